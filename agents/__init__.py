@@ -1,0 +1,1 @@
+"""Policies and the jobs that train, evaluate and show them."""

@@ -1,0 +1,1 @@
+"""YAML configurations, packaged so that an installed `sightline` finds them."""

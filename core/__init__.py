@@ -1,0 +1,1 @@
+"""Shared ground: conventions, errors, run folders, checkpoints, job start-up."""

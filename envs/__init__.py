@@ -1,0 +1,1 @@
+"""A batched home simulator and its tasks, behind Gymnasium and stable-baselines3."""

@@ -1,0 +1,1 @@
+"""The 2D vision-language core: towers, losses, pretraining, and VLMs as reward models."""
