@@ -1,0 +1,255 @@
+"""Pictures of homes: colour, depth and object ids for a batch of cameras, by ray casting on the CPU.
+
+Embree (through open3d's RaycastingScene) finds the first triangle along every pixel's ray; two small compiled kernels
+make the rays and turn triangles into pixels. Nothing here needs OpenGL, a GPU or a display. Rendering on CUDA is not
+part of this file; the call below (poses in, `Frame` out) says nothing that is particular to Embree.
+
+Shading is one table look-up per pixel: each face's colour is multiplied beforehand by an ambient term plus a fixed sun
+(Lambert, both sides alike), and a gentle falloff with depth darkens what is far. Light does not follow the camera, so a
+surface keeps its colour while the agent turns.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int, Int32, UInt8
+from numba import njit
+from numpy import ndarray
+from torch import Tensor
+
+from core.conventions import NO_INSTANCE
+from core.errors import InputError, MissingLibraryError
+from scene.types import Scene, SceneMesh
+
+if TYPE_CHECKING:
+    from open3d.t.geometry import RaycastingScene
+
+SKY = (186, 208, 236)  # colour where a ray leaves the home
+SUN = (0.38, 0.62, 0.69)  # towards the light; unequal parts, so that walls meeting in a corner differ
+AMBIENT = 0.76  # the darkest face keeps this share of its colour: a white thing in shade stays lighter than a gray one
+FALLOFF_PER_M = 0.03
+RAYS_PER_CAST = 65_536  # about 3.6 MB of rays and hits: stays in cache
+
+
+@dataclass(eq=False)
+class Frame:
+    """What a batch of B cameras sees; torch tensors on the CPU."""
+
+    rgb: UInt8[Tensor, "B H W 3"]
+    depth: Float32[Tensor, "B H W"]  # metres along the camera's z axis, 0 = nothing hit
+    instance: Int32[Tensor, "B H W"]  # index into scene.objects, -1 = structure or nothing
+
+
+@dataclass(eq=False)
+class PreparedScene:
+    """A home ready for casting: its triangles in an Embree tree, its faces' shaded colours and object ids."""
+
+    scene_id: str
+    embree: "RaycastingScene" = field(repr=False)
+    face_colors: UInt8[ndarray, "F 3"] = field(repr=False)
+    face_instance: Int32[ndarray, " F"] = field(repr=False)
+
+
+def load_open3d() -> Any:
+    """The open3d module, or an error that says how to make it load.
+
+    Raises:
+        MissingLibraryError: open3d, or the system library it links (libusb-1.0), is absent.
+    """
+    try:
+        import open3d
+    except ImportError as error:
+        if "libusb" in str(error):
+            raise MissingLibraryError(
+                "open3d does not load: the system library libusb-1.0.so.0 is missing. "
+                "Install it with: apt-get install -y --no-install-recommends libusb-1.0-0"
+            ) from error
+        raise MissingLibraryError(
+            f"rendering needs open3d, which does not load ({error}). Install it with: pip install open3d-cpu"
+        ) from error
+    except OSError as error:  # the wheel loads its shared library by path on some platforms
+        raise MissingLibraryError(
+            f"open3d is installed but does not load ({error}). On Debian or Ubuntu: "
+            "apt-get install -y --no-install-recommends libusb-1.0-0 libgl1 libgomp1"
+        ) from error
+    return open3d
+
+
+def shade(mesh: SceneMesh) -> UInt8[ndarray, "F 3"]:
+    """Face colours under the fixed sun: colour x (ambient + (1 - ambient) |normal . sun|)."""
+    corners = mesh.vertices[mesh.faces].astype(np.float64)
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    lengths = np.linalg.norm(normals, axis=1, keepdims=True)
+    normals = normals / np.maximum(lengths, 1e-12)
+    sun = np.asarray(SUN) / np.linalg.norm(SUN)
+    light = AMBIENT + (1 - AMBIENT) * np.abs(normals @ sun)
+    return np.clip(np.rint(mesh.face_colors * light[:, None]), 0, 255).astype(np.uint8)
+
+
+def prepare(scene: Scene) -> PreparedScene:
+    """Builds the search tree of a home, once; it serves any number of `render` calls.
+
+    Raises:
+        InputError: the scene has no mesh, an empty one, or one whose parts do not fit together.
+        MissingLibraryError: open3d does not load.
+    """
+    mesh = scene.mesh
+    if mesh is None or len(mesh.faces) == 0:
+        raise InputError(f"scene {scene.id} has no mesh faces to render; only scenes with surfaces can be shown")
+    faces, vertices = np.asarray(mesh.faces), np.asarray(mesh.vertices)
+    if mesh.face_colors.shape != (len(faces), 3) or mesh.face_instance.shape != (len(faces),):
+        raise InputError(
+            f"scene {scene.id}: mesh has {len(faces)} faces, but face_colors {mesh.face_colors.shape} and "
+            f"face_instance {mesh.face_instance.shape}; expected ({len(faces)}, 3) and ({len(faces)},)"
+        )
+    if faces.min() < 0 or faces.max() >= len(vertices):
+        raise InputError(
+            f"scene {scene.id}: mesh faces name vertices {faces.min()}..{faces.max()}, there are {len(vertices)}"
+        )
+    if not np.isfinite(vertices).all():
+        raise InputError(f"scene {scene.id}: mesh vertices contain NaN or infinity; mend the source")
+    open3d = load_open3d()
+    embree = open3d.t.geometry.RaycastingScene()
+    embree.add_triangles(
+        open3d.core.Tensor.from_numpy(np.ascontiguousarray(vertices, dtype=np.float32)),
+        open3d.core.Tensor.from_numpy(np.ascontiguousarray(faces, dtype=np.uint32)),
+    )
+    embree.cast_rays(open3d.core.Tensor.from_numpy(np.array([[0, 0, 0, 0, 0, 1]], np.float32)))  # builds the tree now
+    return PreparedScene(scene.id, embree, shade(mesh), np.ascontiguousarray(mesh.face_instance, dtype=np.int32))
+
+
+def pixel_directions(intrinsics: Float[ndarray, "3 3"], width: int, height: int) -> Float32[ndarray, "P 3"]:
+    """Directions through the pixel centres in the camera frame, row by row, each with z = 1.
+
+    Because z is 1, the distance parameter of a hit is its depth along the camera's z axis.
+    """
+    across = (np.arange(width) + 0.5 - intrinsics[0, 2]) / intrinsics[0, 0]
+    down = (np.arange(height) + 0.5 - intrinsics[1, 2]) / intrinsics[1, 1]
+    x, y = np.meshgrid(across, down)
+    return np.stack([x, y, np.ones_like(x)], axis=-1).reshape(-1, 3).astype(np.float32)
+
+
+@njit(cache=True, nogil=True)
+def _write_rays(directions, poses, rays):
+    """Rotates `directions` (P, 3) by each of `poses` (B, 3, 4) into `rays` (B, P, 6): origin, direction."""
+    for b in range(poses.shape[0]):
+        pose = poses[b]
+        for p in range(directions.shape[0]):
+            x, y, z = directions[p, 0], directions[p, 1], directions[p, 2]
+            for axis in range(3):
+                rays[b, p, axis] = pose[axis, 3]
+                rays[b, p, 3 + axis] = pose[axis, 0] * x + pose[axis, 1] * y + pose[axis, 2] * z
+
+
+@njit(cache=True, nogil=True)
+def _write_pixels(hit, face, order, face_colors, face_instance, sky, falloff, rgb, depth, instance):
+    """Writes the pixels of frames `order` (n,) from hit depths (n, P) and face indices (n, P)."""
+    for k in range(order.shape[0]):
+        b = order[k]
+        for p in range(hit.shape[1]):
+            t = hit[k, p]
+            if np.isfinite(t):
+                f = face[k, p]
+                dim = np.float32(1.0) / (np.float32(1.0) + falloff * t)
+                depth[b, p] = t
+                instance[b, p] = face_instance[f]
+                for c in range(3):
+                    rgb[b, p, c] = np.uint8(face_colors[f, c] * dim + np.float32(0.5))
+            else:
+                depth[b, p] = 0.0
+                instance[b, p] = NO_INSTANCE
+                for c in range(3):
+                    rgb[b, p, c] = sky[c]
+
+
+def _homes_and_index(
+    prepared: PreparedScene | Sequence[PreparedScene], home_index: Int[ndarray, " B"] | Tensor | None, batch: int
+) -> tuple[Sequence[PreparedScene], Int[ndarray, " B"]]:
+    """The homes as a sequence and, per camera, the index of its home."""
+    if isinstance(prepared, PreparedScene):
+        prepared, home_index = [prepared], np.zeros(batch, np.int64) if home_index is None else home_index
+    elif home_index is None:
+        if len(prepared) != batch:
+            raise InputError(
+                f"{len(prepared)} homes for {batch} cameras: give home_index (B,), or one home per camera in order"
+            )
+        home_index = np.arange(batch)
+    index = np.asarray(home_index, dtype=np.int64)
+    if index.shape != (batch,):
+        raise InputError(f"home_index has shape {index.shape}, expected ({batch},): one home per camera")
+    if batch and (index.min() < 0 or index.max() >= len(prepared)):
+        raise InputError(f"home_index holds {index.min()}..{index.max()}, there are {len(prepared)} homes")
+    return prepared, index
+
+
+def render(
+    prepared: PreparedScene | Sequence[PreparedScene],
+    extrinsics: Float[ndarray, "B 4 4"] | Float[Tensor, "B 4 4"],
+    intrinsics: Float[ndarray, "3 3"],
+    width: int,
+    height: int,
+    home_index: Int[ndarray, " B"] | Tensor | None = None,
+) -> Frame:
+    """Colour, depth and object ids for B cameras.
+
+    Args:
+        prepared: one home for all cameras, or a sequence of homes.
+        extrinsics: camera-to-world poses, any float type.
+        intrinsics: in pixels, shared by the batch.
+        home_index: per camera the index of its home in `prepared`; may be left out for one home, or when there are
+            as many homes as cameras.
+
+    Returns:
+        A Frame of fresh tensors. The same inputs give the same bits, whatever the batch they travel in.
+
+    Raises:
+        InputError: wrong shapes, NaN or infinite poses, a home index out of range, a size below one pixel.
+    """
+    poses = np.asarray(extrinsics)
+    if poses.ndim != 3 or poses.shape[1:] != (4, 4):
+        raise InputError(f"extrinsics have shape {poses.shape}, expected (B, 4, 4) camera-to-world matrices")
+    if not np.isfinite(poses).all():
+        bad = np.flatnonzero(~np.isfinite(poses).all(axis=(1, 2)))
+        raise InputError(f"extrinsics of cameras {bad[:8].tolist()} hold NaN or infinity; check the poses' source")
+    intrinsics = np.asarray(intrinsics, dtype=np.float64)
+    if intrinsics.shape != (3, 3) or not np.isfinite(intrinsics).all():
+        raise InputError(f"intrinsics should be a finite (3, 3) matrix, got shape {intrinsics.shape}")
+    if intrinsics[0, 0] <= 0 or intrinsics[1, 1] <= 0:
+        raise InputError(f"focal lengths should be positive, got {intrinsics[0, 0]} and {intrinsics[1, 1]} pixels")
+    if width < 1 or height < 1:
+        raise InputError(f"pictures need at least one pixel, got width={width} height={height}")
+    batch, pixels = len(poses), width * height
+    homes, index = _homes_and_index(prepared, home_index, batch)
+
+    rgb = np.empty((batch, pixels, 3), np.uint8)
+    depth = np.empty((batch, pixels), np.float32)
+    instance = np.empty((batch, pixels), np.int32)
+    directions = pixel_directions(intrinsics, width, height)
+    poses32 = np.ascontiguousarray(poses[:, :3], dtype=np.float32)
+    sky, falloff = np.asarray(SKY, np.uint8), np.float32(FALLOFF_PER_M)
+    tensor = load_open3d().core.Tensor.from_numpy
+    threads = torch.get_num_threads()
+
+    frames_per_cast = max(1, RAYS_PER_CAST // pixels)
+    rays = np.empty((min(frames_per_cast, max(batch, 1)), pixels, 6), np.float32)
+    by_home = np.argsort(index, kind="stable")
+    bounds = np.flatnonzero(np.diff(index[by_home], prepend=-1, append=len(homes)))
+    for first, last in zip(bounds[:-1], bounds[1:]):
+        home = homes[index[by_home[first]]]
+        for start in range(first, last, frames_per_cast):
+            order = by_home[start : min(start + frames_per_cast, last)]
+            part = rays[: len(order)]
+            _write_rays(directions, poses32[order], part)
+            hits = home.embree.cast_rays(tensor(part), threads)
+            _write_pixels(
+                hits["t_hit"].numpy(), hits["primitive_ids"].numpy(), order, home.face_colors, home.face_instance,
+                sky, falloff, rgb, depth, instance,
+            )  # fmt: skip
+    return Frame(
+        torch.from_numpy(rgb).view(batch, height, width, 3),
+        torch.from_numpy(depth).view(batch, height, width),
+        torch.from_numpy(instance).view(batch, height, width),
+    )
