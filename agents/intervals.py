@@ -1,0 +1,94 @@
+"""Confidence intervals of the tables: Wilson for rates, bootstrap for everything else."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy import ndarray
+
+Z_95 = 1.959963984540054  # two-sided 95 % point of the standard normal
+
+
+def wilson(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
+    """The Wilson score interval of a rate; right also for 0 and for all successes, unlike the normal one.
+
+    Raises:
+        ValueError: no trials, or more successes than trials.
+
+    Source: Wilson, JASA 22 (1927) 209-212.
+    """
+    if trials < 1 or not 0 <= successes <= trials:
+        raise ValueError(
+            f"wilson() got {successes} successes of {trials} trials; expected 0 <= successes <= trials, >= 1"
+        )
+    rate = successes / trials
+    middle = (rate + z * z / (2 * trials)) / (1 + z * z / trials)
+    half = z / (1 + z * z / trials) * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def bootstrap(
+    statistic: Callable[[ndarray], float],
+    groups: Sequence | ndarray,
+    *,
+    seed: int = 0,
+    resamples: int = 1000,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Percentile bootstrap of `statistic(rows)`, where whole groups of rows are drawn with replacement.
+
+    Args:
+        statistic: takes row indices (n,) and returns a number; NaN results are left out (a resample without, say,
+            a single positive has no AUC).
+        groups: the group of each row, e.g. its home: frames of one home are not independent, homes are. Give
+            `range(n)` to resample single rows.
+        level: coverage of the interval.
+
+    Returns:
+        Lower and upper end; (nan, nan) where every resample was NaN.
+    """
+    _, inverse = np.unique(np.asarray(groups), return_inverse=True)
+    count = int(inverse.max()) + 1 if len(inverse) else 0
+    if count == 0:
+        raise ValueError("bootstrap() got no rows")
+    order = np.argsort(inverse, kind="stable")
+    members = np.split(order, np.cumsum(np.bincount(inverse, minlength=count))[:-1])
+    rng = np.random.default_rng(seed)
+    draws = (np.concatenate([members[g] for g in rng.integers(0, count, count)]) for _ in range(resamples))
+    values = np.array([statistic(rows) for rows in draws], dtype=float)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return math.nan, math.nan
+    tail = (1 - level) / 2
+    return float(np.quantile(values, tail)), float(np.quantile(values, 1 - tail))
+
+
+def bootstrap_mean(values: ndarray, *, seed: int = 0, resamples: int = 1000) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of a mean over independent values."""
+    values = np.asarray(values, dtype=float)
+    return bootstrap(lambda rows: float(values[rows].mean()), np.arange(len(values)), seed=seed, resamples=resamples)
+
+
+def roc_auc(score: ndarray, positive: ndarray) -> float:
+    """Probability that a positive scores above a negative, ties counting half; NaN when one side is empty."""
+    score, positive = np.asarray(score, dtype=float), np.asarray(positive, dtype=bool)
+    wins, losses = int(positive.sum()), int((~positive).sum())
+    if not wins or not losses:
+        return math.nan
+    values, inverse, counts = np.unique(score, return_inverse=True, return_counts=True)
+    mean_rank = np.cumsum(counts) - (counts - 1) / 2  # tied scores share the mean of their ranks (from 1)
+    return float((mean_rank[inverse][positive].sum() - wins * (wins + 1) / 2) / (wins * losses))
+
+
+def epic_distance(score: ndarray, truth: ndarray) -> float:
+    """EPIC pseudo-distance of two state-only rewards over one set of frames: (1/sqrt 2) sqrt(1 - Pearson).
+
+    0 = equal up to scale and offset, 1 = opposite, 0.707 = unrelated; a constant reward counts as unrelated.
+
+    Source: Gleave et al., arXiv:2006.13900; its reduction for goal labels as used for VLM rewards, arXiv:2310.12921.
+    """
+    score, truth = np.asarray(score, dtype=float), np.asarray(truth, dtype=float)
+    if score.std() < 1e-12 or truth.std() < 1e-12:
+        return math.sqrt(0.5)
+    rho = float(np.corrcoef(score, truth)[0, 1])
+    return math.sqrt(max(0.0, 1 - rho) / 2)

@@ -1,0 +1,66 @@
+import pytest
+import torch
+
+from agents.networks import Policy, PolicyShape
+from agents.ppo import clipped_surrogate, update
+from agents.rollout import EpisodeLog, Progress, collect
+from tests.agents.toy import Recall
+
+SETTINGS = {"gamma": 0.95, "lam": 0.9, "epochs": 4, "minibatches": 4, "clip": 0.2}
+SETTINGS |= {"entropy_coef": 0.01, "value_coef": 0.5, "max_grad_norm": 0.5}
+
+
+def train(memory: int, updates: int, seed: int = 0, length: int = 3, **changes) -> tuple[Policy, list[float]]:
+    torch.manual_seed(seed)
+    env, generator = Recall(32, length=length, seed=seed), torch.Generator().manual_seed(seed)
+    policy = Policy(PolicyShape(2, 2, width=32, memory=memory))
+    optimizer = torch.optim.Adam(policy.parameters(), lr=3e-3, fused=True)
+    progress, log, curve = Progress.begin(env, policy), EpisodeLog(32), []
+    for _ in range(updates):
+        rollout = collect(env, policy, progress, 12, generator, log)
+        update(policy, optimizer, rollout, generator=generator, **{**SETTINGS, "max_kl": 1.0, **changes})
+        curve.append(log.flush()["success"])
+    return policy, curve
+
+
+def test_a_policy_with_memory_learns_to_recall_and_one_without_cannot():
+    _, with_memory = train(memory=16, updates=40)
+    _, without = train(memory=0, updates=40)
+    assert with_memory[-1] > 0.95
+    assert without[-1] < 0.75
+
+
+def test_a_feed_forward_policy_learns_what_needs_no_memory():
+    _, curve = train(memory=0, updates=15, length=1)
+    assert curve[-1] > 0.95
+
+
+def test_equal_seeds_give_equal_weights_and_others_do_not():
+    one, two, other = (train(memory=8, updates=3, seed=s)[0].action_head.weight for s in (1, 1, 2))
+    assert torch.equal(one, two) and not torch.equal(one, other)
+
+
+def test_the_surrogate_stops_rewarding_beyond_the_clip():
+    old = torch.zeros(1)
+    for ratio, advantage, expected in [(1.5, 1.0, -1.2), (0.5, 1.0, -0.5), (1.5, -1.0, 1.5), (0.5, -1.0, 0.8)]:
+        loss = clipped_surrogate(torch.tensor([ratio]).log(), old, torch.tensor([advantage]), 0.2)
+        assert loss.item() == pytest.approx(expected)
+
+
+def test_old_and_new_policy_coincide_on_the_first_minibatch():
+    torch.manual_seed(0)
+    env, generator = Recall(8), torch.Generator().manual_seed(0)
+    policy = Policy(PolicyShape(2, 2, width=16, memory=4))
+    optimizer = torch.optim.SGD(policy.parameters(), lr=0.0)
+    rollout = collect(env, policy, Progress.begin(env, policy), 7, generator, EpisodeLog(8))
+    stats = update(policy, optimizer, rollout, generator=generator, **SETTINGS, max_kl=1.0)
+    assert abs(stats["kl"]) < 1e-6 and stats["clip_fraction"] == 0.0
+
+
+def test_a_large_policy_change_ends_the_update_early():
+    torch.manual_seed(0)
+    env, generator = Recall(8), torch.Generator().manual_seed(0)
+    policy = Policy(PolicyShape(2, 2, width=16, memory=4))
+    optimizer = torch.optim.Adam(policy.parameters(), lr=0.1)
+    rollout = collect(env, policy, Progress.begin(env, policy), 12, generator, EpisodeLog(8))
+    assert update(policy, optimizer, rollout, generator=generator, **SETTINGS, max_kl=1e-3)["epochs"] == 1.0
