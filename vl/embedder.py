@@ -1,0 +1,173 @@
+"""One way to use any dual encoder: the project's own two towers, or CLIP and SigLIP behind transformers."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float, UInt8
+from numpy import ndarray
+from torch import Tensor
+from torch.nn import functional as F
+
+from core.errors import InputError
+from vl.two_tower import FORMAT, VLModel, checked_images
+
+DUAL_ENCODERS = ("clip", "siglip", "siglip2", "align", "altclip", "chinese_clip", "metaclip_2")
+"""transformers model types that offer get_image_features and get_text_features of one width."""
+
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+"""Pixel statistics used where the directory has no preprocessor_config.json (OpenAI CLIP's)."""
+
+
+class Embedder(Protocol):
+    """Images and sentences as unit vectors of one joint space."""
+
+    @property
+    def dim(self) -> int:
+        """Width of the joint space."""
+        ...
+
+    def encode_images(self, images: UInt8[Tensor, "B H W 3"]) -> Float[Tensor, "B D"]:
+        """L2-normalised image embeddings."""
+        ...
+
+    def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "B D"]:
+        """L2-normalised text embeddings."""
+        ...
+
+
+class DualEncoder:
+    """A transformers CLIP-like model as an `Embedder`.
+
+    Frames are resized straight to the model's square, aspect squashed as in VLM-RM (a 600x400 frame loses its shape
+    but none of its content), with antialiased bicubic filtering; mean and deviation are the checkpoint's own.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, preprocessing: dict[str, Any]) -> None:
+        """`preprocessing`: the content of preprocessor_config.json (image_mean, image_std), or {} for CLIP's."""
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        vision = model.config.vision_config
+        self.image_size = int(vision.image_size)
+        text = model.config.text_config
+        self.max_tokens = int(getattr(text, "max_position_embeddings", 77))
+        # SigLIP was trained on texts padded to the full length; CLIP reads the end token, padding is masked out.
+        self.pad_to_full = str(model.config.model_type).startswith("siglip")
+        mean = torch.tensor(preprocessing.get("image_mean", CLIP_MEAN), dtype=torch.float32)
+        std = torch.tensor(preprocessing.get("image_std", CLIP_STD), dtype=torch.float32)
+        self.mean, self.std = mean.view(1, 3, 1, 1), std.view(1, 3, 1, 1)
+        width = getattr(model.config, "projection_dim", None)
+        if width is None or str(model.config.model_type).startswith("siglip"):
+            width = getattr(text, "projection_size", None) or text.hidden_size
+        self._dim = int(width)
+
+    @property
+    def dim(self) -> int:
+        return self._dim
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @torch.no_grad()
+    def encode_images(
+        self, images: UInt8[Tensor, "B H W 3"] | UInt8[ndarray, "B H W 3"], batch_size: int = 64
+    ) -> Float[Tensor, "B D"]:
+        """Unit image embeddings in float32.
+
+        Raises:
+            InputError: not uint8 of shape (B, H, W, 3).
+        """
+        chunks = []
+        for part in checked_images(images).split(batch_size):
+            pixels = part.to(self.device).permute(0, 3, 1, 2).float() / 255
+            size = (self.image_size, self.image_size)
+            if pixels.shape[2:] != size:
+                pixels = F.interpolate(pixels, size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+            pixels = (pixels - self.mean.to(self.device)) / self.std.to(self.device)
+            features = _pooled(self.model.get_image_features(pixel_values=pixels.to(self.model.dtype)))
+            chunks.append(F.normalize(features.float(), dim=-1))
+        return torch.cat(chunks) if chunks else torch.zeros(0, self.dim, device=self.device)
+
+    @torch.no_grad()
+    def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> Float[Tensor, "B D"]:
+        """Unit text embeddings in float32.
+
+        Raises:
+            InputError: a text is empty or longer than the model reads.
+        """
+        if isinstance(texts, str):
+            raise InputError(f"encode_texts() takes a list of sentences, got the single text {texts!r}; pass [text]")
+        if any(not text.strip() for text in texts):
+            raise InputError("an empty text has no embedding; give at least one word")
+        chunks = []
+        for start in range(0, len(texts), batch_size):
+            part = list(texts[start : start + batch_size])
+            padding: bool | str = "max_length" if self.pad_to_full else True
+            rows = self.tokenizer(
+                part, padding=padding, max_length=self.max_tokens if self.pad_to_full else None, return_tensors="pt"
+            )
+            if rows["input_ids"].shape[1] > self.max_tokens:
+                longest = max(part, key=len)
+                raise InputError(f"a text is longer than the model's {self.max_tokens} tokens: {longest[:80]!r}")
+            inputs = {"input_ids": rows["input_ids"].to(self.device)}
+            if not self.pad_to_full:
+                inputs["attention_mask"] = rows["attention_mask"].to(self.device)
+            features = _pooled(self.model.get_text_features(**inputs))
+            chunks.append(F.normalize(features.float(), dim=-1))
+        return torch.cat(chunks) if chunks else torch.zeros(0, self.dim, device=self.device)
+
+
+def _pooled(output: Any) -> Float[Tensor, "B D"]:
+    """transformers 5 returns an output object whose pooler_output is the projected feature; 4 returned the tensor."""
+    return output if isinstance(output, Tensor) else output.pooler_output
+
+
+def load_embedder(path_or_id: str | Path, device: str = "cpu") -> VLModel | DualEncoder:
+    """Opens a dual encoder by what it is: a two-tower folder of ours, a transformers directory, or a hub id.
+
+    A string that names no folder is taken as a hub id (the only case that may use the network).
+
+    Raises:
+        InputError: nothing loadable there, or a model without an image and a text side.
+    """
+    path = Path(path_or_id).expanduser()
+    if path.is_dir():
+        file = path / "config.json"
+        if not file.is_file():
+            raise InputError(f"{path} has no config.json; expected a two-tower, CLIP or SigLIP model folder")
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{file} is not readable JSON ({error})") from error
+        if content.get("format") == FORMAT:
+            return VLModel.from_pretrained(path).to(device)
+        if content.get("model_type") not in DUAL_ENCODERS:
+            raise InputError(
+                f"{file} describes {content.get('model_type') or content.get('format')!r}; "
+                f"expected {FORMAT} or a transformers model type of {', '.join(DUAL_ENCODERS)}"
+            )
+    elif str(path_or_id).startswith((".", "/", "~")) or str(path_or_id).count("/") > 1:
+        raise InputError(f"model folder not found: {path} (working folder: {Path.cwd()})")
+    return _load_dual_encoder(str(path if path.is_dir() else path_or_id), local=path.is_dir(), device=device)
+
+
+def _load_dual_encoder(name: str, *, local: bool, device: str) -> DualEncoder:
+    from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import cached_file
+
+    try:
+        model = AutoModel.from_pretrained(name, local_files_only=local)
+        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local)
+        statistics = cached_file(
+            name, "preprocessor_config.json", local_files_only=local, _raise_exceptions_for_missing_entries=False
+        )
+    except Exception as error:  # safetensors, tokenizers and the hub client each raise their own kinds
+        first = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(f"{name!r} does not load as a CLIP or SigLIP model: {first}") from error
+    if not (hasattr(model, "get_image_features") and hasattr(model, "get_text_features")):
+        raise InputError(f"{name!r} is a {model.config.model_type}: it has no image and text features to compare")
+    preprocessing = json.loads(Path(statistics).read_text(encoding="utf-8")) if statistics else {}
+    return DualEncoder(model.to(device), tokenizer, preprocessing)
