@@ -1,4 +1,4 @@
-"""Farthest point sampling, ball query and grouping: compiled loops on the CPU, tensor operations elsewhere, same indices.
+"""Farthest point sampling, ball query, grouping: compiled loops on the CPU, tensor operations elsewhere, same indices.
 
 Both implementations compute squared distances as dx*dx + dy*dy + dz*dz in float32, one rounding per operation, and
 break ties by the lower index, so they agree exactly. Source of the operations: Qi et al., PointNet++, arXiv:1706.02413,

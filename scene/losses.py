@@ -1,0 +1,89 @@
+"""Losses of grounded pretraining as functions of tensors: object, referral and scene level, and masked words.
+
+Equations follow SceneVerse (arXiv:2401.09340, section 4.2); its released code differs in places (fixed temperature,
+mean over padding). Here the scale is trained, padding never counts, and equal captions are positives of each other.
+"""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+from torch.nn import functional as F
+
+IGNORED = -100
+"""Target of a position that does not count (torch's default ignore_index)."""
+
+MAX_SCALE = 100.0
+INITIAL_LOG_SCALE = math.log(1 / 0.07)  # CLIP's temperature, arXiv:2103.00020
+
+
+def scale_of(log_scale: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """The contrastive scale 1/tau = exp(log_scale), at most 100 (arXiv:2103.00020, section 2.5)."""
+    return log_scale.clamp(max=math.log(MAX_SCALE)).exp()
+
+
+def info_nce(
+    left: Float[Tensor, "M D"],
+    right: Float[Tensor, "M D"],
+    scale: Float[Tensor, ""] | float,
+    ids: Int64[Tensor, " M"] | None = None,
+) -> Float[Tensor, ""]:
+    """Symmetric contrastive loss between rows that belong together, duplicates being positives.
+
+        s_ij = scale * <left_i, right_j> / (|left_i| |right_j|)
+        L = -1/2M sum_i [ log mean-positive softmax_j(s_ij) + the same over columns ]
+
+    where the target of row i spreads evenly over the columns j with ids_j = ids_i. With distinct ids (or None) this is
+    the loss of CLIP; sentences that occur twice in a batch are not told apart.
+
+    Source: arXiv:2401.09340, equations 4 and 5; soft targets as in UniCL, arXiv:2204.03610, equation 3.
+    """
+    logits = scale * F.normalize(left, dim=-1) @ F.normalize(right, dim=-1).T
+    if ids is None:
+        ids = torch.arange(len(left), device=left.device)
+    same = (ids[:, None] == ids[None, :]).to(logits.dtype)
+    rows = F.cross_entropy(logits, same / same.sum(1, keepdim=True))
+    columns = F.cross_entropy(logits.T, same.T / same.T.sum(1, keepdim=True))
+    return (rows + columns) / 2
+
+
+def referral_loss(scores: Float[Tensor, "S N"], target: Int64[Tensor, " S"]) -> Float[Tensor, ""]:
+    """Cross-entropy of the target among a scene's objects: L = -1/S sum_s log softmax_n(scores_sn) at target_s.
+
+    Scores of padded slots are -inf, so they take no part. Source: arXiv:2401.09340, equation 6 (intra-scene softmax).
+    """
+    return F.cross_entropy(scores, target)
+
+
+def scene_pool(objects: Float[Tensor, "B N D"], valid: Bool[Tensor, "B N"]) -> Float[Tensor, "B D"]:
+    """Maximum over a scene's real objects, per feature. Source: arXiv:2401.09340, scene-level alignment."""
+    return objects.masked_fill(~valid[..., None], -torch.inf).amax(1)
+
+
+def masked_word_loss(logits: Float[Tensor, "S L V"], target: Int64[Tensor, "S L"]) -> Float[Tensor, ""]:
+    """Cross-entropy over the positions whose target is not `IGNORED`; 0 when none was masked (arXiv:1810.04805)."""
+    if not (target != IGNORED).any():
+        return logits.sum() * 0
+    return F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=IGNORED)
+
+
+def mask_words(
+    tokens: Int64[Tensor, "S L"],
+    special: Int64[Tensor, " K"],
+    mask_id: int,
+    vocab_size: int,
+    generator: torch.Generator,
+    ratio: float = 0.15,
+) -> tuple[Int64[Tensor, "S L"], Int64[Tensor, "S L"]]:
+    """Tokens with a share hidden, and the targets to predict there (`IGNORED` elsewhere).
+
+    Of the chosen positions 80 % become `mask_id`, 10 % a random token, 10 % stay; special tokens are never chosen.
+
+    Source: Devlin et al., BERT, arXiv:1810.04805, appendix A.1.
+    """
+    chosen = (torch.rand(tokens.shape, generator=generator) < ratio) & ~torch.isin(tokens, special)
+    fate = torch.rand(tokens.shape, generator=generator)
+    random = torch.randint(vocab_size, tokens.shape, generator=generator)
+    hidden = torch.where(fate < 0.8, mask_id, torch.where(fate < 0.9, random, tokens))
+    return torch.where(chosen, hidden, tokens), torch.where(chosen, tokens, IGNORED)
