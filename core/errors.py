@@ -46,3 +46,10 @@ def existing_file(path: str | Path, what: str) -> Path:
     if path.stat().st_size == 0:
         raise InputError(f"{what} is empty: {path}")
     return path
+
+
+def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    """Raises InputError, naming the nearest valid value, unless `value` is one of `choices`."""
+    known = list(choices)
+    if value not in known:
+        raise InputError(f"{name}={value!r} is unknown; {nearest(value, known)}")

@@ -1,0 +1,42 @@
+"""How many processor threads a run uses. Same seed and same thread count give the same numbers to the last bit."""
+
+import os
+import sys
+
+
+def available_cores() -> int:
+    """Cores this process may use: its affinity, capped by a container's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    try:
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
+            quota, period = file.read().split()
+        if quota != "max":
+            cores = min(cores, max(1, round(int(quota) / int(period))))
+    except (OSError, ValueError):
+        pass  # no cgroup v2 here: the affinity stands
+    return cores
+
+
+def use_threads(n: int = 0) -> int:
+    """Sets the threads of torch, OpenMP and numba for this process and returns their number.
+
+    Args:
+        n: threads; 0 takes OMP_NUM_THREADS where it is set, else all available cores.
+    """
+    if n < 0:
+        raise ValueError(f"threads={n}: give 0 (all cores) or a positive number")
+    if n == 0:
+        wanted = os.environ.get("OMP_NUM_THREADS", "")
+        n = int(wanted) if wanted.isdigit() and int(wanted) > 0 else available_cores()
+    os.environ["OMP_NUM_THREADS"] = str(n)  # read by libraries that load later, and by child processes
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(n)
+    if "numba" in sys.modules:
+        import numba
+
+        numba.set_num_threads(min(n, numba.config.NUMBA_NUM_THREADS))
+    else:
+        os.environ.setdefault("NUMBA_NUM_THREADS", str(n))
+    return n
