@@ -20,7 +20,8 @@ body { margin: 0; background: var(--ground); color: var(--ink);
 main { max-width: 1080px; margin: 0 auto; padding: 40px 24px 80px; }
 h1 { font-size: 32px; line-height: 1.2; margin: 0 0 4px; letter-spacing: -0.01em; }
 h2 { font-size: 21px; margin: 0 0 6px; }
-section { background: var(--paper); border: 1px solid var(--line); border-radius: 10px; padding: 24px; margin-top: 24px; }
+section { background: var(--paper); border: 1px solid var(--line); border-radius: 10px; padding: 24px;
+          margin-top: 24px; }
 p { margin: 0 0 14px; max-width: 76ch; }
 .lead { color: var(--soft); margin-bottom: 0; }
 .scroll { overflow-x: auto; }

@@ -1,0 +1,125 @@
+"""The main job, end to end: an agent learns from a sentence, in homes it has never seen.
+
+    sightline demo                                   procedural homes, at most 15 minutes on 2 cores
+    sightline demo preset=quick                      the same stages, a glance each
+    sightline demo source=procthor source.path=FILE  real layouts
+
+Every stage is one of the other jobs; this file only says which, in what order, and on what. The numbers of the report
+are the stages' own results.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+import agents.evaluate as evaluate_agent
+import agents.score_rewards as score_rewards
+import agents.train as train_agent
+import scene.build as build_scenes
+import scene.evaluate as evaluate_grounding
+import scene.pretrain as pretrain_grounding
+import scene.render_views as render_views
+import vl.evaluate as evaluate_vl
+import vl.pretrain as pretrain_vl
+from agents.report import results_table, write_report
+from agents.stages import Stages, peak_memory_gb
+from core.job import JobConfig, job_main
+from core.run import RunFolder
+from scene.build import SourceConfig
+
+
+@dataclass
+class DemoConfig(JobConfig):
+    """The whole way on one machine; preset=full or quick, source=procedural or procthor."""
+
+    source: SourceConfig = field(default_factory=SourceConfig)  # where homes come from
+    stages: str = "runs/stages"  # folder of cached stages, shared by all demo runs
+    data_seed: int = 0  # seed of homes, sentences, views and test episodes; `seed` is that of training
+    homes: build_scenes.BuildScenesConfig = field(default_factory=build_scenes.BuildScenesConfig)  # stage 1 and 2
+    grounding: pretrain_grounding.PretrainGroundingConfig = field(
+        default_factory=pretrain_grounding.PretrainGroundingConfig
+    )  # stage 3
+    views: render_views.RenderViewsConfig = field(default_factory=render_views.RenderViewsConfig)  # stage 4
+    vl: pretrain_vl.PretrainVLConfig = field(default_factory=pretrain_vl.PretrainVLConfig)  # stage 4
+    reward: score_rewards.ScoreRewardsConfig = field(default_factory=score_rewards.ScoreRewardsConfig)  # stage 5
+    agent: train_agent.TrainAgentConfig = field(default_factory=train_agent.TrainAgentConfig)  # stage 6, both agents
+    episodes: int = 400  # test episodes per policy
+    videos: int = 4  # recorded episodes per trained agent
+
+
+CONFIG = DemoConfig
+SECTIONS = ("homes", "grounding", "views", "vl", "reward", "agent")
+
+
+def run(cfg: DemoConfig) -> dict[str, Any]:
+    """Run every stage, write `report.html`, print the table and the report's path."""
+    console = Console()
+    folder = RunFolder.open(cfg, "demo")
+    steps = Stages(
+        Path(cfg.stages).absolute(),
+        cfg.resume,
+        shared={"seed": cfg.seed, "threads": cfg.threads, "device": cfg.device},
+        announce=lambda line: console.print(f"[bold]{line}[/bold]", highlight=False),
+    )
+
+    # 1, 2: homes, graphs, sentences
+    files = (cfg.source.path, cfg.source.assets)
+    homes = steps.run("homes", build_scenes.run, cfg.homes, files=files, source=cfg.source, seed=cfg.data_seed)
+    # 3: grounding in 3D
+    grounder = steps.run("grounder", pretrain_grounding.run, cfg.grounding, scenes=homes)
+    steps.run(
+        "grounding-test",
+        evaluate_grounding.run,
+        evaluate_grounding.EvaluateGroundingConfig(),
+        scenes=homes,
+        model=grounder.folder / "model",
+        split="test",
+    )
+    # 4: views, and the two towers
+    views = steps.run("views", render_views.run, cfg.views, scenes=homes, seed=cfg.data_seed)
+    towers = steps.run("two-tower", pretrain_vl.run, cfg.vl, views=views)
+    model = towers.folder / "model"
+    steps.run("retrieval-test", evaluate_vl.run, evaluate_vl.EvaluateVLConfig(), views=views, model=model, split="test")
+    # 5: the towers as a reward model
+    steps.run("reward-test", score_rewards.run, cfg.reward, scenes=homes, vl=model, split="test", seed=cfg.data_seed)
+    # 6: one agent per reward, beside chance and an oracle, on the same episodes
+    for reward in ("task", "vlm"):
+        steps.run(f"agent-{reward}", train_agent.run, cfg.agent, scenes=homes, vl=model, reward=reward)
+    trained = {stage.name: stage.folder / "policy" for stage in steps.done if stage.name.startswith("agent-")}
+    for name, policy in {"random": "random", "oracle": "oracle", **trained}.items():
+        steps.run(
+            f"{name}-test",
+            evaluate_agent.run,
+            evaluate_agent.EvaluateAgentConfig(),
+            scenes=homes,
+            policy=policy,
+            vl="" if policy in ("random", "oracle") else model,
+            split="test",
+            episodes=cfg.episodes,
+            video=cfg.videos if name in trained else 0,
+            seed=cfg.data_seed,
+        )
+
+    # 7: the report
+    stages = {stage.name: stage for stage in steps.done}
+    result = {
+        "results": {name: stage.result for name, stage in stages.items()},
+        "seconds": {name: round(stage.seconds, 1) for name, stage in stages.items()},
+        "cached": [name for name, stage in stages.items() if stage.cached],
+        "peak_memory_gb": round(peak_memory_gb(), 2),
+    }
+    report = write_report(folder.file("report.html"), cfg, stages, result)
+    folder.finish(result)
+    console.print(results_table(stages))
+    console.print(
+        f"{sum(result['seconds'].values()) / 60:.1f} minutes of stages, {result['peak_memory_gb']} GB at most.",
+        highlight=False,
+    )
+    console.print(f"Report: {report}", highlight=False, soft_wrap=True)
+    return result
+
+
+if __name__ == "__main__":
+    job_main("demo")
