@@ -71,9 +71,8 @@ class Policy(nn.Module):
         super().__init__()
         self.shape = shape
         self.norm = RunningNorm(shape.observation_size)
-        self.body = nn.Sequential(
-            nn.Linear(shape.observation_size, shape.width), nn.Tanh(), nn.Linear(shape.width, shape.width), nn.Tanh()
-        )
+        self.body = _mlp(shape.observation_size, shape.width)
+        self.value_body = _mlp(shape.observation_size, shape.width)
         self.memory = nn.GRUCell(shape.width, shape.memory) if shape.memory else None
         features = shape.width + shape.memory
         self.action_head = nn.Linear(features, shape.num_actions)
@@ -96,11 +95,11 @@ class Policy(nn.Module):
         self, observation: Float[Tensor, "B F"], memory: Float[Tensor, "B M"]
     ) -> tuple[Float[Tensor, "B A"], Float[Tensor, " B"], Float[Tensor, "B M"]]:
         """Logits, value and the memory after this step."""
-        features = self.body(observation)
+        features, value_features = self.body(observation), self.value_body(observation)
         if self.memory is not None:
             memory = self.memory(features, memory)
-            features = torch.cat([features, memory], dim=-1)
-        return self.action_head(features), self.value_head(features).squeeze(-1), memory
+        logits, value = self._heads(features, value_features, memory)
+        return logits, value, memory
 
     def unroll(
         self,
@@ -109,7 +108,8 @@ class Policy(nn.Module):
         memory: Float[Tensor, "B M"],
     ) -> tuple[Float[Tensor, "T B A"], Float[Tensor, "T B"]]:
         """Logits and values of a rollout; `start` marks first steps of episodes, where the memory is emptied."""
-        features = self.body(observation)
+        features, value_features = self.body(observation), self.value_body(observation)
+        memories = observation.new_zeros(*observation.shape[:-1], 0)
         if self.memory is not None:
             steps = []
             # the input side of the GRU has no recurrence: one product for all T
@@ -118,8 +118,12 @@ class Policy(nn.Module):
             for t in range(len(features)):
                 memory = _gru(gates_in[t], memory * keep[t], self.memory)
                 steps.append(memory)
-            features = torch.cat([features, torch.stack(steps)], dim=-1)
-        return self.action_head(features), self.value_head(features).squeeze(-1)
+            memories = torch.stack(steps)
+        return self._heads(features, value_features, memories)
+
+    def _heads(self, features: Tensor, value_features: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.action_head(torch.cat([features, memory], dim=-1))
+        return logits, self.value_head(torch.cat([value_features, memory], dim=-1)).squeeze(-1)
 
     def save_pretrained(self, folder: str | Path, **extra: object) -> None:
         """Write policy.safetensors and policy.json; `extra` is JSON the caller needs back with the policy."""
@@ -148,6 +152,10 @@ class Policy(nn.Module):
             raise InputError(f"{folder} does not hold a readable policy ({error}); train it again") from error
         load_weights(policy, loaded, str(weights))
         return policy.eval(), document
+
+
+def _mlp(size: int, width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(size, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh())
 
 
 def _gru(gates_in: Float[Tensor, "B 3M"], memory: Float[Tensor, "B M"], cell: nn.GRUCell) -> Float[Tensor, "B M"]:
