@@ -22,12 +22,13 @@ from torch import Tensor
 
 from core.conventions import NO_INSTANCE
 from core.errors import InputError, MissingLibraryError
+from scene.palette import SKY  # what a ray that leaves the home shows
 from scene.types import Scene, SceneMesh
 
 if TYPE_CHECKING:
     from open3d.t.geometry import RaycastingScene
 
-SKY = (186, 208, 236)  # colour where a ray leaves the home
+
 SUN = (0.38, 0.62, 0.69)  # towards the light; unequal parts, so that walls meeting in a corner differ
 AMBIENT = 0.76  # the darkest face keeps this share of its colour: a white thing in shade stays lighter than a gray one
 FALLOFF_PER_M = 0.03
