@@ -65,7 +65,7 @@ class Step:
     truncated: Bool[Tensor, " B"]  # time ran out: bootstrap. Never True together with terminated
     goal: Int64[Tensor, " B"]  # index into the task's goals
     metrics: dict[str, Float32[Tensor, " B"]]
-    """As if the episode ended here: success, spl, soft_spl, distance_to_goal_m, path_length_m, collisions (envs/metrics.py)."""
+    """As if the episode ended here; the names are envs.metrics.METRICS."""
 
     @property
     def done(self) -> Bool[Tensor, " B"]:

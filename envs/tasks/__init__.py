@@ -1,0 +1,21 @@
+"""Tasks by name. A new one is a file beside find_object.py and a line here."""
+
+from core.errors import InputError, nearest
+from envs.goals import Task
+from envs.pool import HomePool
+from envs.tasks.find_object import FindObject
+
+TASKS = {"find_object": FindObject}
+
+
+def make_task(task: str | Task, pool: HomePool) -> Task:
+    """A task by name, with the goals that the pool's homes offer; a task that is one already is handed back.
+
+    Raises:
+        InputError: no task has this name.
+    """
+    if not isinstance(task, str):
+        return task
+    if task not in TASKS:
+        raise InputError(f"there is no task {task!r}: {nearest(task, TASKS)}")
+    return TASKS[task].from_pool(pool)
