@@ -1,10 +1,11 @@
 """From command line words to a checked configuration object.
 
-Hydra composes the dataclass schema with configs/<job>.yaml and the chosen groups (configs/<group>/<option>.yaml); single
-values are then set through OmegaConf, which knows their types. Text values are taken literally, so that a sentence or
-a path needs no second layer of quoting. Hydra's own job runner, which makes output folders, is not used.
+Hydra composes the dataclass schema with configs/<job>.yaml and the chosen groups (configs/<group>/<option>.yaml);
+single values are then set through OmegaConf, which knows their types. Text values are taken literally, so that a
+sentence or a path needs no second layer of quoting. Hydra's own job runner, which makes output folders, is not used.
 """
 
+import contextlib
 import dataclasses
 import importlib.resources
 import re
@@ -86,7 +87,8 @@ def compose_tree(shape: JobShape, chosen: dict[str, str]) -> tuple[DictConfig, d
             )
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(f"configs/{shape.yaml_name}.yaml does not compose: {_first_line(error)}") from error
-    offered = [str(group) for group in composed.hydra.runtime.choices if not str(group).startswith("hydra/")]
+    choices: dict[str, str] = dict(composed.hydra.runtime.choices)
+    offered = [group for group in choices if not group.startswith("hydra/")]
     OmegaConf.set_struct(composed, False)
     composed.pop("hydra")
     OmegaConf.set_struct(composed, True)
@@ -95,7 +97,7 @@ def compose_tree(shape: JobShape, chosen: dict[str, str]) -> tuple[DictConfig, d
 
 def leaves(tree: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted key and node of every single value, in the order of the dataclass."""
-    for name in tree:
+    for name in map(str, tree):
         node = tree._get_node(name)
         key = f"{prefix}{name}"
         if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing() and len(node):
@@ -113,11 +115,10 @@ def _split(word: str) -> tuple[str, str]:
 
 def _options(group: str) -> list[str]:
     folder = importlib.resources.files("configs") / group
-    names = {item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml")} if folder.is_dir() else set()  # fmt: skip
-    try:
-        names |= {name.removesuffix(".yaml") for name in ConfigStore.instance().list(group)}
-    except OSError:
-        pass  # the store holds no such group
+    files = [item.name for item in folder.iterdir()] if folder.is_dir() else []
+    with contextlib.suppress(OSError):  # raised when the store holds no such group
+        files += ConfigStore.instance().list(group)
+    names = {name.removesuffix(".yaml") for name in files if name.endswith(".yaml")}
     return sorted(name for name in names if not name.endswith("_schema"))
 
 
@@ -125,7 +126,7 @@ def _node(tree: DictConfig, key: str) -> Any:
     """The node at a dotted key, None when there is none."""
     node: Any = tree
     for part in key.split("."):
-        if not isinstance(node, DictConfig) or node._is_none() or part not in node.keys():
+        if not isinstance(node, DictConfig) or node._is_none() or part not in node:
             return None
         node = node._get_node(part)
     return node

@@ -35,7 +35,8 @@ def job_help(shape: JobShape, about: str) -> str:
             lines.append(f"  {group}=" + "|".join(options))
             lines += [f"      {option}: {text}" for option in options if (text := _about_option(group, option))]
     common = {field.name for field in dataclasses.fields(_job_config())}
-    own, shared = [], []
+    own: list[str] = []
+    shared: list[str] = []
     for key, node in leaves(tree):
         default = "required" if node._is_missing() else _shown(node)
         head = f"  {key}={default}  [{type_name(node)}]"
@@ -94,7 +95,7 @@ def _own_comments(config_class: type) -> dict[str, str]:
         match = FIELD.match(line)
         if not match or match[1] not in names or match[1] in comments:
             continue
-        above = []
+        above: list[str] = []
         before = number - 1
         while before in found and found[before][1]:
             above.insert(0, found[before][0])

@@ -27,7 +27,7 @@ def foreign_packages(names: tuple[str, ...] = OURS, root: Path = ROOT) -> dict[s
 def describe_foreign(name: str, place: str) -> str:
     """One sentence on a foreign package: where it is, who ships it, what to do."""
     if place == "nowhere":
-        return f"package {name!r} is missing beside {ROOT}; install Sightline again: pip install --force-reinstall sightline"
+        return f"package {name!r} is missing beside {ROOT}; install Sightline again (`make setup` in its folder)"
     owners = importlib.metadata.packages_distributions().get(name, [])
     others = sorted({owner for owner in owners if owner.lower() != "sightline"})
     if others and "site-packages" in place:

@@ -5,7 +5,6 @@ metrics.jsonl   one JSON object per logged step     checkpoints/    see core/che
 result.json     written last: its presence means the run is finished
 """
 
-import dataclasses
 import fcntl
 import importlib.metadata
 import json
@@ -22,7 +21,6 @@ from core.errors import InputError
 from core.files import TEMPORARY, atomic_write, plain, read_json
 
 if TYPE_CHECKING:
-    from core.checkpoint import Checkpoints
     from core.job import JobConfig
 
 UNCOMPARED = {"out", "resume", "threads", "device", "wandb"}  # may change between the parts of one run
@@ -38,7 +36,7 @@ class RunFolder:
 
         self.path = path
         self.job = job
-        self.checkpoints: Checkpoints = Checkpoints(path / "checkpoints")
+        self.checkpoints = Checkpoints(path / "checkpoints")
         self._lock: IO[str] | None = lock
         self._metrics: IO[bytes] | None = None
         self._wandb: Any = None
@@ -322,12 +320,12 @@ def _start_wandb(cfg: "JobConfig", job: str, path: Path) -> Any:
         import wandb
     except ImportError as error:
         raise MissingLibraryError("wandb is not installed; pip install wandb, or use wandb=off") from error
+    mode: Any = cfg.wandb
     return wandb.init(
-        project="sightline", name=f"{job}/{path.name}", dir=str(path), mode=cfg.wandb, config=plain(cfg),
+        project="sightline",
+        name=f"{job}/{path.name}",
+        dir=str(path),
+        mode=mode,
+        config=plain(cfg),
         settings=wandb.Settings(silent=True, console="off"),
-    )  # fmt: skip
-
-
-def config_as_dict(cfg: Any) -> dict[str, Any]:
-    """A job configuration as nested plain values, e.g. for a model's own config file."""
-    return plain(dataclasses.asdict(cfg))
+    )

@@ -36,7 +36,7 @@ def use_threads(n: int = 0) -> int:
     if "numba" in sys.modules:
         import numba
 
-        numba.set_num_threads(min(n, numba.config.NUMBA_NUM_THREADS))
+        numba.set_num_threads(min(n, int(getattr(numba.config, "NUMBA_NUM_THREADS"))))  # noqa: B009  # untyped
     else:
         os.environ.setdefault("NUMBA_NUM_THREADS", str(n))
     return n

@@ -1,0 +1,64 @@
+# Sightline. `make` alone lists what there is.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3#      the interpreter setup uses, 3.11 to 3.13
+ARGS ?=#                passed on, e.g. make demo ARGS="preset=quick"
+WORKERS ?= 2#           processes that run the tests
+
+BIN := .venv/bin
+STAMP := .venv/.stamp
+PACKAGES := core vl scene envs agents sightline
+QUICK := tests/core tests/sightline tests/test_imports.py
+
+export OMP_WAIT_POLICY := passive
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+
+.PHONY: help setup demo test test-slow check format bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo '  after make setup: $(BIN)/sightline --help'
+
+setup: $(STAMP) ## make .venv with everything in it (needs pip's package index, nothing else)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "Sightline needs Python 3.11 to 3.13; $(PYTHON) is $$($(PYTHON) --version 2>&1). Choose another: make setup PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
+	  { echo "no venv module: sudo apt-get install python3-venv, or choose another interpreter with PYTHON=" >&2; exit 1; }
+	@bash scripts/system_library.sh libusb-1.0.so.0 libusb-1.0-0 "CPU rendering with Open3D"
+	@echo "installing Python packages into .venv (one to three minutes)"
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## the whole way on small homes, ending in report.html (ARGS="preset=quick" for two minutes)
+	@$(BIN)/sightline demo $(ARGS)
+
+test: $(STAMP) ## the tests that take seconds
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile $(ARGS)
+
+test-slow: $(STAMP) ## the tests that take minutes: whole pipeline, kill and resume
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+check: $(STAMP) ## formatting, lint, types, import direction, quick tests
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" $(QUICK)
+
+format: $(STAMP) ## mend formatting and simple lint
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(STAMP) ## the speed measurements behind benchmarks/results, with the peers they compare to
+	@bash scripts/system_library.sh libEGL.so.1 libegl1 "the OpenGL peers"
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
+
+clean: ## remove .venv and caches; runs stay
+	@rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

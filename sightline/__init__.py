@@ -1,0 +1,97 @@
+"""Sightline: agents that find and act on what a sentence describes, in 3D homes.
+
+    import sightline as sl
+    scene = sl.generate_home(seed=7)
+    sl.Grounder.from_pretrained("runs/grounder/model").locate(scene, "the lamp left of the bed")
+
+Names load when first used, so the import is quick and a missing optional library hurts only what needs it.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agents.reward_wrapper import VLMRewardWrapper
+    from core.errors import InputError
+    from envs.simulator import Simulator
+    from scene.datasets.procedural import generate_home
+    from scene.graph import SceneGraph, build_graph
+    from scene.grounding import Grounder, Ranking
+    from scene.io import SceneStore, load_scene, save_scene
+    from scene.language import Referral, generate_referrals
+    from scene.render import prepare, render
+    from scene.types import Scene, SceneMesh, SceneObject
+    from vl.embedder import load_embedder
+    from vl.rewards import StepBatch, VLMReward
+    from vl.two_tower import VLModel
+
+_PLACES = {  # public name: module it lives in
+    "Grounder": "scene.grounding",
+    "InputError": "core.errors",
+    "Ranking": "scene.grounding",
+    "Referral": "scene.language",
+    "Scene": "scene.types",
+    "SceneGraph": "scene.graph",
+    "SceneMesh": "scene.types",
+    "SceneObject": "scene.types",
+    "SceneStore": "scene.io",
+    "Simulator": "envs.simulator",
+    "StepBatch": "vl.rewards",
+    "VLModel": "vl.two_tower",
+    "VLMReward": "vl.rewards",
+    "VLMRewardWrapper": "agents.reward_wrapper",
+    "build_graph": "scene.graph",
+    "generate_home": "scene.datasets.procedural",
+    "generate_referrals": "scene.language",
+    "load_embedder": "vl.embedder",
+    "load_scene": "scene.io",
+    "prepare": "scene.render",
+    "render": "scene.render",
+    "save_scene": "scene.io",
+}
+
+__all__ = [
+    "Grounder",
+    "InputError",
+    "Ranking",
+    "Referral",
+    "Scene",
+    "SceneGraph",
+    "SceneMesh",
+    "SceneObject",
+    "SceneStore",
+    "Simulator",
+    "StepBatch",
+    "VLMReward",
+    "VLMRewardWrapper",
+    "VLModel",
+    "build_graph",
+    "generate_home",
+    "generate_referrals",
+    "load_embedder",
+    "load_scene",
+    "prepare",
+    "render",
+    "save_scene",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("sightline")
+    if name not in _PLACES:
+        from core.errors import nearest
+
+        raise AttributeError(f"module 'sightline' has no name {name!r}; {nearest(name, _PLACES)}")
+    from core.packages import check_packages
+
+    check_packages()
+    value = getattr(importlib.import_module(_PLACES[name]), name)
+    globals()[name] = value  # the next use is a plain look-up
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
