@@ -39,10 +39,15 @@ class Goal:
 class Task(Protocol):
     """What the simulator asks of a task; envs/tasks/find_object.py is the example to copy."""
 
-    goals: tuple[Goal, ...]
-    start_range_m: tuple[
-        float, float
-    ]  # walking distance of starts to the success region: above the first, at most the second
+    @property
+    def goals(self) -> tuple[Goal, ...]:
+        """What goal numbers index."""
+        ...
+
+    @property
+    def start_range_m(self) -> tuple[float, float]:
+        """Walking distance from a start to success: above the first number, at most the second."""
+        ...
 
     def matching(self, home: Home, goal: int) -> list[int]:
         """Ids of the objects of a home that satisfy a goal."""

@@ -1,0 +1,288 @@
+"""Fixed sets of evaluation episodes, kept as files, and running policies on them.
+
+    episodes = make_episodes(pool, task, 200, seed=7)
+    save_episodes(episodes, "val.parquet")
+    results = run_episodes(sim, policy, episodes, record=[0, 1])
+    results.summary()                                  # {"success": 0.61, "spl": 0.48, ...}
+
+Two people who evaluate on the same file meet the same homes, starts and goals, whatever their batch size.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64, Int64, UInt8
+from numpy import ndarray
+from torch import Tensor
+
+from core.errors import InputError, existing_file
+from core.files import atomic_file
+from envs import counter_random
+from envs.goals import Goal, GoalFields, Task
+from envs.metrics import METRICS
+from envs.pool import HomePool
+from envs.simulator import Simulator
+from envs.state import SimState
+from scene.render import Frame
+
+COLUMNS = ("scene_id", "start_x", "start_y", "yaw", "goal_text", "goal_label", "goal_color", "shortest_m")
+
+
+class PolicyFn(Protocol):
+    """What acts: a state and what is seen of it to one action per environment.
+
+    Rows with `state.step == 0` have just begun an episode: a policy with a memory clears it there.
+    """
+
+    def __call__(self, state: SimState, frame: Frame | None) -> Int64[Tensor, " B"]: ...
+
+
+@dataclass(eq=False)
+class Episodes:
+    """n starts and goals; independent of any simulator."""
+
+    scene_ids: list[str]
+    start: Float64[ndarray, "n 2"]  # world xy, metres
+    yaw: Float64[ndarray, " n"]  # radians
+    goals: list[Goal]
+    shortest_m: Float64[ndarray, " n"]  # walking distance from start to success when the set was made
+
+    def __len__(self) -> int:
+        return len(self.scene_ids)
+
+
+def make_episodes(pool: HomePool, task: Task, n: int, seed: int, fields: GoalFields | None = None) -> Episodes:
+    """n episodes that go round the pool's homes in a shuffled order; goals and starts as the simulator draws them.
+
+    Raises:
+        InputError: n is not positive; no home has a reachable goal.
+    """
+    if n < 1:
+        raise InputError(f"an episode set needs at least one episode, got n={n}")
+    fields = fields or GoalFields(pool, task)
+    row = np.arange(n)
+    key = counter_random.episode_key(seed, -1, row)
+    order = np.argsort(counter_random.uniform(counter_random.episode_key(seed, -2, fields.playable), 0, 0))
+    home = fields.playable[order][row % len(fields.playable)]
+    goal = fields.draw_goal(home, counter_random.uniform(key, 0, 1))
+    start = fields.draw_start(home, goal, counter_random.uniform(key, 0, 2))
+    yaw = (2 * counter_random.uniform(key, 0, 3) - 1) * np.pi
+    shortest = fields.distance(home, goal, start)
+    return Episodes([pool.ids[k] for k in home], start, yaw, [task.goals[k] for k in goal], shortest)
+
+
+def save_episodes(episodes: Episodes, path: str | Path) -> Path:
+    """Writes a Parquet file with the columns COLUMNS, whole or not at all."""
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table(
+        {
+            "scene_id": episodes.scene_ids,
+            "start_x": episodes.start[:, 0],
+            "start_y": episodes.start[:, 1],
+            "yaw": episodes.yaw,
+            "goal_text": [goal.text for goal in episodes.goals],
+            "goal_label": [goal.label for goal in episodes.goals],
+            "goal_color": [goal.color for goal in episodes.goals],
+            "shortest_m": episodes.shortest_m,
+        }
+    )
+    with atomic_file(path) as file:
+        pyarrow.parquet.write_table(table, file)
+    return Path(path)
+
+
+def load_episodes(path: str | Path) -> Episodes:
+    """Reads what save_episodes wrote.
+
+    Raises:
+        MissingFileError: no such file. InputError: not a Parquet file, or columns are missing or empty.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    path = existing_file(path, "episode set")
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise InputError(f"episode set {path} is no readable Parquet file ({error}); make it again") from error
+    missing = [name for name in COLUMNS if name not in table.column_names]
+    if missing:
+        raise InputError(f"episode set {path} lacks the columns {', '.join(missing)}; expected {', '.join(COLUMNS)}")
+    column = {name: table[name].to_pylist() for name in COLUMNS}
+    if not column["scene_id"] or any(None in values for values in column.values()):
+        raise InputError(f"episode set {path} has no rows, or rows with empty values; make it again")
+    return Episodes(
+        column["scene_id"],
+        np.stack([column["start_x"], column["start_y"]], axis=1),
+        np.array(column["yaw"]),
+        [Goal(*parts) for parts in zip(column["goal_text"], column["goal_label"], column["goal_color"])],
+        np.array(column["shortest_m"]),
+    )
+
+
+def place(sim: Simulator, episodes: Episodes, rows: Sequence[int] | Int64[ndarray, " K"]) -> SimState:
+    """The first states of chosen episodes, one environment each; merge them into a batch with SimState.merged.
+
+    Random draws within an episode depend on the simulator's seed and the row, not on where in a batch it runs.
+
+    Raises:
+        InputError: a home is not in the simulator's pool, or a goal not in its task's vocabulary, or the start no
+            longer works there (another home behind the same id, another agent size).
+    """
+    rows = np.asarray(rows, dtype=np.int64)
+    goals = {(goal.label, goal.color): index for index, goal in enumerate(sim.goals)}
+    names = [episodes.scene_ids[row] for row in rows]
+    pairs = [(episodes.goals[row].label, episodes.goals[row].color) for row in rows]
+    homeless = sorted({name for name in names if name not in sim.homes.index})
+    if homeless:
+        raise InputError(
+            f"{len(homeless)} homes of the episode set are not in the simulator's pool, first {homeless[:3]}; "
+            "load the split the episodes were made from"
+        )
+    unknown = sorted({pair for pair in pairs if pair not in goals})
+    if unknown:
+        raise InputError(
+            f"goals of the episode set are not among the task's {len(goals)}: {unknown[:3]}; "
+            "give the task all goals, e.g. FindObject.from_manifest"
+        )
+    return sim.placed(
+        env=np.zeros(len(rows), np.int64),
+        episode=rows,
+        key=counter_random.episode_key(sim.seed, -1, rows),
+        home=np.array([sim.homes.index[name] for name in names], dtype=np.int64),
+        goal=np.array([goals[pair] for pair in pairs], dtype=np.int64),
+        position=episodes.start[rows],
+        yaw=episodes.yaw[rows],
+    )
+
+
+@dataclass(eq=False)
+class EpisodeResults:
+    """How a policy did on an episode set; rows in the order of the set."""
+
+    episodes: Episodes
+    metrics: dict[str, Float32[ndarray, " n"]]  # see envs/metrics.py
+    steps: Int64[ndarray, " n"]  # actions taken
+    returns: Float64[ndarray, " n"]  # the task's rewards, summed
+    stopped: ndarray  # (n,) bool: ended by the agent's own stop rather than by the time limit
+    trajectories: list[Float64[ndarray, "t 3"]]  # x, y, yaw before each action and at the end: steps + 1 rows
+    actions: list[Int64[ndarray, " t"]]
+    frames: dict[int, UInt8[ndarray, "t H W 3"]]  # recorded episodes: the view at each row of their trajectory
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def summary(self) -> dict[str, float]:
+        """Means over the episodes: every metric, plus steps and return."""
+        means = {name: float(values.mean(dtype=np.float64)) for name, values in self.metrics.items()}
+        return means | {"steps": float(self.steps.mean()), "return": float(self.returns.mean())}
+
+
+def run_episodes(
+    sim: Simulator,
+    policy: PolicyFn,
+    episodes: Episodes,
+    record: Sequence[int] = (),
+    on_episode: Callable[[int], object] | None = None,
+) -> EpisodeResults:
+    """Runs every episode of a set once, `sim.num_envs` at a time.
+
+    An environment that finishes takes the next waiting episode; when none waits the batch shrinks. The policy sees
+    every row at its own step, so results do not depend on the batch size for policies that act row by row.
+
+    Args:
+        policy: called as policy(state, frame); frame is None when the simulator has no sensors. The number of rows
+            only ever shrinks towards the end of the set; rows keep their order, and `state.env` numbers them.
+        record: rows whose pictures are kept.
+        on_episode: called with the number of episodes finished since the last call, e.g. a progress bar's advance.
+
+    Raises:
+        InputError: see `place`; a row to record that does not exist; pictures asked of a simulator without sensors.
+    """
+    count, wanted = len(episodes), set(int(row) for row in record)
+    if wanted and (min(wanted) < 0 or max(wanted) >= count):
+        raise InputError(f"record names rows {sorted(wanted)}, the set has 0..{count - 1}")
+    if wanted and sim.sensors is None:
+        raise InputError("recording pictures needs a simulator with sensors")
+    paths: list[list[ndarray]] = [[] for _ in range(count)]
+    taken: list[list[int]] = [[] for _ in range(count)]
+    pictures: dict[int, list[ndarray]] = {row: [] for row in sorted(wanted)}
+    metrics = {name: np.zeros(count, np.float32) for name in METRICS}
+    steps, returns, stopped = np.zeros(count, np.int64), np.zeros(count), np.zeros(count, bool)
+
+    width = min(sim.num_envs, count)
+    state = _numbered(place(sim, episodes, range(width)), np.arange(width))
+    frame = None if sim.sensors is None else sim.observe(state)
+    waiting = width
+    _note(state, frame, paths, pictures)
+    while len(state):
+        action = policy(state, frame)
+        before = state.episode.cpu().numpy()
+        state, step = sim.step(state, action)
+        frame = step.frame
+        for row, taken_action in zip(before, torch.as_tensor(action).cpu().numpy()):
+            taken[row].append(int(taken_action))
+        returns[before] += step.reward.cpu().numpy()
+        _note(state, frame, paths, pictures)
+        done = step.done
+        if not bool(done.any()):
+            continue
+        over = before[done.cpu().numpy()]
+        for name in METRICS:
+            metrics[name][over] = step.metrics[name][done].cpu().numpy()
+        steps[over] = state.step[done].cpu().numpy()
+        stopped[over] = step.terminated[done].cpu().numpy()
+        if on_episode is not None:
+            on_episode(len(over))
+        places = torch.nonzero(done).flatten()
+        new = places[: count - waiting]
+        if len(new):
+            fresh = place(sim, episodes, range(waiting, waiting + len(new)))
+            fresh = _numbered(fresh, state.env[new].cpu().numpy())
+            mask = torch.zeros_like(done)
+            mask[new] = True
+            state = state.merged(mask, fresh)
+            waiting += len(new)
+            if frame is not None:
+                seen = sim.observe(fresh)
+                for name in ("rgb", "depth", "instance"):
+                    getattr(frame, name)[new] = getattr(seen, name)
+                _note(fresh, seen, paths, pictures)
+            else:
+                _note(fresh, None, paths, pictures)
+        if len(new) < len(places):  # nothing waits: drop the finished rows
+            keep = ~state.done
+            state = state.rows(keep)
+            if frame is not None:
+                frame = Frame(frame.rgb[keep], frame.depth[keep], frame.instance[keep])
+    return EpisodeResults(
+        episodes=episodes,
+        metrics=metrics,
+        steps=steps,
+        returns=returns,
+        stopped=stopped,
+        trajectories=[np.array(path) for path in paths],
+        actions=[np.array(row, dtype=np.int64) for row in taken],
+        frames={row: np.stack(views) for row, views in pictures.items()},
+    )
+
+
+def _numbered(state: SimState, env: Int64[ndarray, " K"]) -> SimState:
+    """The state with environment numbers that say where in the batch its rows began."""
+
+    return replace(state, env=torch.from_numpy(np.asarray(env, dtype=np.int64)).to(state.env.device))
+
+
+def _note(state: SimState, frame: Frame | None, paths: list[list[ndarray]], pictures: dict[int, list[ndarray]]) -> None:
+    """Adds where the agents are, and what those to record see, to the record of their episodes."""
+    pose = torch.cat([state.position, state.yaw[:, None]], dim=1).cpu().numpy()
+    for place_in_batch, row in enumerate(state.episode.tolist()):
+        paths[row].append(pose[place_in_batch])
+        if row in pictures and frame is not None:
+            pictures[row].append(frame.rgb[place_in_batch].cpu().numpy().copy())
