@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core.errors import InputError
+from core.files import read_json
 from vl.two_tower import FORMAT, VLModel, checked_images
 
 DUAL_ENCODERS = ("clip", "siglip", "siglip2", "align", "altclip", "chinese_clip", "metaclip_2")
@@ -138,10 +139,7 @@ def load_embedder(path_or_id: str | Path, device: str = "cpu") -> VLModel | Dual
         file = path / "config.json"
         if not file.is_file():
             raise InputError(f"{path} has no config.json; expected a two-tower, CLIP or SigLIP model folder")
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{file} is not readable JSON ({error})") from error
+        content = read_json(file, "model config")
         if content.get("format") == FORMAT:
             return VLModel.from_pretrained(path).to(device)
         if content.get("model_type") not in DUAL_ENCODERS:

@@ -22,7 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, PreTrainedTokenizerFast
 
+from core.checkpoint import load_weights
 from core.errors import InputError, MissingFileError
+from core.files import read_json
 from vl.tokenizer import knows_a_word, load_tokenizer
 from vl.towers import (
     ImageTower,
@@ -208,7 +210,7 @@ class VLModel(nn.Module):
         encoder_config = AutoConfig.for_model(encoder.pop("model_type"), **encoder)
         with torch.random.fork_rng(devices=[]):
             model = cls(config, load_tokenizer(path), encoder_config)
-        model.load_state_dict(read_weights(path / "model.safetensors", model.state_dict()))
+        load_weights(model, read_weights(path / "model.safetensors"), str(path))
         return model.eval()
 
 
@@ -247,10 +249,7 @@ def read_model_config(path: Path) -> dict[str, Any]:
     file = path / "config.json"
     if not path.is_dir() or not file.is_file():
         raise MissingFileError(f"no model in {path}: expected a folder with config.json and model.safetensors")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} is not readable JSON ({error}); train or copy the model again") from error
+    content = read_json(file, "model config")
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
         raise InputError(f"{file} has format {found!r}, expected {FORMAT!r}; other models: vl.embedder.load_embedder")
@@ -268,24 +267,18 @@ def config_from_dict(values: dict[str, Any], path: Path) -> TwoTowerConfig:
         raise InputError(f"config.json in {path} does not describe a two-tower model: {error}") from error
 
 
-def read_weights(file: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of a safetensors file, checked against the names and shapes of `expected`."""
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file.
+
+    Raises:
+        InputError: missing, cut short, or of another format.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not file.is_file():
         raise MissingFileError(f"model weights not found: {file}")
     try:
-        found = load_file(str(file))
+        return load_file(str(file))
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{file} is cut short or not a safetensors file ({error}); copy or train it again") from error
-    names = sorted(set(found) ^ set(expected))
-    if names:
-        raise InputError(f"{file} does not fit its config.json: {len(names)} tensors differ, e.g. {names[0]}")
-    for name, tensor in found.items():
-        if tensor.shape != expected[name].shape:
-            raise InputError(
-                f"{file} is a checkpoint of another shape: {name} is {tuple(tensor.shape)}, "
-                f"config.json says {tuple(expected[name].shape)}"
-            )
-    return found

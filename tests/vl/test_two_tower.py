@@ -74,7 +74,7 @@ def test_broken_model_folders_are_named(tiny_model, tiny_config, tmp_path):
     wide = dataclasses.replace(tiny_config, dim=20)
     VLModel.create(wide, tiny_model.tokenizer, seed=0).save_pretrained(tmp_path / "b")
     weights.write_bytes((tmp_path / "b" / "model.safetensors").read_bytes())
-    with pytest.raises(InputError, match=r"another shape: .* \(20,.*says \(12,"):
+    with pytest.raises(InputError, match=r"do not fit this model: .* is \(20,.*expected \(12,"):
         VLModel.from_pretrained(tmp_path / "a")
     weights.unlink()
     with pytest.raises(InputError, match="weights not found"):

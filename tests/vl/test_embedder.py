@@ -1,0 +1,92 @@
+"""Facts about vl/embedder.py, with CLIP and SigLIP models of random weights made here."""
+
+import json
+
+import pytest
+import torch
+from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
+
+from core.errors import InputError
+from vl.embedder import DualEncoder, load_embedder
+from vl.rewards import StepBatch, VLMReward
+from vl.tokenizer import save_tokenizer, train_tokenizer
+
+TEXT = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+VISION = {**TEXT, "image_size": 32, "patch_size": 8}
+TEXTS = ["a red chair", "a blue lamp on the left"]
+
+
+def save_dual_encoder(kind: str, folder, statistics: dict | None) -> torch.nn.Module:
+    tokenizer = train_tokenizer(TEXTS, max_length=12)
+    text = {**TEXT, "vocab_size": len(tokenizer), "max_position_embeddings": 12}
+    text |= {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+    torch.manual_seed(0)
+    if kind == "clip":
+        model = CLIPModel(CLIPConfig(text_config=text, vision_config=VISION, projection_dim=10))
+    else:
+        model = SiglipModel(SiglipConfig(text_config={**text, "projection_size": 16}, vision_config=VISION))
+    model.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
+    if statistics:
+        (folder / "preprocessor_config.json").write_text(json.dumps(statistics))
+    return model.eval()
+
+
+@pytest.mark.parametrize(("kind", "dim"), [("clip", 10), ("siglip", 16)])
+def test_clip_and_siglip_directories_are_embedders(kind, dim, tmp_path, frames):
+    save_dual_encoder(kind, tmp_path, None)
+    embedder = load_embedder(tmp_path)
+    images, texts = embedder.encode_images(frames), embedder.encode_texts(TEXTS)
+    assert embedder.dim == dim and images.shape == (5, dim) and texts.shape == (2, dim)
+    torch.testing.assert_close(images.norm(dim=1), torch.ones(5))
+    torch.testing.assert_close(embedder.encode_texts(TEXTS[:1]), texts[:1])  # padding does not leak
+    reward = VLMReward(embedder, [[TEXTS[0]]], [TEXTS[1]], alpha=0.5)
+    assert reward.score(StepBatch(frame=frames), torch.zeros(5, dtype=torch.long)).shape == (5,)
+
+
+def test_pixels_are_normalised_with_the_checkpoint_s_own_statistics(tmp_path, frames):
+    model = save_dual_encoder("clip", tmp_path, {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4]})
+    mean, std = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.3, 0.4])
+    pixels = ((frames / 255 - mean) / std).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        features = model.get_image_features(pixel_values=pixels).pooler_output
+    expected = torch.nn.functional.normalize(features, dim=-1)
+    torch.testing.assert_close(load_embedder(tmp_path).encode_images(frames), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_frames_of_any_shape_are_squashed_to_the_square_of_the_model(tmp_path):
+    save_dual_encoder("clip", tmp_path, None)
+    embedder = load_embedder(tmp_path)
+    stripes = torch.zeros(1, 32, 32, 3, dtype=torch.uint8)
+    stripes[:, :, 16:] = 200
+    wide = stripes.repeat_interleave(3, dim=2)  # 32 x 96 of the same content
+    similarity = (embedder.encode_images(stripes) * embedder.encode_images(wide)).sum()
+    assert similarity > 0.999
+
+
+def test_the_project_s_own_folder_gives_the_two_tower_model(tiny_model, tmp_path, frames):
+    tiny_model.save_pretrained(tmp_path)
+    assert torch.equal(load_embedder(tmp_path).encode_images(frames), tiny_model.encode_images(frames))
+
+
+def test_folders_that_hold_no_dual_encoder_are_named(tmp_path):
+    with pytest.raises(InputError, match="model folder not found"):
+        load_embedder(tmp_path / "nothing")
+    with pytest.raises(InputError, match="has no config.json"):
+        load_embedder(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    with pytest.raises(InputError, match="describes 'gpt2'"):
+        load_embedder(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    with pytest.raises(InputError, match="does not load as a CLIP or SigLIP"):
+        load_embedder(tmp_path)
+
+
+def test_texts_the_encoder_cannot_read_are_named(tmp_path):
+    save_dual_encoder("siglip", tmp_path, None)
+    embedder = load_embedder(tmp_path)
+    assert isinstance(embedder, DualEncoder)
+    with pytest.raises(InputError, match="longer than the model's 12 tokens"):
+        embedder.encode_texts(["red " * 20])
+    with pytest.raises(InputError, match="empty text"):
+        embedder.encode_texts([""])
