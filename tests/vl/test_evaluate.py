@@ -1,0 +1,71 @@
+"""Facts about vl/evaluate.py."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+
+from core.errors import InputError
+from tests.vl.views_on_disk import write_views
+from vl.data import CaptionedViews
+from vl.evaluate import EvaluateVLConfig, names_pair, run, write_queries
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, tiny_model):
+    root = tmp_path_factory.mktemp("evaluate")
+    write_views(root / "views", {"test": 60})
+    (root / "views" / "manifest.json").write_text(json.dumps({"heldout_pairs": [["red", "box"]]}))
+    tiny_model.save_pretrained(root / "model")
+    return root
+
+
+def test_the_table_has_model_random_weights_chance_and_the_heldout_subset(folders, tmp_path):
+    cfg = EvaluateVLConfig(
+        out=str(tmp_path / "run"), views=str(folders / "views"), model=str(folders / "model"), queries=20
+    )
+    result = run(cfg)
+    assert [(row["model"], row["direction"], row["subset"]) for row in result["table"]] == [
+        ("model", "text to view", "all"),
+        ("model", "text to view", "held-out pair"),
+        ("model", "view to text", "all"),
+        ("model", "view to text", "held-out pair"),
+        ("random weights", "text to view", "all"),
+        ("random weights", "view to text", "all"),
+        ("chance", "both", "all"),
+    ]
+    assert result["table"][-1]["R@10"] == 0.5 and result["homes"] == 15
+    rows = parquet.read_table(tmp_path / "run" / "retrieval.parquet").to_pydict()
+    assert len(rows["query"]) == len(set(rows["query"])) == 20
+    assert sum("red" in query for query in rows["query"]) == result["table"][1]["queries"]
+    assert result["text_to_view_R@1"] == np.mean([rank == 1 for rank in rows["rank"]])
+    views = CaptionedViews.open(folders / "views", "test")
+    for view, home, query in zip(rows["view"], rows["scene_id"], rows["query"]):
+        assert views.scene_id[view] == home and query in [views.texts[t] for t in views.full[view]]
+
+
+def test_queries_are_written_with_row_numbers_of_the_split(tmp_path):
+    similarity = np.array([[0.1, 0.9, 0.5], [0.2, 0.8, 0.3], [0.7, 0.1, 0.6]])
+    write_queries(tmp_path / "q.parquet", similarity, np.array([40, 7, 12]), ["a", "b", "c"], ["h", "h", "i"])
+    rows = parquet.read_table(tmp_path / "q.parquet").to_pydict()
+    assert rows["rank"] == [3, 1, 2]
+    assert rows["top_views"] == [[7, 12, 40], [7, 12, 40], [40, 12, 7]]
+
+
+def test_a_pair_is_named_only_by_neighbouring_words():
+    pairs = [("red", "armchair"), ("green", "coffee table")]
+    assert names_pair("A bed and a red armchair, close", pairs)
+    assert names_pair("a green coffee table", pairs)
+    assert not names_pair("a red bed and an armchair", pairs)
+    assert not names_pair("a red armchairs", pairs)
+
+
+def test_too_few_views_and_missing_settings_are_errors(folders, tmp_path):
+    good = {"out": str(tmp_path / "r"), "views": str(folders / "views"), "model": str(folders / "model")}
+    with pytest.raises(InputError, match="asked for"):
+        run(EvaluateVLConfig(**good))
+    with pytest.raises(InputError, match="model is required"):
+        run(EvaluateVLConfig(**{**good, "model": ""}))
+    with pytest.raises(InputError, match="queries=0"):
+        EvaluateVLConfig(**good, queries=0)

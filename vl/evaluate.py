@@ -1,0 +1,147 @@
+"""Measure retrieval between views and captions of unseen homes.
+
+sightline evaluate-vl views=FOLDER model=FOLDER
+
+The gallery is exactly `queries` views, no two of which share a full caption, spread over as many homes as there are.
+Beside the model stand chance and the same towers with random weights; captions that name a held-out colour and class
+pair are reported apart. result.json holds the table, retrieval.parquet one row per query with its rank and best views.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from core.errors import InputError
+from core.files import atomic_file, read_json
+from core.job import JobConfig, job_main
+from core.run import RunFolder
+from vl.data import CaptionedViews
+from vl.embedder import Embedder, load_embedder
+from vl.retrieval import summary, target_ranks
+from vl.two_tower import VLModel
+
+
+@dataclass
+class EvaluateVLConfig(JobConfig):
+    """Retrieval on unseen homes: sightline evaluate-vl views=FOLDER model=FOLDER"""
+
+    views: str = ""  # folder of rendered views
+    model: str = ""  # two-tower folder, a CLIP or SigLIP directory, or a hub id
+    split: str = "test"  # which homes: train, val or test
+    queries: int = 500  # views with distinct captions to retrieve from; fewer in the split is an error
+
+    def __post_init__(self) -> None:
+        if self.queries < 1:
+            raise InputError(f"queries={self.queries} should be positive")
+
+
+CONFIG = EvaluateVLConfig
+TOP = 3  # best views kept per query
+
+
+def similarities(embedder: Embedder, images: np.ndarray, captions: list[str]) -> np.ndarray:
+    """(captions, images) dot products of the embeddings."""
+    image = embedder.encode_images(torch.from_numpy(images))
+    return (embedder.encode_texts(captions) @ image.T).float().cpu().numpy()
+
+
+def heldout_pairs(views: str | Path) -> list[tuple[str, str]]:
+    """The (colour, class) pairs that manifest.json of a views folder says training never saw; [] without the file."""
+    file = Path(views).expanduser() / "manifest.json"
+    if not file.is_file():
+        return []
+    return [(color, label) for color, label in read_json(file, "views manifest").get("heldout_pairs", [])]
+
+
+def names_pair(caption: str, pairs: list[tuple[str, str]]) -> bool:
+    """Whether a caption has one of the pairs as neighbouring words, e.g. "a red armchair"."""
+    words = f" {' '.join(caption.lower().replace(',', ' ').replace('.', ' ').split())} "
+    return any(f" {color} {label} " in words for color, label in pairs)
+
+
+def run(cfg: EvaluateVLConfig) -> dict[str, Any]:
+    """Embed the gallery once per model, rank both ways, write the table."""
+    for name in ("views", "model"):
+        if not getattr(cfg, name):
+            raise InputError(f"{name} is required: {name}=FOLDER")
+    views = CaptionedViews.open(cfg.views, cfg.split)
+    chosen, captions = views.distinct(cfg.queries, seed=cfg.seed)
+    model = load_embedder(cfg.model, cfg.device)
+    folder = RunFolder.open(cfg, "evaluate-vl")
+    finished = folder.result()
+    if finished is not None:
+        folder.close()
+        return finished
+
+    order = np.argsort(chosen)
+    images = np.empty((len(chosen), *views.images.shape[1:]), dtype=np.uint8)
+    images[order] = views.images[chosen[order]]
+    homes = [views.scene_id[v] for v in chosen]
+    target = np.arange(len(chosen))
+
+    began = time.perf_counter()
+    scores = {"model": similarities(model, images, captions)}
+    seconds = time.perf_counter() - began
+    if isinstance(model, VLModel):
+        untrained = VLModel.create(model.config, model.tokenizer, seed=cfg.seed).eval().to(cfg.device)
+        scores["random weights"] = similarities(untrained, images, captions)
+
+    pairs = heldout_pairs(cfg.views)
+    unseen = np.array([names_pair(caption, pairs) for caption in captions])
+    table: list[dict[str, Any]] = []
+    for name, similarity in scores.items():
+        for direction, matrix in (("text to view", similarity), ("view to text", similarity.T)):
+            ranks = target_ranks(matrix, target)
+            table.append({"model": name, "direction": direction, "subset": "all", "queries": len(ranks)})
+            table[-1] |= summary(ranks, homes, cfg.seed)
+            if name == "model" and unseen.any():
+                part = [home for home, keep in zip(homes, unseen) if keep]
+                table.append({"model": name, "direction": direction, "subset": "held-out pair", "queries": len(part)})
+                table[-1] |= summary(ranks[unseen], part, cfg.seed)
+    chance = {f"R@{k}": min(1.0, k / len(chosen)) for k in (1, 5, 10)}
+    table.append({"model": "chance", "direction": "both", "subset": "all", "queries": len(chosen), **chance})
+
+    write_queries(folder.file("retrieval.parquet"), scores["model"], chosen, captions, homes)
+    first = table[0]
+    return folder.finish(
+        {
+            "split": cfg.split,
+            "queries": len(chosen),
+            "homes": len(set(homes)),
+            "text_to_view_R@1": first["R@1"],
+            "text_to_view_R@1_interval": first["R@1_interval"],
+            "table": table,
+            "heldout_pairs": [f"{color} {label}" for color, label in pairs],
+            "seconds": round(seconds, 2),
+        }
+    )
+
+
+def write_queries(
+    path: Path, similarity: np.ndarray, chosen: np.ndarray, captions: list[str], homes: list[str]
+) -> None:
+    """One row per caption: its own view and home, its rank, and the TOP best views (row numbers of the split)."""
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    best = np.argsort(-similarity, axis=1, kind="stable")[:, :TOP]
+    table = pa.table(
+        {
+            "query": captions,
+            "view": chosen.tolist(),
+            "scene_id": homes,
+            "rank": target_ranks(similarity, np.arange(len(chosen))).tolist(),
+            "top_views": chosen[best].tolist(),
+            "top_scores": np.take_along_axis(similarity, best, axis=1).astype(np.float64).tolist(),
+        }
+    )
+    with atomic_file(path) as file:
+        parquet.write_table(table, file)
+
+
+if __name__ == "__main__":
+    job_main("evaluate-vl")
