@@ -11,6 +11,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
+from vl.losses import softmax_loss
+
 IGNORED = -100
 """Target of a position that does not count (torch's default ignore_index)."""
 
@@ -26,26 +28,20 @@ def scale_of(log_scale: Float[Tensor, ""]) -> Float[Tensor, ""]:
 def info_nce(
     left: Float[Tensor, "M D"],
     right: Float[Tensor, "M D"],
-    scale: Float[Tensor, ""] | float,
+    scale: Float[Tensor, ""],
     ids: Int64[Tensor, " M"] | None = None,
 ) -> Float[Tensor, ""]:
     """Symmetric contrastive loss between rows that belong together, duplicates being positives.
 
         s_ij = scale * <left_i, right_j> / (|left_i| |right_j|)
-        L = -1/2M sum_i [ log mean-positive softmax_j(s_ij) + the same over columns ]
+        L = -1/2M sum_i [ mean over j with ids_j = ids_i of log softmax_j(s_ij) + the same over columns ]
 
-    where the target of row i spreads evenly over the columns j with ids_j = ids_i. With distinct ids (or None) this is
-    the loss of CLIP; sentences that occur twice in a batch are not told apart.
+    With distinct ids (or None) this is the loss of CLIP; texts that occur twice in a batch are not told apart.
 
-    Source: arXiv:2401.09340, equations 4 and 5; soft targets as in UniCL, arXiv:2204.03610, equation 3.
+    Source: arXiv:2401.09340, equations 4 and 5; several positives as in `vl.losses.softmax_loss`, which computes it.
     """
-    logits = scale * F.normalize(left, dim=-1) @ F.normalize(right, dim=-1).T
-    if ids is None:
-        ids = torch.arange(len(left), device=left.device)
-    same = (ids[:, None] == ids[None, :]).to(logits.dtype)
-    rows = F.cross_entropy(logits, same / same.sum(1, keepdim=True))
-    columns = F.cross_entropy(logits.T, same.T / same.T.sum(1, keepdim=True))
-    return (rows + columns) / 2
+    same = None if ids is None else ids[:, None] == ids[None, :]
+    return softmax_loss(F.normalize(left, dim=-1), F.normalize(right, dim=-1), scale, positive=same)
 
 
 def referral_loss(scores: Float[Tensor, "S N"], target: Int64[Tensor, " S"]) -> Float[Tensor, ""]:

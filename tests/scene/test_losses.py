@@ -20,7 +20,9 @@ from scene.losses import (
 def test_info_nce_of_two_orthogonal_pairs_is_the_two_way_softmax():
     pairs = torch.eye(2)
     expected = -math.log(math.exp(3) / (math.exp(3) + 1))
-    assert info_nce(pairs, pairs * 7, 3.0).item() == pytest.approx(expected, rel=1e-6)  # length does not matter
+    assert info_nce(pairs, pairs * 7, torch.tensor(3.0)).item() == pytest.approx(
+        expected, rel=1e-6
+    )  # length does not matter
 
 
 def test_info_nce_agrees_with_a_slow_definition_when_some_captions_repeat():
@@ -40,12 +42,12 @@ def test_info_nce_agrees_with_a_slow_definition_when_some_captions_repeat():
         return total / 5
 
     expected = (one_way(s) + one_way([list(column) for column in zip(*s)])) / 2
-    assert info_nce(left, right, 2.0, torch.tensor(ids)).item() == pytest.approx(expected, rel=1e-5)
+    assert info_nce(left, right, torch.tensor(2.0), torch.tensor(ids)).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_batch_of_one_caption_repeated_has_nothing_to_tell_apart():
     x = torch.ones(3, 2)
-    assert info_nce(x, x, 5.0, torch.zeros(3, dtype=torch.int64)).item() == pytest.approx(math.log(3))
+    assert info_nce(x, x, torch.tensor(5.0), torch.zeros(3, dtype=torch.int64)).item() == pytest.approx(math.log(3))
 
 
 def test_the_scale_starts_at_one_over_007_is_capped_and_has_a_gradient():

@@ -1,0 +1,229 @@
+"""From scenes and referral sentences to padded batches, in the frame of the viewer the sentences assume.
+
+"Left of" depends on where one looks. The viewpoint rule of scene/relations.py decides that; here every object set is
+turned into that viewer's frame (x ahead, y to the left, z up from the floor), so the model reads left and right off the
+coordinates, and a scene turned together with its viewer gives the same numbers.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Int64
+from numpy import ndarray
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from core.errors import InputError
+from scene.geometry import object_points
+from scene.graph import candidates, spoken_room_by_room
+from scene.language import Referral
+from scene.objects import location_tokens, rotate_points
+from scene.relations import Viewpoint
+from scene.support import room_of_objects
+from scene.types import Scene
+
+
+@dataclass
+class ObjectSet:
+    """The candidates of one room or scene."""
+
+    scene_id: str
+    room: int  # index into scene.rooms; -1 = the whole scene
+    ids: Int64[Tensor, " N"]  # index into scene.objects
+    labels: list[str]
+    captions: list[str]  # "red armchair": colour where known, and label
+    points: Float[Tensor, "N P 6"]  # xyz in the viewer's frame in metres, rgb 0..255
+    locations: Float[Tensor, "N 6"]  # mean of points, extents; same frame
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass
+class SceneBatch:
+    """Objects of B scenes, padded to the largest."""
+
+    features: Float[Tensor, "B N D"]
+    locations: Float[Tensor, "B N 6"]
+    valid: Bool[Tensor, "B N"]  # False at padding
+
+
+@dataclass
+class ReferralBatch:
+    """S sentences about the scenes of a batch."""
+
+    scenes: SceneBatch
+    tokens: Int64[Tensor, "S L"]
+    words: Bool[Tensor, "S L"]  # False at padding
+    scene: Int64[Tensor, " S"]  # index into the batch's scenes
+    target: Int64[Tensor, " S"]  # index into that scene's objects
+
+    def to(self, device: torch.device | str) -> "ReferralBatch":
+        scenes = SceneBatch(*(getattr(self.scenes, name).to(device) for name in ("features", "locations", "valid")))
+        rest = (getattr(self, name).to(device) for name in ("tokens", "words", "scene", "target"))
+        return ReferralBatch(scenes, *rest)
+
+
+@dataclass
+class GroundingRoom:
+    """Candidates and the sentences about them; `features` holds K encodings of differently drawn points."""
+
+    objects: ObjectSet
+    sentences: list[str]
+    targets: Int64[Tensor, " S"]
+    kinds: list[str]
+    tokens: list[list[int]] = field(default_factory=list)
+    features: Float[Tensor, "K N D"] | None = None
+
+
+def caption_of(label: str, attributes: Mapping[str, str]) -> str:
+    """The short text an object is aligned with: "red armchair", or the label alone."""
+    return f"{attributes['color']} {label}" if attributes.get("color") else label
+
+
+def object_set(
+    scene: Scene, points: int, *, seed: int, room: int = -1, viewpoint: Viewpoint | None = None
+) -> ObjectSet:
+    """The objects a sentence may mean (`scene.graph.candidates`), in a viewer's frame.
+
+    Args:
+        points: drawn per object.
+        seed: of that draw.
+        room: index into scene.rooms; a home that is spoken of room by room needs it, others ignore it.
+        viewpoint: None = the default viewer of scene/relations.py.
+
+    Raises:
+        InputError: there is no object to choose from, no such room, or a large home without a room.
+    """
+    return _object_set(scene, object_points(scene, points, seed), room, viewpoint or Viewpoint())
+
+
+def _object_set(scene: Scene, cloud: Float32[ndarray, "N P 6"], room: int, viewpoint: Viewpoint) -> ObjectSet:
+    chosen = candidates(scene, room)
+    if not chosen:
+        place = f", room {room} ({scene.rooms[room].kind})" if scene.objects else ""
+        raise InputError(f"scene {scene.id}{place} has no objects; there is nothing a sentence could mean")
+    items = [scene.objects[i] for i in chosen]
+    floor = scene.rooms[max(room, 0)].floor_z if scene.rooms else min(float(i.box[2] - i.box[5] / 2) for i in items)
+    points = torch.from_numpy(cloud)[chosen] - torch.tensor([0, 0, floor, 0, 0, 0], dtype=torch.float32)
+    points = rotate_points(points, -viewpoint.yaw_rad)
+    return ObjectSet(
+        scene_id=scene.id,
+        room=room if spoken_room_by_room(scene) else -1,
+        ids=torch.tensor(chosen),
+        labels=[item.label for item in items],
+        captions=[caption_of(item.label, item.attributes) for item in items],
+        points=points,
+        locations=location_tokens(points),
+    )
+
+
+def collate(features: Sequence[Float[Tensor, "_ D"]], locations: Sequence[Float[Tensor, "_ 6"]]) -> SceneBatch:
+    """Object features and locations of several scenes in one padded batch; padding is 0 and not valid."""
+    counts = torch.tensor([len(part) for part in features])
+    return SceneBatch(
+        pad_sequence(list(features), batch_first=True),
+        pad_sequence(list(locations), batch_first=True),
+        torch.arange(int(counts.max()))[None] < counts[:, None],
+    )
+
+
+def collate_tokens(tokens: Sequence[Sequence[int]], pad_id: int) -> tuple[Int64[Tensor, "S L"], Bool[Tensor, "S L"]]:
+    """Token ids padded to the longest sentence, and which are not padding."""
+    rows = [torch.tensor(row, dtype=torch.int64) for row in tokens]
+    padded = pad_sequence(rows, batch_first=True, padding_value=pad_id)
+    lengths = torch.tensor([len(row) for row in rows])
+    return padded, torch.arange(padded.shape[1])[None] < lengths[:, None]
+
+
+def mirrored(
+    locations: Float[Tensor, "N 6"], tokens: Sequence[int], swap: Mapping[int, int]
+) -> tuple[Float[Tensor, "N 6"], list[int]]:
+    """A room and a sentence seen in a mirror: y is negated and words such as left and right change places.
+
+    Args:
+        swap: token id to the id it becomes, in both directions.
+    """
+    flipped = locations.clone()
+    flipped[:, 1] = -flipped[:, 1]
+    return flipped, [swap.get(token, token) for token in tokens]
+
+
+def referral_batch(
+    rooms: Sequence[GroundingRoom],
+    scenes: int,
+    sentences: int,
+    pad_id: int,
+    rng: np.random.Generator,
+    swap: Mapping[int, int] | None = None,
+) -> ReferralBatch:
+    """A random training batch: rooms drawn by how many sentences they have, then sentences within each.
+
+    Args:
+        scenes, sentences: rooms per batch, and sentences per room (repeated only where a room has fewer).
+        swap: tokens that change places in a mirror; given, every room is mirrored with probability 1/2.
+    """
+    weight = np.array([len(room.sentences) for room in rooms], dtype=np.float64)
+    chosen = rng.choice(len(rooms), size=min(scenes, len(rooms)), replace=False, p=weight / weight.sum())
+    features, locations, tokens, scene, target = [], [], [], [], []
+    for slot, index in enumerate(chosen):
+        room = rooms[index]
+        assert room.features is not None, "rooms are encoded before they are batched"
+        mirror = swap if swap and rng.random() < 0.5 else None
+        features.append(room.features[int(rng.integers(len(room.features)))])
+        place = room.objects.locations
+        for s in rng.choice(len(room.sentences), size=sentences, replace=len(room.sentences) < sentences):
+            row = room.tokens[s]
+            if mirror:
+                place, row = mirrored(room.objects.locations, row, mirror)
+            tokens.append(row)
+            target.append(room.targets[s])
+            scene.append(slot)
+        locations.append(place)
+    padded, words = collate_tokens(tokens, pad_id)
+    return ReferralBatch(collate(features, locations), padded, words, torch.tensor(scene), torch.stack(target))
+
+
+def whole_batch(rooms: Sequence[GroundingRoom], pad_id: int) -> ReferralBatch:
+    """All sentences of these rooms in order, with each room's first encoding."""
+    features = [room.features[0] for room in rooms if room.features is not None]
+    assert len(features) == len(rooms), "rooms are encoded before they are batched"
+    padded, words = collate_tokens([row for room in rooms for row in room.tokens], pad_id)
+    scene = torch.repeat_interleave(torch.arange(len(rooms)), torch.tensor([len(room.sentences) for room in rooms]))
+    scenes = collate(features, [room.objects.locations for room in rooms])
+    return ReferralBatch(scenes, padded, words, scene, torch.cat([room.targets for room in rooms]))
+
+
+def grounding_rooms(
+    scenes: Iterable[Scene], referrals: Iterable[Referral], points: int, seed: int
+) -> Iterator[GroundingRoom]:
+    """One `GroundingRoom` per room that sentences speak of; each scene's points are drawn once.
+
+    Large homes are spoken of room by room: their sentences are grouped by the room the target stands in.
+
+    Raises:
+        InputError: a sentence has not exactly one target, or its target is not in the scene.
+    """
+    by_scene: dict[str, list[Referral]] = {}
+    for referral in referrals:
+        by_scene.setdefault(referral.scene_id, []).append(referral)
+    for scene in scenes:
+        by_room: dict[int, list[Referral]] = {}
+        home = room_of_objects(scene) if spoken_room_by_room(scene) else None
+        for referral in by_scene.get(scene.id, []):
+            if len(referral.targets) != 1 or not 0 <= referral.targets[0] < len(scene.objects):
+                raise InputError(
+                    f"scene {scene.id}: {referral.utterance!r} has targets {list(referral.targets)}, expected one of "
+                    f"0..{len(scene.objects) - 1}; the corpus does not belong to these scenes, build it again"
+                )
+            by_room.setdefault(-1 if home is None else int(home[referral.targets[0]]), []).append(referral)
+        if not by_room:
+            continue
+        cloud = object_points(scene, points, seed)
+        for room, group in sorted(by_room.items()):
+            objects = _object_set(scene, cloud, room, Viewpoint())
+            slot = {int(identity): index for index, identity in enumerate(objects.ids)}
+            targets = torch.tensor([slot[referral.targets[0]] for referral in group])
+            yield GroundingRoom(objects, [r.utterance for r in group], targets, [str(r.kind) for r in group])
