@@ -1,1 +1,5 @@
-"""A batched home simulator and its tasks, behind Gymnasium and stable-baselines3."""
+"""Simulated homes, tasks and adapters. Importing this package registers the tasks with Gymnasium."""
+
+from envs.registration import register_tasks
+
+register_tasks()

@@ -29,16 +29,16 @@ def _words(value: Int64[ndarray, "*s"] | int) -> UInt64[ndarray, "*s"]:
 
 
 def episode_key(
-    seed: int, env: Int64[ndarray, " B"] | int, episode: Int64[ndarray, " B"] | int
+    seed: Int64[ndarray, " B"] | int, env: Int64[ndarray, " B"] | int, episode: Int64[ndarray, " B"] | int
 ) -> Int64[ndarray, " B"]:
     """The key of one episode of one environment: all its draws hang on this number.
 
     Raises:
-        InputError: the seed is negative or does not fit 63 bits.
+        InputError: a seed is negative.
     """
-    if not 0 <= int(seed) < 2**63:
-        raise InputError(f"seed={seed} does not work as a seed; give a whole number from 0 to 2**63 - 1")
-    return _mix(_mix(_mix(_words(int(seed))) ^ _words(env)) ^ _words(episode)).view(np.int64)
+    if np.min(seed) < 0:
+        raise InputError(f"seed={np.min(seed)} does not work as a seed; give a whole number from 0 to 2**63 - 1")
+    return _mix(_mix(_mix(_words(seed)) ^ _words(env)) ^ _words(episode)).view(np.int64)
 
 
 def uniform(key: Int64[ndarray, " B"], step: Int64[ndarray, " B"] | int, draw: int) -> Float64[ndarray, " B"]:

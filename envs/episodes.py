@@ -205,7 +205,7 @@ def run_episodes(
     Raises:
         InputError: see `place`; a row to record that does not exist; pictures asked of a simulator without sensors.
     """
-    count, wanted = len(episodes), set(int(row) for row in record)
+    count, wanted = len(episodes), {int(row) for row in record}
     if wanted and (min(wanted) < 0 or max(wanted) >= count):
         raise InputError(f"record names rows {sorted(wanted)}, the set has 0..{count - 1}")
     if wanted and sim.sensors is None:

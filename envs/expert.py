@@ -94,7 +94,7 @@ class RandomPolicy:
 
     def __call__(self, state: SimState, frame: Frame | None = None) -> Int64[Tensor, " B"]:
         """An action for each environment."""
-        key = counter_random.episode_key(self.seed, state.key.cpu().numpy(), 0)
+        key = counter_random.episode_key(self.seed, state.key.cpu().numpy(), 0)  # the state's key stands for its env
         share = counter_random.uniform(key, state.step.cpu().numpy(), 0)
         rest = (share - self.stop) / max(1.0 - self.stop, 1e-12)
         action = np.where(share < self.stop, STOP, FORWARD + np.floor(np.clip(rest, 0, 1 - 1e-9) * 3).astype(np.int64))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -45,10 +45,8 @@ class Home:
         """Flat indices (row by row) of the cells the agent may stand on."""
         return np.flatnonzero(self.grid.free)
 
-    @property
-    def colors(self) -> list[str]:
-        """Colour names of the objects, "" where unknown."""
-        return [item.attributes.get("color", "") for item in self.scene.objects]
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "prepared"}  # search trees do not travel
 
 
 class HomePool:
@@ -144,6 +142,9 @@ class HomePool:
 
     def __len__(self) -> int:
         return len(self.homes)
+
+    def __deepcopy__(self, memo: dict) -> "HomePool":
+        return self  # read-only; Gymnasium copies the arguments of every environment it makes
 
     def __getitem__(self, index: int) -> Home:
         return self.homes[index]

@@ -13,6 +13,7 @@ copied and stepped again. Nothing resets by itself; adapters (gym_env, vector_en
 pictures are computed on the CPU; on another device, tensors cross over at each call.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -45,7 +46,8 @@ class Simulator:
         homes: where episodes take place; each episode draws its home.
         task: a name of envs.tasks.TASKS, or a task.
         num_envs: B.
-        seed: with an environment's number, an episode's number and a step's it fixes every random draw.
+        seed: with an environment's number, an episode's number and a step's it fixes every random draw. A sequence
+            gives each environment a seed of its own.
         sensors: the camera; None for no pictures (`Step.frame` is then None).
         device: where states and frames live.
         max_steps: actions after which an episode is truncated.
@@ -62,7 +64,7 @@ class Simulator:
         homes: HomePool,
         task: str | Task = "find_object",
         num_envs: int = 1,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         sensors: Sensors | None = Sensors(),  # noqa: B008  frozen, so one default can be shared
         device: str | torch.device = "cpu",
         max_steps: int = 100,
@@ -75,10 +77,10 @@ class Simulator:
             raise InputError(f"num_envs and max_steps start at 1, got {num_envs} and {max_steps}")
         if env_ids is not None and len(env_ids) != num_envs:
             raise InputError(f"env_ids names {len(env_ids)} environments, num_envs is {num_envs}")
-        counter_random.episode_key(seed, 0, 0)  # an unusable seed is refused here, not at the first reset
-        self.homes, self.task, self.num_envs, self.seed = homes, make_task(task, homes), num_envs, int(seed)
+        self.homes, self.task, self.num_envs = homes, make_task(task, homes), num_envs
         self.sensors, self.device, self.max_steps, self.slide = sensors, torch.device(device), max_steps, slide
         self.env_ids = np.asarray(range(num_envs) if env_ids is None else env_ids, dtype=np.int64)
+        self.seeds = self._seeds(seed)
         if fields is not None and (fields.pool is not homes or fields.task != self.task):
             raise InputError("the distance fields given belong to other homes or another task; leave them out")
         self.fields = fields or GoalFields(homes, self.task)
@@ -89,6 +91,25 @@ class Simulator:
         """What `state.goal` indexes."""
         return self.task.goals
 
+    @property
+    def seed(self) -> int:
+        """The seed; the first environment's where each has its own."""
+        return int(self.seeds[0])
+
+    def seeded(self, seed: int | Sequence[int]) -> "Simulator":
+        """The same simulator with another seed, or one for each environment; homes and fields are shared."""
+        twin = copy.copy(self)
+        twin.seeds = self._seeds(seed)
+        return twin
+
+    def _seeds(self, seed: int | Sequence[int]) -> Int64[ndarray, " B"]:
+        given = [seed] if isinstance(seed, (int, np.integer)) else list(seed)
+        if len(given) not in (1, self.num_envs) or not all(0 <= int(one) < 2**63 for one in given):
+            raise InputError(
+                f"seed={seed} does not work; give a whole number from 0 to 2**63 - 1, or {self.num_envs} of them"
+            )
+        return np.broadcast_to(np.array(given, dtype=np.int64), (self.num_envs,)).copy()
+
     def reset(self, state: SimState | None = None, mask: Bool[Tensor, " B"] | None = None) -> SimState:
         """New episodes.
 
@@ -97,15 +118,17 @@ class Simulator:
             mask: environments to reset, all if left out; the rest of `state` is kept.
         """
         if state is None:
-            return self._begin(self.env_ids, np.zeros(self.num_envs, dtype=np.int64))
+            return self._begin(self.seeds, self.env_ids, np.zeros(self.num_envs, dtype=np.int64))
+        if len(state) != self.num_envs:
+            raise InputError(f"the state has {len(state)} environments, this simulator {self.num_envs}")
         chosen = np.ones(len(state), dtype=bool) if mask is None else self._mask(mask, state)
         if not chosen.any():
             return state
-        fresh = self._begin(_numpy(state.env)[chosen], _numpy(state.episode)[chosen] + 1)
+        fresh = self._begin(self.seeds[chosen], _numpy(state.env)[chosen], _numpy(state.episode)[chosen] + 1)
         return state.merged(torch.from_numpy(chosen).to(self.device), fresh)
 
-    def _begin(self, env: Int64[ndarray, " K"], episode: Int64[ndarray, " K"]) -> SimState:
-        key = counter_random.episode_key(self.seed, env, episode)
+    def _begin(self, seed: Int64[ndarray, " K"], env: Int64[ndarray, " K"], episode: Int64[ndarray, " K"]) -> SimState:
+        key = counter_random.episode_key(seed, env, episode)
         home = self.fields.draw_home(counter_random.uniform(key, RESET, _HOME))
         goal = self.fields.draw_goal(home, counter_random.uniform(key, RESET, _GOAL))
         position = self.fields.draw_start(home, goal, counter_random.uniform(key, RESET, _START))
