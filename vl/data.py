@@ -73,6 +73,11 @@ class CaptionedViews:
             raise InputError(f"{file} does not read as a caption table: {str(error).splitlines()[0]}") from error
         return cls.from_rows(images, table["view"], table["caption"], table["kind"], table["scene_id"])
 
+    def object_texts(self) -> list[str]:
+        """The distinct captions of kind object, sorted."""
+        rows = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *self.objects]))
+        return [self.texts[row] for row in rows]
+
     @classmethod
     def from_rows(
         cls,

@@ -88,7 +88,7 @@ class ImageTower(nn.Module):
 
     def forward(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
         """Local features, one per 8x8 pixels; `pixels` in [-1, 1] (see `scale_pixels`)."""
-        x = self.stem(self.patches(pixels) + self.stem_position)
+        x = torch.relu(self.stem(self.patches(pixels) + self.stem_position))
         x = self.body(self.halve(x) + self.position)
         return torch.relu(self.norm(x))
 

@@ -1,7 +1,5 @@
 """Facts about vl/evaluate.py."""
 
-import json
-
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
@@ -9,28 +7,27 @@ import pytest
 from core.errors import InputError
 from tests.vl.views_on_disk import write_views
 from vl.data import CaptionedViews
-from vl.evaluate import EvaluateVLConfig, names_pair, run, write_queries
+from vl.evaluate import EvaluateVLConfig, neighbours, run, unseen_pairs, write_queries
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory, tiny_model):
     root = tmp_path_factory.mktemp("evaluate")
-    write_views(root / "views", {"test": 60})
-    (root / "views" / "manifest.json").write_text(json.dumps({"heldout_pairs": [["red", "box"]]}))
+    write_views(root / "views", {"train": 40, "test": 60}, heldout="red")
     tiny_model.save_pretrained(root / "model")
     return root
 
 
-def test_the_table_has_model_random_weights_chance_and_the_heldout_subset(folders, tmp_path):
+def test_the_table_has_model_random_weights_chance_and_the_subset_of_unseen_pairs(folders, tmp_path):
     cfg = EvaluateVLConfig(
         out=str(tmp_path / "run"), views=str(folders / "views"), model=str(folders / "model"), queries=20
     )
     result = run(cfg)
     assert [(row["model"], row["direction"], row["subset"]) for row in result["table"]] == [
         ("model", "text to view", "all"),
-        ("model", "text to view", "held-out pair"),
+        ("model", "text to view", "unseen pair"),
         ("model", "view to text", "all"),
-        ("model", "view to text", "held-out pair"),
+        ("model", "view to text", "unseen pair"),
         ("random weights", "text to view", "all"),
         ("random weights", "view to text", "all"),
         ("chance", "both", "all"),
@@ -38,7 +35,7 @@ def test_the_table_has_model_random_weights_chance_and_the_heldout_subset(folder
     assert result["table"][-1]["R@10"] == 0.5 and result["homes"] == 15
     rows = parquet.read_table(tmp_path / "run" / "retrieval.parquet").to_pydict()
     assert len(rows["query"]) == len(set(rows["query"])) == 20
-    assert sum("red" in query for query in rows["query"]) == result["table"][1]["queries"]
+    assert sum("a red box" in query for query in rows["query"]) == result["table"][1]["queries"]
     assert result["text_to_view_R@1"] == np.mean([rank == 1 for rank in rows["rank"]])
     views = CaptionedViews.open(folders / "views", "test")
     for view, home, query in zip(rows["view"], rows["scene_id"], rows["query"]):
@@ -53,12 +50,21 @@ def test_queries_are_written_with_row_numbers_of_the_split(tmp_path):
     assert rows["top_views"] == [[7, 12, 40], [7, 12, 40], [40, 12, 7]]
 
 
-def test_a_pair_is_named_only_by_neighbouring_words():
-    pairs = [("red", "armchair"), ("green", "coffee table")]
-    assert names_pair("A bed and a red armchair, close", pairs)
-    assert names_pair("a green coffee table", pairs)
-    assert not names_pair("a red bed and an armchair", pairs)
-    assert not names_pair("a red armchairs", pairs)
+def captioned(*objects: str) -> CaptionedViews:
+    count = len(objects)
+    kinds, texts = ["full", "object"] * count, [t for o in objects for t in (f"{o} and a wall", o)]
+    images = np.zeros((count, 8, 8, 3), dtype=np.uint8)
+    return CaptionedViews.from_rows(images, [i // 2 for i in range(2 * count)], texts, kinds, ["h"] * 2 * count)
+
+
+def test_neighbouring_words_end_at_punctuation():
+    assert neighbours("A red armchair, close by") == {("a", "red"), ("red", "armchair"), ("close", "by")}
+
+
+def test_unseen_pairs_are_those_whose_words_were_seen_apart():
+    train = captioned("a red bed close by", "a blue armchair close by")
+    test = captioned("a red armchair close by", "a red bed close by", "a violet bed close by", "a red toaster")
+    assert unseen_pairs(train, test) == {("red", "armchair")}
 
 
 def test_too_few_views_and_missing_settings_are_errors(folders, tmp_path):
