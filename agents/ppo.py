@@ -55,7 +55,8 @@ def update(
         gamma=gamma,
         lam=lam,
     )
-    observation, start, action, old_log_prob = rollout.observation, rollout.start, rollout.action, rollout.log_prob
+    observation = policy.norm(rollout.observation)
+    start, action, old_log_prob = rollout.start, rollout.action, rollout.log_prob
     explained = 1 - (target - rollout.value).var() / target.var().clamp_min(1e-8)
     memory = rollout.memory
     if policy.memory is None:  # every step stands alone: (T, B) -> (1, T * B)

@@ -42,7 +42,7 @@ class TensorEnv(Protocol):
 class Rollout:
     """T steps of B environments."""
 
-    observation: Float[Tensor, "T B F"]  # standardised as the policy saw it
+    observation: Float[Tensor, "T B F"]  # raw; the policy's running statistics stay as they are within a rollout
     start: Bool[Tensor, "T B"]  # first step of an episode
     memory: Float[Tensor, "B M"]  # the policy's memory before the first step
     action: Int64[Tensor, "T B"]
@@ -70,6 +70,7 @@ class Progress:
         return cls(observation, start, policy.initial_memory(env.num_envs))
 
     def state_dict(self) -> dict[str, Tensor]:
+        """Its tensors by name: `Progress(**saved)` brings it back."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
@@ -97,6 +98,14 @@ class EpisodeLog:
         self.ended = []
         return {"episodes": float(len(columns["return"])), **{n: float(c.mean()) for n, c in columns.items()}}
 
+    def state_dict(self) -> dict:
+        """What a resume needs."""
+        return {"running": self.running, "ended": self.ended}
+
+    def load_state_dict(self, saved: dict) -> None:
+        """Go on where `state_dict` was taken."""
+        self.running, self.ended = saved["running"].clone(), list(saved["ended"])
+
 
 @torch.no_grad()
 def collect(
@@ -107,8 +116,7 @@ def collect(
     memory_at_start = progress.memory
     for t in range(steps):
         memory = progress.memory.masked_fill(progress.start[:, None], 0.0)
-        observation = policy.norm(progress.observation)
-        logits, value, memory = policy(observation, memory)
+        logits, value, memory = policy(policy.norm(progress.observation), memory)
         action, log_prob = sample_action(logits, generator)
         step = env.step(action)
         log.add(step)
@@ -118,7 +126,7 @@ def collect(
         last = step.truncated | (t == steps - 1)  # elsewhere the next step's value is the same number
         if last.any():
             next_value[last] = policy(policy.norm(step.final_observation[last]), memory[last])[1]
-        row = (observation, progress.start, action, log_prob, value, next_value)
+        row = (progress.observation, progress.start, action, log_prob, value, next_value)
         for name, part in zip(("observation", "start", "action", "log_prob", "value", "next_value"), row):
             columns[name].append(part)
         for name in ("reward", "terminated", "truncated"):

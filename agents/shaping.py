@@ -76,3 +76,45 @@ def stop_reward(
         penalty: makes stopping in a frame that does not look like the goal worse than going on.
     """
     return torch.sigmoid((score - threshold) / temperature) - penalty
+
+
+@dataclass
+class FrameReward:
+    """A reward made from a reward model's scores alone; the simulator's truth is never read.
+
+    scale * (gamma * phi' - phi)  at every step, with phi the standardised score of the frame, and
+    stop_weight * (sigmoid((phi' - threshold) / temperature) - penalty)  where the agent stops, and
+    -step_cost  always.
+    """
+
+    calibration: Calibration
+    gamma: float  # the learner's discount
+    scale: float  # worth of one standard deviation of score
+    stop_weight: float  # worth of stopping in a frame far above the threshold
+    temperature: float  # softness of the threshold, in standard deviations
+    penalty: float  # share of stop_weight lost when stopping anywhere
+    step_cost: float
+
+    def potential(self, score: Float[Tensor, " B"], goal: Int64[Tensor, " B"]) -> Float[Tensor, " B"]:
+        """phi of frames: their standardised scores, cut at +-8 so that no odd frame dominates."""
+        return self.calibration.standardise(score, goal).clamp(-8.0, 8.0)
+
+    def __call__(
+        self,
+        potential: Float[Tensor, " B"],
+        next_potential: Float[Tensor, " B"],
+        goal: Int64[Tensor, " B"],
+        stopped: Bool[Tensor, " B"],
+    ) -> Float[Tensor, " B"]:
+        """Reward of a step.
+
+        Args:
+            potential: phi of the frame the agent acted on.
+            next_potential: phi of the frame its action led to, before any reset.
+            stopped: the agent ended the episode itself.
+        """
+        progress = shaped_progress(potential, next_potential, stopped, gamma=self.gamma)
+        ending = stop_reward(
+            next_potential, self.calibration.threshold[goal], temperature=self.temperature, penalty=self.penalty
+        )
+        return self.scale * progress + self.stop_weight * ending * stopped - self.step_cost

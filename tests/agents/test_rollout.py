@@ -17,7 +17,7 @@ def gather(steps: int, truncates: bool = False, memory: int = 4):
 def test_values_and_log_probs_are_those_of_the_policy_unrolled():
     policy, rollouts, _ = gather(7)
     for part in rollouts:  # the second begins in the middle of episodes, with a memory
-        logits, value = policy.unroll(part.observation, part.start, part.memory)
+        logits, value = policy.unroll(policy.norm(part.observation), part.start, part.memory)
         torch.testing.assert_close(value, part.value, atol=1e-5, rtol=1e-4)
         log_prob = torch.log_softmax(logits, -1).gather(-1, part.action[..., None]).squeeze(-1)
         torch.testing.assert_close(log_prob, part.log_prob, atol=1e-5, rtol=1e-4)

@@ -1,0 +1,41 @@
+"""Three hand-made homes as a SCENES folder and a two-tower model of random weights, for tests of the agent jobs."""
+
+from pathlib import Path
+
+from scene.captions import BASELINE_PROMPTS, goal_prompts
+from scene.io import save_manifest, save_scene
+from tests.envs.homes import three_homes
+from vl.tokenizer import train_tokenizer
+from vl.towers import ImageTowerConfig, TextTowerConfig
+from vl.two_tower import TwoTowerConfig, VLModel
+
+LABELS, COLORS = ("armchair", "sofa", "table"), ("blue", "green", "red")
+
+
+def make_scenes(folder: Path) -> Path:
+    homes = three_homes()
+    for home in homes:
+        save_scene(home, folder)
+    ids = [home.id for home in homes]
+    palette = {"red": [205, 32, 38], "blue": [30, 86, 205], "green": [38, 148, 62]}
+    save_manifest(
+        folder,
+        {
+            "source": "procedural",
+            "splits": {"train": ids[:2], "val": ids[2:], "test": ids},
+            "palette": palette,
+            "goal_labels": list(LABELS),
+            "heldout_pairs": [["red", "armchair"]],
+        },
+    )
+    return folder
+
+
+def make_towers(folder: Path, seed: int = 0) -> Path:
+    texts = [text for label in LABELS for color in COLORS for text in goal_prompts(label, color)]
+    tokenizer = train_tokenizer([*texts, *BASELINE_PROMPTS])
+    image = ImageTowerConfig(image_size=32, stem_width=8, width=16, stem_blocks=1, blocks=1)
+    options = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = TwoTowerConfig(dim=12, head_width=16, max_tokens=16, image=image, text=TextTowerConfig(options=options))
+    VLModel.create(config, tokenizer, seed=seed).save_pretrained(folder)
+    return folder
