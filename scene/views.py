@@ -32,7 +32,7 @@ from scene.geometry import distance_to_footprint
 from scene.io import SceneStore
 from scene.occupancy import EYE_M, Occupancy, line_of_sight, occupancy
 from scene.render import prepare, render
-from scene.types import Scene
+from scene.types import Scene, SceneObject
 
 __all__ = [
     "BASELINE_PROMPTS", "Views", "Visible", "goal_prompts", "render_home_views", "render_views", "sample_camera",
@@ -42,6 +42,7 @@ __all__ = [
 AIMED = 0.7  # share of views that look towards a drawn object; the others look anywhere
 AIM_DISTANCE_M = (0.5, 4.0)  # from the camera to the object's footprint
 AIM_YAW_RAD = np.deg2rad(32)  # an aimed view turns away from its object by up to this, so that it fills every side
+CANDIDATES = 256  # places drawn for each camera; aimed ones take the best
 PITCH_RAD = (-np.deg2rad(15), 0.0)  # cameras look level or a little down
 MIN_PIXELS = 25  # of a 64 x 64 picture; the same share of others
 NAMED = 4  # things in a full caption at most
@@ -130,22 +131,28 @@ class Views:
 
 def sample_camera(scene: Scene, grid: Occupancy, rng: np.random.Generator) -> Float64[ndarray, "4 4"]:
     """A camera at eye height in free space: most look towards a drawn object in sight, the others anywhere."""
-    points = grid.free_points
-    yaw, position = rng.uniform(-np.pi, np.pi), points[rng.integers(len(points))]
+    cells = np.flatnonzero(grid.free)
+    points = grid.centers(np.stack(np.unravel_index(rng.choice(cells, CANDIDATES), grid.free.shape), axis=1))
+    points += rng.uniform(-0.5, 0.5, points.shape) * grid.cell_m
+    yaw, position = rng.uniform(-np.pi, np.pi), points[0]
     if rng.random() < AIMED and scene.objects:
-        target = scene.objects[rng.integers(len(scene.objects))]
+        weight = np.array([_aim_weight(item) for item in scene.objects])
+        target = scene.objects[rng.choice(len(weight), p=weight / weight.sum())]
         away = np.abs(distance_to_footprint(points, target.box) - rng.uniform(*AIM_DISTANCE_M))
-        away += rng.uniform(0, 0.25, len(away))
-        near = away.argsort(kind="stable")[:8]  # eight places at about that distance, on any side of the object
-        ends = np.broadcast_to(target.box[:2], (len(near), 2))
-        seen = near[line_of_sight(grid, points[near], ends, target.id)]
+        near = np.argsort(away, kind="stable")[:8]
+        seen = near[line_of_sight(grid, points[near], np.broadcast_to(target.box[:2], (8, 2)), target.id)]
         if len(seen):
             position = points[seen[0]]
             towards = target.box[:2] - position
             yaw = np.arctan2(towards[1], towards[0]) + rng.uniform(-AIM_YAW_RAD, AIM_YAW_RAD)
-    position = position + rng.uniform(-0.5, 0.5, 2) * grid.cell_m
     height = EYE_M + min(room.floor_z for room in scene.rooms)
     return camera_pose(np.array([*position, height]), yaw, rng.uniform(*PITCH_RAD))
+
+
+def _aim_weight(item: SceneObject) -> float:
+    """How often cameras are aimed at an object: furniture on the floor more than small, high or built-in things."""
+    furniture = item.box[2] - item.box[5] / 2 < 0.3 and max(item.box[3:5]) >= 0.4
+    return MINOR.get(item.label, 3.0 if furniture else 1.0)
 
 
 @njit(cache=True, nogil=True)
