@@ -14,6 +14,7 @@ JOBS = {  # name: (module, what it does)
     "demo": ("agents.demo", "the whole way on small homes, from scenes to agents, ending in one report page"),
     "build-scenes": ("scene.build", "build or read homes, their graphs and referral sentences"),
     "show-scene": ("scene.show", "draw a home from above, with its graph and views"),
+    "render-views": ("scene.render_views", "render captioned pictures of every home for vision-language training"),
     "pretrain-grounding": ("scene.pretrain", "train the 3D grounder on scenes and sentences"),
     "ground": ("scene.ground", "find the object a sentence describes in a scene"),
     "evaluate-grounding": ("scene.evaluate", "measure a grounder on unseen homes"),
