@@ -259,8 +259,10 @@ class HomeDraft:
         zones: bool = True,
         shape: str | None = None,
         out_m: float = 0.0,
+        ignore: int | None = None,
     ) -> int | None:
-        """Hangs a thing on a wall; `side` and `at` fix the wall and the place along it, `out_m` its distance to it."""
+        """Hangs a thing on a wall; `side` and `at` fix the wall and the place along it, `out_m` its distance to it,
+        `ignore` a thing it may touch."""
         for _ in range(tries if at is None else 1):
             chosen = int(self.rng.integers(4)) if side is None else side
             wall = self.rooms[room].walls[chosen]
@@ -277,7 +279,7 @@ class HomeDraft:
                 continue
             xy = wall.start + along * wall.along + (0.5 * size[0] + 0.005 + out_m) * wall.inward
             box = np.array([*xy, bottom_z + 0.5 * size[2], *size, wall.yaw])
-            if self.collides(bounds_of(box), 0.02, zones=zones):
+            if self.collides(bounds_of(box), 0.02, ignore, zones=zones):
                 continue
             return self.put(label, box, room, color=color, shape=shape)
         return None

@@ -287,7 +287,16 @@ def _curtains(home: HomeDraft, room: int, side: int, at: float, width: float, rn
         place = at + end * 0.5 * (width + cloth)
         size = np.array([0.09, cloth, drop])
         home.try_hang(
-            "curtain", size, room, CURTAIN_TOP_M - drop, side=side, at=place, zones=False, out_m=0.02, color=color
+            "curtain",
+            size,
+            room,
+            CURTAIN_TOP_M - drop,
+            side=side,
+            at=place,
+            zones=False,
+            out_m=0.02,
+            color=color,
+            ignore=made,
         )
 
 
