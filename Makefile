@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "Sightline needs Python 3.11 to 3.13; $(PYTHON) is $$($(PYTHON) --version 2>&1). Choose another: make setup PYTHON=python3.12" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
 	  { echo "no venv module: sudo apt-get install python3-venv, or choose another interpreter with PYTHON=" >&2; exit 1; }
-	@bash scripts/system_library.sh libusb-1.0.so.0 libusb-1.0-0 "CPU rendering with Open3D"
+	@bash .ci/system_library.sh libusb-1.0.so.0 libusb-1.0-0 "CPU rendering with Open3D"
 	@echo "installing Python packages into .venv (one to three minutes)"
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
@@ -55,7 +55,7 @@ format: $(STAMP) ## mend formatting and simple lint
 	@$(BIN)/ruff format .
 
 bench: $(STAMP) ## the speed measurements behind benchmarks/results, with the peers they compare to
-	@bash scripts/system_library.sh libEGL.so.1 libegl1 "the OpenGL peers"
+	@bash .ci/system_library.sh libEGL.so.1 libegl1 "the OpenGL peers"
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
 

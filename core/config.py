@@ -75,9 +75,7 @@ def compose_config(shape: JobShape, words: Sequence[str] = ()) -> Any:
 def compose_tree(shape: JobShape, chosen: dict[str, str]) -> tuple[DictConfig, dict[str, list[str]]]:
     """The composed configuration with group options `chosen`, and the groups this job offers with their options."""
     ConfigStore.instance().store(name=f"{shape.yaml_name}_schema", node=shape.config_class, provider="sightline")
-    root = importlib.resources.files("configs")
-    has_yaml = (root / f"{shape.yaml_name}.yaml").is_file()
-    name = shape.yaml_name if has_yaml else f"{shape.yaml_name}_schema"
+    name = shape.yaml_name if has_file(f"{shape.yaml_name}.yaml") else f"{shape.yaml_name}_schema"
     try:
         with initialize_config_module("configs", version_base="1.3", job_name=shape.yaml_name):
             composed = compose(
@@ -93,6 +91,11 @@ def compose_tree(shape: JobShape, chosen: dict[str, str]) -> tuple[DictConfig, d
     composed.pop("hydra")
     OmegaConf.set_struct(composed, True)
     return composed, {group: _options(group) for group in offered}
+
+
+def has_file(name: str) -> bool:
+    """Whether configs/ holds this file; a job without one runs on its dataclass alone."""
+    return (importlib.resources.files("configs") / name).is_file()
 
 
 def leaves(tree: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:

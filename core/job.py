@@ -19,6 +19,7 @@ and configs/train_agent.yaml starts with `defaults: [train_agent_schema, _self_]
 
 import os
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -89,7 +90,6 @@ def run_job(job: str, argv: Sequence[str], module: ModuleType) -> int:
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not cut off the closing words
         _show(f"interrupted; {_how_to_continue(job, argv)}")
-        _close_runs()
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of our output, e.g. `head`, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -124,18 +124,13 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _how_to_continue(job: str, argv: Sequence[str]) -> str:
-    run_module = sys.modules.get("core.run")
-    run = run_module.open_run() if run_module else None
-    if run is None:
+    run_module = sys.modules.get("core.run")  # loaded by the job if it has a run folder at all
+    run = run_module.unfinished_run() if run_module else None
+    if run_module is None or run is None:
         return "no run had begun"
+    run_module.close_all()
     same = [word for word in argv if not re.match(r"\+*(out|resume)=", word)]
-    return "continue with: " + " ".join(["sightline", run.job, *same, f"out={run.path}", "resume=auto"])
-
-
-def _close_runs() -> None:
-    run_module = sys.modules.get("core.run")
-    while run_module and (run := run_module.open_run()):
-        run.close()
+    return "continue with: " + shlex.join(["sightline", run.job, *same, f"out={run.path}", "resume=auto"])
 
 
 def _one_line(error: BaseException) -> str:

@@ -26,7 +26,7 @@ def track(total: float | None, description: str) -> Iterator[Progress]:
         for batch in batches:
             progress.advance(loss=loss)
     """
-    if sys.stderr.isatty():
+    if _active or sys.stderr.isatty():  # an active bar stands in for stderr and hides that it is a terminal
         with _bar(total, description) as bar:
             yield bar
     else:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 UNCOMPARED = {"out", "resume", "threads", "device", "wandb"}  # may change between the parts of one run
 CONFIG, VERSION, METRICS, RESULT, LOCK = "config.yaml", "version.json", "metrics.jsonl", "result.json", ".lock"
+_cut_off: list["RunFolder"] = []  # closed by an exception, innermost first
 _open_runs: dict[Path, "RunFolder"] = {}  # of this process, in the order they were opened
 
 
@@ -116,7 +117,7 @@ class RunFolder:
             self._metrics.close()
             self._metrics = None
         if self._wandb is not None:
-            self._wandb.finish(quiet=True)
+            self._wandb.finish()
             self._wandb = None
         if self._lock is not None:
             self._lock.close()
@@ -127,6 +128,8 @@ class RunFolder:
         return self
 
     def __exit__(self, *fault: object) -> None:
+        if fault[0] is not None:
+            _cut_off.append(self)
         self.close()
 
     def _record(self, cfg: "JobConfig") -> None:
@@ -134,6 +137,7 @@ class RunFolder:
             leftover.unlink(missing_ok=True) if leftover.is_file() else None
         version = describe_version()
         config_file = self.path / CONFIG
+        _drop_torn_line(self.path / METRICS)
         if config_file.exists():
             before = read_json(self.path / VERSION, "version record")
             changed = [
@@ -171,6 +175,15 @@ def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _drop_torn_line(path: Path) -> None:
+    """Cuts off what follows the last newline, the mark of a process that was killed while writing a row."""
+    if path.is_file():
+        whole = path.read_bytes()
+        end = whole.rfind(b"\n") + 1
+        if end != len(whole):
+            os.truncate(path, end)
+
+
 def describe_version() -> dict[str, Any]:
     """Code version, Python, torch, threads and machine of this process."""
     root = Path(__file__).resolve().parents[1]
@@ -196,9 +209,16 @@ def describe_version() -> dict[str, Any]:
     }
 
 
-def open_run() -> RunFolder | None:
-    """The outermost run this process has open, None when there is none."""
-    return next(iter(_open_runs.values()), None)
+def unfinished_run() -> RunFolder | None:
+    """The outermost run of this process that is open or was cut off by an exception, None when there is none."""
+    return next(iter(_open_runs.values()), None) or (_cut_off[-1] if _cut_off else None)
+
+
+def close_all() -> None:
+    """Closes what is open and forgets what was cut off."""
+    for run in list(_open_runs.values()):
+        run.close()
+    _cut_off.clear()
 
 
 def _is_installed(distribution: str) -> bool:
@@ -327,5 +347,5 @@ def _start_wandb(cfg: "JobConfig", job: str, path: Path) -> Any:
         dir=str(path),
         mode=mode,
         config=plain(cfg),
-        settings=wandb.Settings(silent=True, console="off"),
+        settings=wandb.Settings(silent=True, quiet=True, console="off"),
     )

@@ -1,0 +1,38 @@
+"""Thread counts."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from core.threads import available_cores, use_threads
+
+
+def test_zero_takes_the_environment_and_else_all_cores(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert use_threads(0) == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "")
+    assert use_threads(0) == available_cores() >= 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    use_threads(1)  # back to what the tests run with
+
+
+def test_torch_follows_whether_it_is_loaded_before_or_after():
+    code = (
+        "from core.threads import use_threads; use_threads(2); import torch; before = torch.get_num_threads()\n"
+        "use_threads(1); print(before, torch.get_num_threads())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "2 1", done.stderr
+
+
+def test_a_negative_count_is_refused():
+    with pytest.raises(ValueError, match="threads=-2"):
+        use_threads(-2)
+
+
+def test_idle_threads_sleep_once_core_is_imported():
+    code = "import os, core; print(os.environ['OMP_WAIT_POLICY'])"
+    env = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env).stdout == "passive\n"
