@@ -134,11 +134,12 @@ def test_a_damaged_line_in_the_middle_is_reported():
 
 
 def test_two_processes_cannot_write_to_one_run_and_wandb_is_not_loaded_unasked():
-    holder = subprocess.Popen(
-        [sys.executable, "-c", "from core.run import *; import core.job as j, sys, time\n"
-         "r = RunFolder.open(j.JobConfig(out='r'), 'try'); r.log(1, a=1); print('wandb' in sys.modules, flush=True); time.sleep(60)"],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    code = (
+        "import sys, time\nfrom core.job import JobConfig\nfrom core.run import RunFolder\n"
+        "run = RunFolder.open(JobConfig(out='r'), 'try')\nrun.log(1, a=1)\n"
+        "print('wandb' in sys.modules, flush=True)\ntime.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout is not None and holder.stdout.readline() == "False\n"
         with pytest.raises(InputError, match=rf"another process \(id {holder.pid}\) is writing"):
