@@ -8,7 +8,8 @@ Every stage is one of the other jobs; this file only says which, in what order, 
 are the stages' own results.
 """
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,20 +38,28 @@ class DemoConfig(JobConfig):
     source: SourceConfig = field(default_factory=SourceConfig)  # where homes come from
     stages: str = "runs/stages"  # folder of cached stages, shared by all demo runs
     data_seed: int = 0  # seed of homes, sentences, views and test episodes; `seed` is that of training
-    homes: build_scenes.BuildScenesConfig = field(default_factory=build_scenes.BuildScenesConfig)  # stage 1 and 2
+    homes: build_scenes.BuildScenesConfig = field(default_factory=build_scenes.BuildScenesConfig)  # stages 1 and 2
     grounding: pretrain_grounding.PretrainGroundingConfig = field(
-        default_factory=pretrain_grounding.PretrainGroundingConfig
+        default_factory=lambda: pretrain_grounding.PretrainGroundingConfig(scenes="")
     )  # stage 3
-    views: render_views.RenderViewsConfig = field(default_factory=render_views.RenderViewsConfig)  # stage 4
+    views: render_views.RenderViewsConfig = field(
+        default_factory=lambda: render_views.RenderViewsConfig(scenes="")
+    )  # stage 4; here the views of a split are counted over all its homes
     vl: pretrain_vl.PretrainVLConfig = field(default_factory=pretrain_vl.PretrainVLConfig)  # stage 4
     reward: score_rewards.ScoreRewardsConfig = field(default_factory=score_rewards.ScoreRewardsConfig)  # stage 5
     agent: train_agent.TrainAgentConfig = field(default_factory=train_agent.TrainAgentConfig)  # stage 6, both agents
+    queries: int = 500  # test views with distinct captions to retrieve from
     episodes: int = 400  # test episodes per policy
-    videos: int = 4  # recorded episodes per trained agent
+    videos: int = 4  # recorded test episodes per trained agent
 
 
 CONFIG = DemoConfig
-SECTIONS = ("homes", "grounding", "views", "vl", "reward", "agent")
+
+
+def per_home(views: render_views.RenderViewsConfig, homes: dict[str, int]) -> render_views.RenderViewsConfig:
+    """The views of each split shared out over its homes, so that few large houses give as many as many small homes."""
+    wanted = {split: getattr(views, f"{split}_views") for split in homes}
+    return replace(views, **{f"{split}_views": math.ceil(wanted[split] / homes[split]) for split in homes})
 
 
 def run(cfg: DemoConfig) -> dict[str, Any]:
@@ -67,21 +76,30 @@ def run(cfg: DemoConfig) -> dict[str, Any]:
     # 1, 2: homes, graphs, sentences
     files = (cfg.source.path, cfg.source.assets)
     homes = steps.run("homes", build_scenes.run, cfg.homes, files=files, source=cfg.source, seed=cfg.data_seed)
+    counts = {split: homes.result[split]["homes"] for split in build_scenes.SPLITS}
     # 3: grounding in 3D
     grounder = steps.run("grounder", pretrain_grounding.run, cfg.grounding, scenes=homes)
     steps.run(
         "grounding-test",
         evaluate_grounding.run,
-        evaluate_grounding.EvaluateGroundingConfig(),
+        evaluate_grounding.EvaluateGroundingConfig(scenes="", model=""),
         scenes=homes,
         model=grounder.folder / "model",
         split="test",
     )
     # 4: views, and the two towers
-    views = steps.run("views", render_views.run, cfg.views, scenes=homes, seed=cfg.data_seed)
+    views = steps.run("views", render_views.run, per_home(cfg.views, counts), scenes=homes, seed=cfg.data_seed)
     towers = steps.run("two-tower", pretrain_vl.run, cfg.vl, views=views)
     model = towers.folder / "model"
-    steps.run("retrieval-test", evaluate_vl.run, evaluate_vl.EvaluateVLConfig(), views=views, model=model, split="test")
+    steps.run(
+        "retrieval-test",
+        evaluate_vl.run,
+        evaluate_vl.EvaluateVLConfig(),
+        views=views,
+        model=model,
+        split="test",
+        queries=cfg.queries,
+    )
     # 5: the towers as a reward model
     steps.run("reward-test", score_rewards.run, cfg.reward, scenes=homes, vl=model, split="test", seed=cfg.data_seed)
     # 6: one agent per reward, beside chance and an oracle, on the same episodes

@@ -1,0 +1,1 @@
+"""The exact command behind every number the project states."""
