@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterator
 
-from scene.datasets import procedural
+from scene.datasets import procedural, procthor
 from scene.types import Scene
 
 SOURCES: dict[str, Callable[..., Iterator[Scene]]] = {
     "procedural": procedural.load,
+    "procthor": procthor.load,
 }
 """Name of a source -> its loader."""

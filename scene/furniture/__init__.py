@@ -48,6 +48,7 @@ BUILDERS: dict[str, Builder] = {
     "book": small.book,
     "bowl": small.bowl,
     "bottle": small.bottle,
+    "can": small.can,
     "vase": small.vase,
     "box": small.box,
     "ball": small.ball,

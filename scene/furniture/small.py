@@ -42,6 +42,13 @@ def bottle(p: Parts, size: Size, color: Color) -> None:
     p.tube((0, 0), (0.93 * z, z), (0.24, 0.24), tone(color, 0.5), sides=8, squash=(x, y))
 
 
+def can(p: Parts, size: Size, color: Color) -> None:
+    """A cylinder with a rim: tins, rolls, candles."""
+    x, y, z = size
+    p.tube((0, 0), (0, z), (0.48, 0.48), color, sides=14, squash=(x, y))
+    p.tube((0, 0), (0.92 * z, 0.98 * z), (0.5, 0.5), tone(color, 0.8), sides=14, squash=(x, y))
+
+
 def vase(p: Parts, size: Size, color: Color) -> None:
     """A belly that narrows to a flared neck."""
     x, y, z = size
