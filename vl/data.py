@@ -180,7 +180,7 @@ class ViewBatches:
         object_share: float = 0.5,
         flip: bool = True,
         jitter: float = 0.1,
-        max_tokens: int = 48,
+        max_tokens: int = 64,
     ) -> None:
         """
         Args:

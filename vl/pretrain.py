@@ -45,6 +45,7 @@ class PretrainVLConfig(JobConfig):
     warmup_steps: int = 40  # updates of linear warm-up; cosine decay to 0 follows
     weight_decay: float = 0.05  # of weight matrices
     grad_clip: float = 1.0  # largest gradient norm
+    precision: str = "auto"  # of convolutions and products: float32, bfloat16, or auto = bfloat16 where it is native
     object_share: float = 0.5  # share of captions that name one object instead of the whole view
     flip: bool = True  # mirror half of the images, exchanging left and right in their captions
     jitter: float = 0.1  # largest relative change of brightness
@@ -56,6 +57,7 @@ class PretrainVLConfig(JobConfig):
     def __post_init__(self) -> None:
         check_choice("loss", self.loss, tuple(LOSSES))
         check_choice("overlap", self.overlap, ("positive", "ignored", "negative"))
+        check_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
         for name in ("steps", "batch_size", "eval_every", "eval_views", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)} should be positive")
@@ -67,6 +69,7 @@ class PretrainVLConfig(JobConfig):
 
 
 CONFIG = PretrainVLConfig
+NATIVE_BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # names in torch.cpu.get_capabilities(), x86 and Arm
 
 
 def learning_rate(step: int, steps: int, warmup_steps: int, peak: float) -> float:
@@ -98,6 +101,17 @@ def make_optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.op
         (decayed if matrix else plain).append(parameter)
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), eps=1e-6)
+
+
+def uses_bfloat16(precision: str, device: str) -> bool:
+    """Whether to train under bfloat16 autocast; weights, normalisations and the loss stay float32."""
+    if precision != "auto":
+        return precision == "bfloat16"
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported()
+    # without native instructions every product would convert back and forth: slower than float32
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(capabilities.get(name, False) for name in NATIVE_BFLOAT16)
 
 
 def batch_loss(model: VLModel, batch: Batch, loss: str, overlap: str) -> Tensor:
@@ -162,6 +176,7 @@ def run(cfg: PretrainVLConfig) -> dict[str, Any]:
     )
     gallery, captions = val.distinct(cfg.eval_views, seed=0, at_most=True)
 
+    half = uses_bfloat16(cfg.precision, cfg.device)
     start, seconds = 0, 0.0
     best: dict[str, Any] = {"step": 0, "score": -1.0, "metrics": {}, "weights": {}}
     latest = folder.checkpoints.latest()
@@ -181,7 +196,8 @@ def run(cfg: PretrainVLConfig) -> dict[str, Any]:
                 group["lr"] = lr
             with torch.random.fork_rng(devices=[]):  # dropout, where a text encoder has it, depends on the step alone
                 torch.manual_seed(cfg.seed * 1_000_003 + step)
-                loss = batch_loss(model, batches.batch(step), cfg.loss, cfg.overlap)
+                with torch.autocast(torch.device(cfg.device).type, torch.bfloat16, enabled=half):
+                    loss = batch_loss(model, batches.batch(step), cfg.loss, cfg.overlap)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(model.parameters(), cfg.grad_clip)
@@ -226,6 +242,7 @@ def run(cfg: PretrainVLConfig) -> dict[str, Any]:
             "val_homes": len({val.scene_id[v] for v in gallery}),
             "train_views": len(train),
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "precision": "bfloat16" if half else "float32",
             "seconds": round(seconds, 1),
             "pairs_per_second": round(cfg.steps * cfg.batch_size / max(seconds, 1e-9)),
         }

@@ -49,7 +49,7 @@ class TwoTowerConfig:
 
     dim: int = 96  # width of the joint space
     head_width: int = 192  # hidden channels of the image head
-    max_tokens: int = 48  # longest text, special tokens included
+    max_tokens: int = 64  # longest text, special tokens included
     image: ImageTowerConfig = field(default_factory=ImageTowerConfig)
     text: TextTowerConfig = field(default_factory=TextTowerConfig)
     logit_scale: float = 10.0  # start of exp(theta)
