@@ -12,47 +12,59 @@ from torch import Tensor
 
 from core.errors import InputError
 from envs import counter_random
-from envs.geodesic import UNREACHABLE
 from envs.motion import FORWARD_M, TURN_RAD, walk
 from envs.simulator import Simulator
 from envs.state import FORWARD, STOP, TURN_LEFT, TURN_RIGHT, SimState
 from scene.render import Frame
 
 HEADINGS = 12
-LOOK_AHEAD = 2  # forward actions tried in every direction
+NEAR_M = (
+    0.5  # closer than this, a second turn is planned too: forward always goes 0.25 m and may overstep a small place
+)
+HURRY = 1.3  # weight of what is left against what is walked: a plan that creeps along a wall must lose to turning away
 TURN_WEIGHT_M = 0.01  # a turn walks nothing, so it counts just enough to choose between ways of equal length
+NOT_THERE_M = 0.12  # half a step: what is walked too far, on average, after a plan that ends before success
 
 
 @njit(cache=True, nogil=True)
 def _plan(home, position, yaw, slot, fields, unit, slide, free, offset, shape, origin, cell_m):
     action = np.empty(len(home), np.int64)
-    here_blocked = float(UNREACHABLE)
     for b in range(len(home)):
         h = home[b]
-        rows, columns, left, low = shape[h, 0], shape[h, 1], origin[h, 0], origin[h, 1]
+        start, rows, columns, left, low = offset[h], shape[h, 0], shape[h, 1], origin[h, 0], origin[h, 1]
         column = int(np.floor((position[b, 0] - left) / cell_m))
         row = int(np.floor((position[b, 1] - low) / cell_m))
-        if fields[slot[b], row * columns + column] == 0:
+        here = fields[slot[b], row * columns + column]
+        if here == 0:
             action[b] = STOP
             continue
+        near = here * unit < NEAR_M
         best, best_turn = np.inf, 0
-        for k in range(HEADINGS):
-            turn = k if k <= HEADINGS // 2 else k - HEADINGS  # -5 .. 6, positive to the left
+        for first in range(HEADINGS):
+            turn = first if first <= HEADINGS // 2 else first - HEADINGS  # -5 .. 6, positive to the left
             angle = yaw[b] + turn * TURN_RAD
-            x, y, walked = position[b, 0], position[b, 1], 0.0
-            for _ in range(LOOK_AHEAD):
-                to_x, to_y, _touched = walk(
-                    x, y, angle, FORWARD_M, slide, free, offset[h], rows, columns, left, low, cell_m
-                )
-                gone = np.hypot(to_x - x, to_y - y)
-                if gone < 0.2 * FORWARD_M:
-                    break  # held by a wall
-                x, y, walked = to_x, to_y, walked + gone
+            x1, y1, _ = walk(
+                position[b, 0], position[b, 1], angle, FORWARD_M, slide, free, start, rows, columns, left, low, cell_m
+            )
+            walked = np.hypot(x1 - position[b, 0], y1 - position[b, 1])
+            if walked < 0.2 * FORWARD_M:
+                continue  # held by a wall
+            for second in range(-1, HEADINGS if near else 1):  # -1: one forward only
+                more = 0 if second <= 0 else (second if second <= HEADINGS // 2 else second - HEADINGS)
+                x, y, total = x1, y1, walked
+                if second >= 0:
+                    x, y, _ = walk(
+                        x1, y1, angle + more * TURN_RAD, FORWARD_M, slide, free, start, rows, columns, left, low, cell_m
+                    )
+                    total += np.hypot(x - x1, y - y1)
                 row, column = int(np.floor((y - low) / cell_m)), int(np.floor((x - left) / cell_m))
-                left_over = fields[slot[b], row * columns + column]
-                if left_over == here_blocked:
-                    continue
-                cost = walked + left_over * unit + TURN_WEIGHT_M * abs(turn)
+                rest = fields[slot[b], row * columns + column]
+                cost = (
+                    total
+                    + HURRY * rest * unit
+                    + TURN_WEIGHT_M * (abs(turn) + abs(more))
+                    + (NOT_THERE_M if rest else 0.0)
+                )
                 if cost < best - 1e-9:
                     best, best_turn = cost, turn
         action[b] = FORWARD if best_turn == 0 else (TURN_LEFT if best_turn > 0 else TURN_RIGHT)
@@ -60,7 +72,7 @@ def _plan(home, position, yaw, slot, fields, unit, slide, free, offset, shape, o
 
 
 class Expert:
-    """The shortest-path oracle: turns to where a step shortens the way most, walks, and stops where that succeeds.
+    """The shortest-path oracle: looks two forward actions ahead in twelve directions, and stops where that succeeds.
 
     It reads the distance field of the goal, so it needs the simulator whose states it acts on.
     """
