@@ -17,8 +17,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from core.errors import InputError
 from scene.geometry import object_points
-from scene.graph import candidates, spoken_room_by_room
-from scene.language import Referral
+from scene.graph import build_graph, candidates, spoken_room_by_room
+from scene.language import Referral, describe_scene
 from scene.objects import location_tokens, rotate_points
 from scene.relations import Viewpoint
 from scene.support import room_of_objects
@@ -59,11 +59,12 @@ class ReferralBatch:
     words: Bool[Tensor, "S L"]  # False at padding
     scene: Int64[Tensor, " S"]  # index into the batch's scenes
     target: Int64[Tensor, " S"]  # index into that scene's objects
+    captions: list[list[int]] = field(default_factory=list)  # token ids of each scene's caption
 
     def to(self, device: torch.device | str) -> "ReferralBatch":
         scenes = SceneBatch(*(getattr(self.scenes, name).to(device) for name in ("features", "locations", "valid")))
         rest = (getattr(self, name).to(device) for name in ("tokens", "words", "scene", "target"))
-        return ReferralBatch(scenes, *rest)
+        return ReferralBatch(scenes, *rest, self.captions)
 
 
 @dataclass
@@ -74,7 +75,9 @@ class GroundingRoom:
     sentences: list[str]
     targets: Int64[Tensor, " S"]
     kinds: list[str]
-    tokens: list[list[int]] = field(default_factory=list)
+    caption: str = ""  # what stands in it; empty where none was asked for
+    tokens: list[list[int]] = field(default_factory=list)  # of the sentences
+    caption_tokens: list[int] = field(default_factory=list)
     features: Float[Tensor, "K N D"] | None = None
 
 
@@ -183,7 +186,9 @@ def referral_batch(
             scene.append(slot)
         locations.append(place)
     padded, words = collate_tokens(tokens, pad_id)
-    return ReferralBatch(collate(features, locations), padded, words, torch.tensor(scene), torch.stack(target))
+    captions = [rooms[index].caption_tokens for index in chosen]
+    scenes_of = collate(features, locations)
+    return ReferralBatch(scenes_of, padded, words, torch.tensor(scene), torch.stack(target), captions)
 
 
 def whole_batch(rooms: Sequence[GroundingRoom], pad_id: int) -> ReferralBatch:
@@ -197,11 +202,12 @@ def whole_batch(rooms: Sequence[GroundingRoom], pad_id: int) -> ReferralBatch:
 
 
 def grounding_rooms(
-    scenes: Iterable[Scene], referrals: Iterable[Referral], points: int, seed: int
+    scenes: Iterable[Scene], referrals: Iterable[Referral], points: int, seed: int, *, captions: bool = False
 ) -> Iterator[GroundingRoom]:
     """One `GroundingRoom` per room that sentences speak of; each scene's points are drawn once.
 
-    Large homes are spoken of room by room: their sentences are grouped by the room the target stands in.
+    With `captions` each room gets its scene caption. Large homes are spoken of room by room: their sentences
+    are grouped by the room the target stands in.
 
     Raises:
         InputError: a sentence has not exactly one target, or its target is not in the scene.
@@ -222,8 +228,10 @@ def grounding_rooms(
         if not by_room:
             continue
         cloud = object_points(scene, points, seed)
+        graph = build_graph(scene) if captions else None
         for room, group in sorted(by_room.items()):
             objects = _object_set(scene, cloud, room, Viewpoint())
             slot = {int(identity): index for index, identity in enumerate(objects.ids)}
             targets = torch.tensor([slot[referral.targets[0]] for referral in group])
-            yield GroundingRoom(objects, [r.utterance for r in group], targets, [str(r.kind) for r in group])
+            caption = describe_scene(scene, graph, room) if graph else ""
+            yield GroundingRoom(objects, [r.utterance for r in group], targets, [r.kind for r in group], caption)

@@ -217,7 +217,9 @@ def show(table: dict[str, dict[str, Any]], title: str) -> None:
         low, high = row["interval"]
         numbers = [f"{row[key]:.3f}" for key in BASELINES]
         view.add_row(name, str(row["sentences"]), f"{row['accuracy']:.3f}", f"{low:.3f}-{high:.3f}", *numbers)
-    Console().print(view)
+    console = Console()
+    console.width = max(console.width, 110)  # a log file has no width of its own
+    console.print(view)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ class ModelConfig:
     spatial_layers: int = 2
     fusion_layers: int = 2
     points: int = 256  # points per object
-    max_tokens: int = 48  # longest sentence, [CLS] and [SEP] included
+    max_tokens: int = 64  # longest sentence, [CLS] and [SEP] included
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
@@ -272,6 +272,9 @@ class Grounder:
             save_file(state, str(temporary / "model.safetensors"), metadata={"format": FORMAT})
             config = {"format": FORMAT, "model": asdict(self.model.config)}
             (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+            # the backend remembers how the last batch was cut and padded, and would write that down
+            self.tokenizer.backend_tokenizer.no_truncation()
+            self.tokenizer.backend_tokenizer.no_padding()
             save_tokenizer(self.tokenizer, temporary)
 
     @classmethod

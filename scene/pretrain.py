@@ -26,7 +26,7 @@ from core.errors import InputError
 from core.job import JobConfig, job_main
 from core.progress import track
 from core.run import RunFolder
-from scene.batch import GroundingRoom, ReferralBatch, grounding_rooms, object_set, referral_batch
+from scene.batch import GroundingRoom, ReferralBatch, collate_tokens, grounding_rooms, object_set, referral_batch
 from scene.grounding import Grounder, GroundingModel, ModelConfig, predict, tokenize
 from scene.io import SceneStore
 from scene.language import load_referrals
@@ -35,6 +35,7 @@ from scene.objects import rotate_points, subsample
 from vl.tokenizer import train_tokenizer
 
 MIRROR_WORDS = (("left", "right"), ("leftmost", "rightmost"))
+MAX_TOKENS = 64  # of a sentence or a scene caption; longer ones are cut
 DRAWN = 2  # points drawn per object and scene, as a multiple of those the encoder reads at once
 
 
@@ -54,6 +55,7 @@ class PretrainGroundingConfig(JobConfig):
     warmup: float = 0.05  # share of each stage's updates until the peak
     weight_decay: float = 0.05  # of weight matrices
     clip: float = 1.0  # largest gradient norm
+    scene_loss: float = 0.1  # weight of the contrast between scenes and their captions
     word_loss: float = 0.0  # weight of masked-word prediction; above 0, 15 % of the words are hidden in training
     mirror: bool = True  # show half of the rooms in a mirror, left and right exchanged
     samplings: int = 4  # cached draws of each object's points
@@ -90,13 +92,13 @@ def run(cfg: PretrainGroundingConfig) -> dict[str, Any]:
         return finished
     started = time.monotonic()
     store = SceneStore(cfg.scenes)
-    train = load_rooms(store, "train", cfg.points, cfg.seed, cfg.object_pool)
-    val = load_rooms(store, "val", cfg.points, cfg.seed, cfg.object_pool)
+    train, val = load_rooms(store, "train", cfg), load_rooms(store, "val", cfg)
 
-    texts = [text for room in train for text in (*room.sentences, *room.objects.captions)]
+    texts = [text for room in train for text in (*room.sentences, *room.objects.captions, room.caption)]
     tokenizer = train_tokenizer(texts, cfg.vocab_size)
     for room in (*train, *val):
-        room.tokens = tokenizer(room.sentences, truncation=True, max_length=ModelConfig.max_tokens)["input_ids"]
+        lines = [*room.sentences, room.caption]
+        *room.tokens, room.caption_tokens = tokenizer(lines, truncation=True, max_length=MAX_TOKENS)["input_ids"]
     swap = mirror_tokens(tokenizer) if cfg.mirror else None
 
     model = build_model(cfg, len(tokenizer))
@@ -133,7 +135,7 @@ def run(cfg: PretrainGroundingConfig) -> dict[str, Any]:
                     batch = referral_batch(
                         train, cfg.batch_scenes, cfg.batch_sentences, tokenizer.pad_token_id, rng, swap
                     )
-                    loss, shown = sentence_loss(model, tokenizer, batch, cfg.word_loss)
+                    loss, shown = sentence_loss(model, tokenizer, batch, cfg.scene_loss, cfg.word_loss)
                 optimizer.zero_grad()
                 loss.backward()
                 norm = nn.utils.clip_grad_norm_(model.parameters(), cfg.clip)
@@ -178,8 +180,8 @@ def run(cfg: PretrainGroundingConfig) -> dict[str, Any]:
     )
 
 
-def load_rooms(store: SceneStore, split: str, points: int, seed: int, pool: int) -> list[GroundingRoom]:
-    """The rooms and sentences of a split; points stay in memory for about the first `pool` objects.
+def load_rooms(store: SceneStore, split: str, cfg: PretrainGroundingConfig) -> list[GroundingRoom]:
+    """The rooms and sentences of a split; points stay in memory for about the first `object_pool` objects.
 
     Raises:
         InputError: the split has no sentences.
@@ -188,8 +190,8 @@ def load_rooms(store: SceneStore, split: str, points: int, seed: int, pool: int)
     scenes = (store.load(scene_id) for scene_id in store.split(split))
     rooms: list[GroundingRoom] = []
     kept = 0
-    for room in grounding_rooms(scenes, referrals, DRAWN * points, seed):
-        if kept >= pool:
+    for room in grounding_rooms(scenes, referrals, DRAWN * cfg.points, cfg.seed, captions=cfg.scene_loss > 0):
+        if kept >= cfg.object_pool:
             drop_points(room)
         kept += len(room.objects)
         rooms.append(room)
@@ -216,6 +218,7 @@ def build_model(cfg: PretrainGroundingConfig, vocab_size: int) -> GroundingModel
                 spatial_layers=cfg.spatial_layers,
                 fusion_layers=cfg.fusion_layers,
                 points=cfg.points,
+                max_tokens=MAX_TOKENS,
                 dropout=cfg.dropout,
             )
         )
@@ -284,9 +287,13 @@ def object_loss(
 
 
 def sentence_loss(
-    model: GroundingModel, tokenizer: PreTrainedTokenizerFast, batch: ReferralBatch, word_weight: float
+    model: GroundingModel,
+    tokenizer: PreTrainedTokenizerFast,
+    batch: ReferralBatch,
+    scene_weight: float,
+    word_weight: float,
 ) -> tuple[Tensor, dict[str, float]]:
-    """Referral loss, and masked words where they have a weight."""
+    """Referral loss, and where they have a weight, the contrast of scenes with their captions and masked words."""
     device = model.object_log_scale.device
     batch = batch.to(device)
     tokens = batch.tokens
@@ -300,6 +307,13 @@ def sentence_loss(
     scores, text = model.fuse(encoded, tokens, batch.words, batch.scene)
     loss = referral_loss(scores, batch.target)
     shown = {"referral_loss": loss.item(), "accuracy": (scores.argmax(1) == batch.target).float().mean().item()}
+    if scene_weight > 0:
+        captions, words = (x.to(device) for x in collate_tokens(batch.captions, tokenizer.pad_token_id))
+        same = (captions[:, None] == captions[None]).all(-1).float().argmax(1)  # rooms described alike
+        scale = scale_of(model.scene_log_scale)
+        scene_loss = info_nce(model.scene_features(encoded), model.caption_features(captions, words), scale, same)
+        loss = loss + scene_weight * scene_loss
+        shown |= {"scene_loss": scene_loss.item(), "scene_scale": scale.item()}
     if hidden is not None:
         word_loss = masked_word_loss(model.word_head(text), hidden)
         loss = loss + word_weight * word_loss

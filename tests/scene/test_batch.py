@@ -1,0 +1,109 @@
+"""Object sets in the viewer's frame, and padded batches."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from core.errors import InputError
+from scene.batch import collate, collate_tokens, grounding_rooms, mirrored, object_set, referral_batch, whole_batch
+from scene.geometry import rotate_scene
+from scene.language import Referral
+from scene.relations import Viewpoint
+from scene.types import Scene
+from tests.scene.toy import toy_referrals, toy_scene
+
+
+def test_the_viewers_frame_has_x_ahead_and_y_to_the_left():
+    scene = toy_scene(0)
+    objects = object_set(scene, 64, seed=0)  # the default viewer looks along +y
+    centre = torch.from_numpy(scene.boxes[:, :3]).float()
+    expected = torch.stack([centre[:, 1], -centre[:, 0], centre[:, 2]], 1)
+    torch.testing.assert_close(objects.locations[:, :3], expected, atol=0.2, rtol=0)
+    assert objects.ids.tolist() == list(range(6)) and objects.labels == scene.labels
+    assert objects.captions[0] == f"{scene.objects[0].attributes['color']} {scene.labels[0]}"
+
+
+def test_turning_scene_and_viewer_together_changes_nothing():
+    scene, yaw = toy_scene(1), 0.7
+    turned = object_set(rotate_scene(scene, yaw), 32, seed=3, viewpoint=Viewpoint(Viewpoint().yaw_rad + yaw))
+    torch.testing.assert_close(turned.points, object_set(scene, 32, seed=3).points, atol=1e-4, rtol=1e-4)
+
+
+def test_height_is_measured_from_the_floor():
+    scene = toy_scene(2)
+    low = object_set(scene, 16, seed=0).locations[:, 2]
+    scene.rooms[0].floor_z = -1.0
+    torch.testing.assert_close(object_set(scene, 16, seed=0).locations[:, 2], low + 1.0)
+
+
+def test_a_scene_without_objects_is_an_error_that_says_so():
+    with pytest.raises(InputError, match="no objects"):
+        object_set(Scene("empty", "toy", []), 16, seed=0)
+
+
+def test_padding_is_marked_and_zero():
+    batch = collate([torch.ones(2, 4), torch.ones(1, 4)], [torch.ones(2, 6), torch.ones(1, 6)])
+    assert batch.valid.tolist() == [[True, True], [True, False]]
+    assert batch.features[1, 1].abs().sum() == 0 and batch.locations[1, 1].abs().sum() == 0
+    tokens, words = collate_tokens([[2, 7, 3], [2, 3]], pad_id=0)
+    assert tokens.tolist() == [[2, 7, 3], [2, 3, 0]] and words.tolist() == [[True] * 3, [True, True, False]]
+
+
+def test_a_mirror_negates_y_and_exchanges_words():
+    locations, tokens = mirrored(torch.tensor([[1.0, 2, 3, 4, 5, 6]]), [2, 8, 9, 3], {8: 9, 9: 8})
+    assert locations.tolist() == [[1, -2, 3, 4, 5, 6]] and tokens == [2, 9, 8, 3]
+
+
+def rooms_of(seeds: range) -> list:
+    scenes = [toy_scene(seed) for seed in seeds]
+    rooms = list(grounding_rooms(scenes, [r for s in scenes for r in toy_referrals(s)], 16, 0))
+    for room in rooms:
+        room.features = torch.arange(2.0).view(2, 1, 1).expand(2, len(room.objects), 4)
+        room.tokens = [[2, 10 + k, 3] for k in range(len(room.sentences))]
+    return rooms
+
+
+def test_every_sentence_lands_in_its_scene_with_its_target():
+    scene = toy_scene(0)
+    (room,) = grounding_rooms([scene], toy_referrals(scene), 16, 0)
+    assert [int(room.objects.ids[t]) for t in room.targets] == [r.targets[0] for r in toy_referrals(scene)]
+    assert room.sentences == [r.utterance for r in toy_referrals(scene)]
+
+
+def test_a_batch_pairs_each_sentence_with_its_own_room_and_repeats_for_its_seed():
+    rooms = rooms_of(range(4))
+    batch = referral_batch(rooms, 3, 5, 0, np.random.default_rng(0))
+    again = referral_batch(rooms, 3, 5, 0, np.random.default_rng(0))
+    assert batch.scene.tolist() == [0] * 5 + [1] * 5 + [2] * 5
+    assert torch.equal(batch.tokens, again.tokens) and torch.equal(batch.scenes.features, again.scenes.features)
+    for tokens, scene, target in zip(batch.tokens, batch.scene, batch.target):
+        places = batch.scenes.locations[scene][batch.scenes.valid[scene]]
+        (room,) = (room for room in rooms if torch.equal(room.objects.locations, places))
+        assert room.targets[room.tokens.index(tokens.tolist())] == target
+
+
+def test_about_half_of_the_rooms_are_mirrored_when_asked():
+    rooms = rooms_of(range(1))
+    draws = [referral_batch(rooms, 1, 1, 0, np.random.default_rng(k), {10: 10}) for k in range(60)]
+    flips = sum(not torch.equal(b.scenes.locations[0], rooms[0].objects.locations) for b in draws)
+    assert 15 < flips < 45
+
+
+def test_a_whole_batch_keeps_all_sentences_in_order():
+    rooms = rooms_of(range(2))
+    batch = whole_batch(rooms, 0)
+    assert batch.target.tolist() == [t for room in rooms for t in room.targets.tolist()]
+    assert batch.scene.tolist() == [0] * len(rooms[0].sentences) + [1] * len(rooms[1].sentences)
+
+
+@pytest.mark.parametrize("targets", [(), (0, 1), (99,)])
+def test_a_sentence_without_exactly_one_target_in_the_scene_is_refused(targets: tuple[int, ...]):
+    scene = toy_scene(0)
+    with pytest.raises(InputError, match="expected one of 0..5"):
+        list(grounding_rooms([scene], [Referral(scene.id, "the cube", targets, (), "unique")], 16, 0))
+
+
+def test_yaw_of_the_default_viewer_is_a_quarter_turn():
+    assert Viewpoint().yaw_rad == pytest.approx(math.pi / 2)

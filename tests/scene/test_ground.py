@@ -1,0 +1,54 @@
+"""The ground job: a ranking, a picture, and errors a person can act on."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from core.errors import InputError, MissingFileError
+from scene.ground import GroundConfig, read_scene, run
+from scene.grounding import Grounder, GroundingModel, ModelConfig
+from scene.io import save_scene
+from tests.scene.toy import toy_scene
+from vl.tokenizer import train_tokenizer
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ground")
+    save_scene(toy_scene(1), folder)
+    tokenizer = train_tokenizer(["the red blue green cube pole plate to left of"])
+    torch.manual_seed(0)
+    model = GroundingModel(ModelConfig(vocab_size=len(tokenizer), dim=16, heads=2, hidden=32, points=24))
+    Grounder(model, tokenizer).save_pretrained(folder / "run/model")
+    return folder
+
+
+def config(place: Path, **changes: str) -> GroundConfig:
+    given = {"scene": f"{place}/toy-1", "text": "the red cube", "model": f"{place}/run", "out": f"{place}/out"}
+    return GroundConfig(**{**given, **changes})
+
+
+def test_a_ranking_is_printed_written_and_drawn(place: Path, capsys: pytest.CaptureFixture[str]):
+    result = run(config(place, text="the red cube please"))
+    assert "the red cube please" in (shown := capsys.readouterr().out) and "never seen in training: please" in shown
+    written = json.loads((place / "out/ranking.json").read_text())
+    assert written == result and sorted(item["id"] for item in written["objects"]) == list(range(6))
+    with Image.open(place / "out/ranking.png") as picture:
+        assert min(picture.size) > 500 and len(picture.convert("RGB").getcolors(10**6)) > 20
+
+
+def test_a_scene_is_found_by_id_or_by_either_of_its_files(place: Path):
+    assert {read_scene(f"{place}/toy-1{end}").id for end in ("", ".json", ".npz")} == {"toy-1"}
+    with pytest.raises(MissingFileError, match="toy-9"):
+        read_scene(f"{place}/toy-9")
+    with pytest.raises(InputError, match="add the scene's id"):
+        read_scene(str(place))
+
+
+def test_a_sentence_without_a_known_word_leaves_no_run_folder(place: Path):
+    with pytest.raises(InputError, match="no known word"):
+        run(config(place, text="xyzzy", out=f"{place}/none"))
+    assert not (place / "none").exists()
