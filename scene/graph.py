@@ -106,8 +106,9 @@ class SceneGraph:
             if not isinstance(raw, dict) or raw.get("format") != FORMAT:
                 raise ValueError(f"no {FORMAT!r} in its head")
             edges = [Edge(s, tuple(o), Relation(r), float(m), reach) for s, o, r, m, reach in raw["edges"]]
-            arrays = [np.array(raw[name], dtype=np.int64) for name in ("room", "support_parent", "level")]
-            return cls(raw["scene_id"], raw["labels"], *arrays, edges, Viewpoint(raw["viewpoint_yaw_rad"]))
+            room, parent, level = (np.array(raw[name], np.int64) for name in ("room", "support_parent", "level"))
+            viewpoint = Viewpoint(raw["viewpoint_yaw_rad"])
+            return cls(raw["scene_id"], raw["labels"], room, parent, level, edges, viewpoint)
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"not a scene graph, or a damaged one ({error}); build it again") from error
 
@@ -130,19 +131,17 @@ class SceneGraph:
         data["object"].room = torch.from_numpy(self.room.copy())
         data["object"].level = torch.from_numpy(self.level.copy())
         data["surface"].num_nodes = len(SURFACE_NAMES)
-        rows: dict[tuple[str, str, str], list[tuple[int, int, float, int, int]]] = {}
+        rows: dict[tuple[str, str, str], list[tuple[int, int, float, bool, int]]] = {}
         for group, edge in enumerate(self.edges):
-            for target in edge.objects:
-                node, index = ("object", target) if target >= 0 else ("surface", -target - 1)
+            for end in edge.objects:
+                node, index = ("object", end) if end >= 0 else ("surface", -end - 1)
                 key = ("object", edge.relation.value.replace(" ", "_"), node)
-                far = int(edge.reach == "far")
-                rows.setdefault(key, []).append((edge.subject, index, edge.margin, far, group))
+                rows.setdefault(key, []).append((edge.subject, index, edge.margin, edge.reach == "far", group))
         for key in sorted(rows):
-            subject, target, margin, far, group = zip(*rows[key])
-            data[key].edge_index = torch.tensor([subject, target], dtype=torch.int64)
-            data[key].margin = torch.tensor(margin, dtype=torch.float32)
-            data[key].far = torch.tensor(far, dtype=torch.bool)
-            data[key].group = torch.tensor(group, dtype=torch.int64)
+            data[key].edge_index = torch.tensor([row[:2] for row in rows[key]], dtype=torch.int64).T.contiguous()
+            data[key].margin = torch.tensor([row[2] for row in rows[key]], dtype=torch.float32)
+            data[key].far = torch.tensor([row[3] for row in rows[key]], dtype=torch.bool)
+            data[key].group = torch.tensor([row[4] for row in rows[key]], dtype=torch.int64)
         return data
 
 
@@ -235,11 +234,7 @@ def contradictions(graph: SceneGraph) -> list[tuple[Edge, Edge]]:
     """Pairs of edges that cannot both hold (A above B and B above A). Empty for every graph built here; for checks."""
     strict = {**rel.CONVERSES}
     known = {(e.subject, e.objects[0], e.relation): e for e in graph.edges if e.relation in strict}
-    return [
-        (a, b)
-        for (s, o, r), a in known.items()
-        if s < o and (b := known.get((o, s, r))) is not None
-    ] + [
+    return [(a, b) for (s, o, r), a in known.items() if s < o and (b := known.get((o, s, r))) is not None] + [
         (a, b)
         for x, y in combinations(DIRECTIONS, 2)
         for (s, o, r), a in known.items()
@@ -304,8 +299,9 @@ def scene_room(scene: Scene, room: int) -> tuple[Scene, list[int]]:
         colors = None if colors is None else colors[rows]
         instance = number[instance[rows]]
     objects = [replace(scene.objects[i], id=k, room=0) for k, i in enumerate(ids)]
+    here = [0 if index == room else -1 for index in range(len(scene.rooms))] + [-1]
     doors = [
-        replace(door, id=k, rooms=tuple(0 if r == room else -1 for r in door.rooms))
+        replace(door, id=k, rooms=(here[door.rooms[0]], here[door.rooms[1]]))
         for k, door in enumerate(d for d in scene.doors if room in d.rooms)
     ]
     part = replace(

@@ -205,10 +205,10 @@ def _queries(scope: _Scope, rng: np.random.Generator) -> Iterator[_Found]:
             longer = rng.random() < LONG_NAME_SHARE
             called = scope.names[anchor][-1] if longer else name
             yield _Found(Query(noun, predicate, (called,)), target, (anchor,), scope.rivals(target))
-    for (relation, ends), subjects in scope.graph.subjects.items():
+    for (relation, ends), between in scope.graph.subjects.items():
         if relation is Relation.BETWEEN and all(end in scope.names for end in ends):
             nouns = tuple(scope.names[end][0] for end in ends)
-            for noun, target in _only(scope, subjects & set(scope.ids)):
+            for noun, target in _only(scope, between & set(scope.ids)):
                 yield _Found(Query(noun, "between", nouns), target, ends, scope.rivals(target))
     yield from _superlatives(scope)
 
@@ -225,11 +225,12 @@ def _related_to_named(scope: _Scope) -> Iterator[tuple[str, Noun, int, set[int]]
         for key, predicate in PREDICATES.items():
             if predicate.kind not in ("relation", "support"):
                 continue
+            subjects: set[int]
             if predicate.inverse:
-                edges = [e for e in graph.edges_of(anchor) if e.relation in predicate.relations]
-                subjects = {e.objects[0] for e in edges} & allowed
+                subjects = {e.objects[0] for e in graph.edges_of(anchor) if e.relation in predicate.relations}
             else:
-                subjects = set().union(*(graph.subjects.get((r, (anchor,)), ()) for r in predicate.relations)) & allowed
+                subjects = {i for r in predicate.relations for i in graph.subjects.get((r, (anchor,)), ())}
+            subjects &= allowed
             blurred = {i for i in subjects if any((r, anchor, i) in unclear for r in predicate.relations)}
             if subjects and not blurred:
                 yield key, names[0], anchor, subjects
@@ -289,7 +290,7 @@ def verify_referral(referral: Referral, scene: Scene, graph: SceneGraph) -> bool
 
 
 def with_article(noun: object) -> str:
-    """"a chair", "an armchair"."""
+    """ "a chair", "an armchair"."""
     text = str(noun)
     return f"{'an' if text[:1].lower() in 'aeiou' else 'a'} {text}"
 
@@ -305,7 +306,7 @@ def plural(label: str) -> str:
     return label + "s"
 
 
-_CAPTION_ORDER: Final = ("in", "on", "above", "below", "next", "near")
+_CAPTION_ORDER: Final = ("in", "on", "above", "next", "near", "below")
 
 
 def describe(item: SceneObject, graph: SceneGraph) -> str:

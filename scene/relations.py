@@ -393,9 +393,7 @@ def aligned(p: Pairs) -> Float64[ndarray, "2 N N"]:
     same_size = ALIGNED_TOLERANCE - np.abs(p.area[:, None] - p.area[None])
     same_height = ALIGNED_TOLERANCE - np.abs(p.boxes[:, None, 2] - p.boxes[None, :, 2])
     alike = np.minimum(same_size, same_height)
-    return np.stack(
-        [np.minimum(alike, ALIGNED_TOLERANCE - np.abs(line)) for line in (p.forward, p.rightward)]
-    )
+    return np.stack([np.minimum(alike, ALIGNED_TOLERANCE - np.abs(line)) for line in (p.forward, p.rightward)])
 
 
 def aligned_groups(p: Pairs) -> list[tuple[tuple[int, ...], float]]:

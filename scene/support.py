@@ -47,7 +47,20 @@ OPEN_TOP: Final = frozenset(
 )
 """Words of labels whose box rises over the surface that carries: a headboard, a backrest, a cistern."""
 SOLID: Final = frozenset(
-    {"television", "tv", "laptop", "lamp", "plant", "houseplant", "statue", "vase", "bottle", "book", "pillow", "person"}
+    {
+        "television",
+        "tv",
+        "laptop",
+        "lamp",
+        "plant",
+        "houseplant",
+        "statue",
+        "vase",
+        "bottle",
+        "book",
+        "pillow",
+        "person",
+    }
 )
 """Words of labels that nothing is inside of, whatever their boxes say."""
 
@@ -156,7 +169,9 @@ def _levels(parent: Int64[ndarray, " N"]) -> Int64[ndarray, " N"]:
 
 def room_of_objects(scene: Scene) -> Int64[ndarray, " N"]:
     """Room index of every object: as given, else the room whose polygon holds the box centre, else -1."""
-    return np.array([item.room if item.room >= 0 else _room_at(scene, item.box[:2]) for item in scene.objects], np.int64)
+    return np.array(
+        [item.room if item.room >= 0 else _room_at(scene, item.box[:2]) for item in scene.objects], np.int64
+    )
 
 
 def _room_at(scene: Scene, xy: Float[ndarray, "2"]) -> int:

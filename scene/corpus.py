@@ -1,0 +1,112 @@
+"""Homes of each split, source by source, and which of their things an agent can be sent to.
+
+Fixed rules, so that a split is the same in every run: procedural homes are drawn per split by seed; of a ProcTHOR file
+the `val` houses are the test split, and the last five of its `train` houses (in file order) are there to tune on.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from core.errors import InputError
+from scene.io import load_scene
+from scene.support import FLAT, FLOOR, find_support, room_of_objects
+from scene.types import Scene
+
+SEEDS_PER_BUILD: Final = 100_000  # homes of build seed k start at this times k
+TUNING_HOUSES: Final = 5
+GOAL_MIN_SIZE_M: Final = 0.4
+GOAL_LABELS_MAX: Final = 8
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A home that was left out."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class HomeSource:
+    """Makes the homes of a split, one at a time."""
+
+    makers: Mapping[str, Sequence[tuple[str, Callable[[], Scene]]]]  # split -> (name, how to make it)
+
+    def count(self, split: str) -> int:
+        return len(self.makers[split])
+
+    def homes(self, split: str) -> Iterator[Scene | Skipped]:
+        """Every home of a split, or why it cannot be had."""
+        for name, make in self.makers[split]:
+            try:
+                yield make()
+            except InputError as error:
+                yield Skipped(name, str(error))
+
+
+def procedural_source(homes: Mapping[str, int], seed: int, rooms_min: int, rooms_max: int) -> HomeSource:
+    """Homes of the seeded generator. Raises InputError for room counts it cannot make."""
+    from scene.datasets.procedural import HomeConfig, generate_home
+
+    def maker(split: str, number: int) -> Callable[[], Scene]:
+        config = HomeConfig(split=split, rooms_min=rooms_min, rooms_max=rooms_max)
+        return lambda: generate_home(number, config)
+
+    first = seed * SEEDS_PER_BUILD
+    return HomeSource(
+        {
+            split: [(f"{split} home {k}", maker(split, k)) for k in range(first, first + count)]
+            for split, count in homes.items()
+        }
+    )
+
+
+def procthor_source(homes: Mapping[str, int], path: str | Path, assets: str | Path | None) -> HomeSource:
+    """Houses of a ProcTHOR file; `homes` are upper limits.
+
+    Raises:
+        MissingFileError, InputError: the file or the asset boxes are absent or damaged, or the file does not hold
+            enough train houses, or no val houses.
+    """
+    from scene.datasets.procthor import AssetBoxes, House, house_scene, read_assets, read_houses
+
+    houses = read_houses(path)
+    boxes = read_assets(path, assets or None)
+    train = [house for house in houses if house.split == "train"]
+    test = [house for house in houses if house.split == "val"]
+    if len(train) <= TUNING_HOUSES or not test:
+        raise InputError(
+            f"{path} holds {len(train)} train and {len(test)} val houses; expected more than {TUNING_HOUSES} of train "
+            f"(the last {TUNING_HOUSES} are for tuning) and some of val (the test set)"
+        )
+
+    def maker(house: House, boxes: AssetBoxes) -> Callable[[], Scene]:
+        return lambda: house_scene(house, boxes)
+
+    chosen = {"train": train[:-TUNING_HOUSES], "val": train[-TUNING_HOUSES:], "test": test}
+    return HomeSource(
+        {split: [(house.where, maker(house, boxes)) for house in chosen[split][: homes[split]]] for split in homes}
+    )
+
+
+def common_furniture(folder: Path, scene_ids: Sequence[str]) -> list[str]:
+    """Labels of things an agent can be sent to: standing on the floor, at least 0.4 m wide or high, in most homes.
+
+    Eight at most, by the number of homes that have one, then alphabetically; typical is the median thing of a label.
+    """
+    sizes: dict[str, list[float]] = {}
+    homes: Counter[str] = Counter()
+    for scene_id in scene_ids:
+        scene = load_scene(folder, scene_id)
+        parent = find_support(scene, room_of_objects(scene)).parent
+        standing = [item for item in scene.objects if parent[item.id] == FLOOR and not set(item.label.split()) & FLAT]
+        for item in standing:
+            sizes.setdefault(item.label, []).append(float(item.box[3:6].max()))
+        homes.update({item.label for item in standing})
+    large = [label for label in sizes if np.median(sizes[label]) >= GOAL_MIN_SIZE_M]
+    return sorted(sorted(large, key=lambda label: (-homes[label], label))[:GOAL_LABELS_MAX])

@@ -1,0 +1,197 @@
+"""The scene graph of a hand-made room and of generated homes."""
+
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.errors import InputError
+from scene.datasets.procedural import HomeConfig, generate_home, generate_home_with_truth
+from scene.geometry import rotate_scene
+from scene.graph import (
+    DIRECTIONS,
+    SceneGraph,
+    build_graph,
+    candidates,
+    contradictions,
+    scene_room,
+    spoken_room_by_room,
+)
+from scene.relations import Relation, Viewpoint
+from scene.support import CEILING, FLOOR, WALL
+from scene.types import Room, Scene, SceneObject
+
+R = Relation
+
+
+def room_scene(*things, scene_id="room", size=(6.0, 5.0)):
+    """A room from (label, x, y, z, dx, dy, dz) rows."""
+    corners = np.array([[0.0, 0.0], [size[0], 0.0], [*size], [0.0, size[1]]])
+    objects = [SceneObject(k, label, np.array([*numbers, 0.0])) for k, (label, *numbers) in enumerate(things)]
+    return Scene(scene_id, "test", objects, [Room(0, "bedroom", corners)])
+
+
+BEDROOM = (
+    ("bed", 3.0, 4.0, 0.4, 1.6, 1.8, 0.8),
+    ("pillow", 3.0, 4.6, 0.55, 0.6, 0.3, 0.15),  # on the mattress, below the headboard's top
+    ("nightstand", 4.3, 4.7, 0.25, 0.5, 0.5, 0.5),
+    ("lamp", 4.3, 4.7, 0.7, 0.2, 0.2, 0.4),
+    ("picture", 3.0, 4.98, 1.6, 0.8, 0.04, 0.6),
+    ("ceiling lamp", 3.0, 2.0, 2.5, 0.4, 0.4, 0.2),
+    ("table", 1.0, 1.0, 0.375, 1.2, 0.8, 0.75),
+    ("mug", 1.0, 1.1, 0.8, 0.1, 0.1, 0.1),
+    ("box", 5.5, 0.5, 0.2, 0.5, 0.5, 0.4),
+    ("ball", 5.5, 0.5, 0.15, 0.2, 0.2, 0.2),
+    ("pencil", 1.3, 1.0, 0.764, 0.15, 0.01, 0.01),  # hovers 9 mm, nearly its own height
+    ("chair", 1.0, 1.35, 0.45, 0.45, 0.45, 0.9),  # its middle is under the table top
+)
+NAMES = [row[0] for row in BEDROOM]
+
+
+def relations_of(graph, subject, other):
+    i, j = NAMES.index(subject), NAMES.index(other)
+    return {edge.relation for edge in graph.edges_of(i) if edge.objects == (j,)}
+
+
+def test_each_thing_rests_on_one_thing_wherever_boxes_alone_mislead():
+    graph = build_graph(room_scene(*BEDROOM))
+    surface = {FLOOR: "floor", WALL: "wall", CEILING: "ceiling"}
+    found = {NAMES[i]: NAMES[p] if p >= 0 else surface[p] for i, p in enumerate(graph.support_parent.tolist())}
+    assert found == {
+        "bed": "floor", "pillow": "bed", "nightstand": "floor", "lamp": "nightstand", "picture": "wall",
+        "ceiling lamp": "ceiling", "table": "floor", "mug": "table", "box": "floor", "ball": "box",
+        "pencil": "table", "chair": "floor",
+    }  # fmt: skip
+    assert graph.level.tolist() == [0, 1, 0, 1, 0, 0, 0, 1, 0, 1, 1, 0]
+    assert relations_of(graph, "pillow", "bed") == {R.SUPPORTED_BY}
+    assert relations_of(graph, "ball", "box") == {R.INSIDE}
+
+
+def test_relations_of_siblings_are_told_and_others_are_not():
+    graph = build_graph(room_scene(*BEDROOM))
+    assert relations_of(graph, "nightstand", "bed") == {R.RIGHT_OF, R.BESIDES}
+    assert relations_of(graph, "bed", "nightstand") == {R.LEFT_OF, R.BESIDES}
+    assert relations_of(graph, "picture", "bed") == {R.ABOVE}
+    assert relations_of(graph, "mug", "pencil") == {R.LEFT_OF, R.NEXT_TO}
+    assert relations_of(graph, "lamp", "mug") == set()
+    assert relations_of(graph, "lamp", "bed") == set()
+
+
+def test_the_graph_is_the_same_bytes_in_another_process():
+    code = (
+        "from scene.datasets.procedural import generate_home; from scene.graph import build_graph;"
+        "print(build_graph(generate_home(3)).to_json())"
+    )
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    text = build_graph(generate_home(3)).to_json()
+    assert other == text
+    assert SceneGraph.from_json(text).to_json() == text
+
+
+def test_a_text_that_is_no_graph_is_refused():
+    for text in ("", "{}", '{"format": "sightline-graph/1"}', build_graph(room_scene(*BEDROOM)).to_json()[:-9]):
+        with pytest.raises(InputError, match="scene graph"):
+            SceneGraph.from_json(text)
+
+
+def test_no_two_edges_contradict_each_other_in_generated_homes():
+    for seed in range(6):
+        graph = build_graph(generate_home(seed))
+        assert contradictions(graph) == []
+        for edge in graph.edges:
+            assert edge.subject not in edge.objects
+            if edge.relation in DIRECTIONS:
+                assert edge.reach in ("near", "far")
+
+
+def test_support_agrees_with_the_generator_though_it_never_sees_its_truth():
+    right = nested = claimed = 0
+    for seed in range(20):
+        scene, truth = generate_home_with_truth(seed, HomeConfig(rooms_max=2))
+        parent = build_graph(scene).support_parent
+        nested += sum(p is not None for p in truth.values())
+        claimed += int((parent >= 0).sum())
+        right += sum(p is not None and parent[i] == p for i, p in truth.items())
+    assert nested > 50
+    assert right / nested >= 0.97 and right / claimed >= 0.97
+
+
+def edge_set(graph, name=lambda i: i):
+    return {
+        (name(e.subject), tuple(sorted(name(o) if o >= 0 else o for o in e.objects)), e.relation, e.reach)
+        for e in graph.edges
+        if e.margin > 1e-3
+    }
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(0, 30), st.integers(0, 10**6))
+def test_permuting_objects_permutes_edges(seed, shuffle):
+    scene = generate_home(seed)
+    order = np.random.default_rng(shuffle).permutation(len(scene.objects))
+    items = [scene.objects[k] for k in order]
+    mixed = Scene(
+        scene.id,
+        scene.source,
+        [SceneObject(n, item.label, item.box, room=item.room) for n, item in enumerate(items)],
+        scene.rooms,
+    )
+    assert edge_set(build_graph(mixed), lambda i: int(order[i])) == edge_set(build_graph(scene))
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(0, 30), st.floats(-3, 3))
+def test_turning_the_home_and_the_viewer_together_changes_nothing(seed, turn):
+    scene = generate_home(seed)
+    turned = build_graph(rotate_scene(scene, turn), Viewpoint(0.5 * np.pi + turn))
+    assert edge_set(turned) == edge_set(build_graph(scene))
+
+
+def test_a_scene_without_objects_is_refused():
+    with pytest.raises(InputError, match="no objects"):
+        build_graph(Scene("void", "test", []))
+
+
+def test_a_house_of_166_objects_takes_well_under_half_a_second():
+    rng = np.random.default_rng(0)
+    rows = [("thing", *rng.uniform(0.5, 11.5, 2), 0.3, *rng.uniform(0.2, 0.8, 2), 0.6) for _ in range(166)]
+    scene = room_scene(*rows, size=(12.0, 12.0))
+    build_graph(scene)
+    start = time.process_time()
+    build_graph(scene)
+    assert time.process_time() - start < 0.5
+
+
+def test_the_graph_becomes_heterogeneous_data():
+    graph = build_graph(room_scene(*BEDROOM))
+    data = graph.to_hetero_data()
+    assert data["object"].num_nodes == len(BEDROOM)
+    above = data["object", "above", "object"].edge_index.T.tolist()
+    assert [NAMES.index("picture"), NAMES.index("bed")] in above
+    assert sum(data[key].edge_index.shape[1] for key in data.edge_types) == sum(len(e.objects) for e in graph.edges)
+    assert data.validate()
+
+
+def test_a_large_home_is_spoken_of_room_by_room():
+    small, large = generate_home(0), generate_home(1, HomeConfig(rooms_min=3, rooms_max=3))
+    assert not spoken_room_by_room(small) and candidates(small) == list(range(len(small.objects)))
+    assert spoken_room_by_room(large)
+    assert candidates(large, 1) == [item.id for item in large.objects if item.room == 1]
+    with pytest.raises(InputError, match=r"room=0\.\.2"):
+        candidates(large)
+
+
+def test_one_room_of_a_home_is_a_scene_of_its_own():
+    home = generate_home(1, HomeConfig(rooms_min=3, rooms_max=3))
+    part, ids = scene_room(home, 2)
+    assert [item.label for item in part.objects] == [home.objects[i].label for i in ids]
+    assert part.mesh is not None and home.mesh is not None
+    for k, i in enumerate(ids):
+        assert (part.mesh.face_instance == k).sum() == (home.mesh.face_instance == i).sum() > 0
+    assert (part.mesh.face_instance == -1).sum() == (home.mesh.face_instance == -1).sum()
+    with pytest.raises(InputError, match="no room 7"):
+        scene_room(home, 7)

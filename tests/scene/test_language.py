@@ -1,0 +1,211 @@
+"""Sentences about hand-made and generated homes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from core.errors import InputError, MissingFileError
+from scene.datasets.procedural import HomeConfig, generate_home
+from scene.graph import build_graph, candidates
+from scene.language import (
+    PLAIN_PATTERNS,
+    Referral,
+    describe,
+    describe_scene,
+    generate_referrals,
+    load_referrals,
+    plural,
+    save_referrals,
+    verify_referral,
+    with_article,
+    wordings,
+)
+from scene.query import PREDICATES, Noun, Query, resolve
+from scene.types import Room, Scene, SceneObject
+
+THINGS = (
+    ("bed", "white", 3.0, 4.0, 0.3, 1.6, 1.8, 0.6),
+    ("chair", "red", 1.7, 4.0, 0.45, 0.5, 0.5, 0.9),  # left of the bed, next to it
+    ("chair", "red", 5.5, 1.0, 0.45, 0.5, 0.5, 0.9),
+    ("chair", "blue", 3.0, 1.0, 0.45, 0.5, 0.5, 0.9),
+    ("table", "brown", 4.25, 1.0, 0.375, 1.2, 0.8, 0.75),  # between chairs 2 and 3
+    ("mug", "black", 4.0, 1.0, 0.8, 0.1, 0.1, 0.1),
+    ("mug", "black", 3.2, 4.0, 0.65, 0.1, 0.1, 0.1),
+    ("picture", "green", 3.0, 4.98, 1.6, 0.8, 0.04, 0.6),
+)
+
+
+@pytest.fixture(scope="module")
+def room():
+    corners = np.array([[0.0, 0.0], [6.0, 0.0], [6.0, 5.0], [0.0, 5.0]])
+    objects = [
+        SceneObject(k, label, np.array([*box, 0.0]), attributes={"color": color}, room=0)
+        for k, (label, color, *box) in enumerate(THINGS)
+    ]
+    scene = Scene("room", "test", objects, [Room(0, "bedroom", corners)])
+    return scene, build_graph(scene)
+
+
+def fits(room, noun, predicate="", *anchors):
+    def named(text):
+        *color, label = text.split()
+        return Noun(label, *color)
+
+    return resolve(Query(named(noun), predicate, tuple(named(a) for a in anchors)), *room)
+
+
+def test_class_and_colour_narrow_down(room):
+    assert fits(room, "chair") == {1, 2, 3}
+    assert fits(room, "red chair") == {1, 2}
+    assert fits(room, "green chair") == set()
+
+
+def test_relations_tell_members_of_a_class_apart(room):
+    assert fits(room, "chair", "left", "bed") == {1}
+    assert fits(room, "chair", "next", "bed") == {1}
+    assert fits(room, "chair", "near", "table") == {2, 3}
+    assert fits(room, "red chair", "near", "table") == {2}
+    assert fits(room, "mug", "on", "bed") == {6}
+    assert fits(room, "picture", "above", "bed") == {7}
+    assert fits(room, "table", "carrying", "mug") == {4}
+    assert fits(room, "table", "between", "red chair", "blue chair") == {4}
+
+
+def test_the_closest_thing_is_one_only_when_clearly_closer(room):
+    assert fits(room, "chair", "closest", "bed") == {1}
+    assert fits(room, "chair", "farthest", "picture") == {2}
+    assert fits(room, "chair", "closest", "table") == {2, 3}  # both 1.25 m away
+    assert fits(room, "chair", "closest", "mug") == set()  # which mug?
+
+
+def test_every_emitted_sentence_means_exactly_its_target_in_generated_homes():
+    total = hard = 0
+    for seed in range(12):
+        scene = generate_home(seed, HomeConfig(rooms_max=2))
+        graph = build_graph(scene)
+        referrals = generate_referrals(scene, graph, 40, np.random.default_rng(seed))
+        assert len({r.utterance for r in referrals}) == len(referrals) > 10
+        total += len(referrals)
+        hard += sum(r.n_same_class > 1 for r in referrals)
+        for referral in referrals:
+            assert verify_referral(referral, scene, graph)
+            (target,) = referral.targets
+            query = Query.from_json(referral.query)
+            assert resolve(query, scene, graph, referral.room) == {target}
+            assert query.noun.fits(scene.objects[target])
+            for anchor, noun in zip(referral.anchors, query.anchors):
+                assert resolve(Query(noun), scene, graph, referral.room) == {anchor}
+            same_room = [o for o in scene.objects if o.room == scene.objects[target].room]
+            assert referral.room == scene.objects[target].room
+            assert referral.n_same_class == sum(o.label == scene.objects[target].label for o in same_room)
+    assert hard / total >= 0.6
+
+
+def test_sentences_say_nothing_superfluous_when_the_class_has_rivals():
+    scene = generate_home(2)
+    graph = build_graph(scene)
+    for referral in generate_referrals(scene, graph, 60, np.random.default_rng(0)):
+        query = Query.from_json(referral.query)
+        if query.predicate and len(resolve(Query(Noun(query.noun.label)), scene, graph)) > 1:
+            assert len(resolve(Query(query.noun), scene, graph)) > 1, referral.utterance
+        if query.noun.color:
+            assert len(resolve(replace(query, noun=Noun(query.noun.label)), scene, graph)) > 1, referral.utterance
+
+
+def test_a_large_home_is_described_room_by_room():
+    scene = generate_home(1, HomeConfig(rooms_min=4, rooms_max=4))
+    graph = build_graph(scene)
+    referrals = generate_referrals(scene, graph, 80, np.random.default_rng(0))
+    assert {r.room for r in referrals} == {0, 1, 2, 3} and len(referrals) > 60
+    for referral in referrals:
+        assert {*referral.targets, *referral.anchors} <= set(candidates(scene, referral.room))
+        assert verify_referral(referral, scene, graph)
+
+
+def test_the_same_seed_gives_the_same_sentences_and_another_seed_others():
+    scene = generate_home(0)
+    graph = build_graph(scene)
+    first, again, other = (generate_referrals(scene, graph, 30, np.random.default_rng(s)) for s in (1, 1, 2))
+    assert first == again and first != other
+
+
+def test_left_right_front_and_behind_are_marked_as_the_viewers(room):
+    referrals = generate_referrals(*room, 200, np.random.default_rng(0))
+    marked = {Query.from_json(r.query).predicate for r in referrals if r.view_dependent}
+    unmarked = {Query.from_json(r.query).predicate for r in referrals if not r.view_dependent}
+    assert marked and marked <= {"left", "right", "behind", "front"}
+    assert not unmarked & {"left", "right", "behind", "front"}
+    assert {r.kind for r in referrals} >= {"unique", "attribute", "relation", "support", "superlative"}
+
+
+def test_all_wordings_are_plain_english():
+    a, b = Noun("armchair", "orange"), Noun("bed")
+    sentences = wordings(Query(a)) + [
+        s for key in PREDICATES for s in wordings(Query(a, key, (b, Noun("door")) if key == "between" else (b,)))
+    ]
+    assert "the orange armchair to the left of the bed" in sentences
+    assert "between the bed and the door is the orange armchair" in sentences
+    assert "the orange armchair with the bed on it" in sentences
+    for sentence in sentences:
+        assert sentence == sentence.strip() and "  " not in sentence and "None" not in sentence
+        assert sentence.count("the ") >= 1 and "{" not in sentence
+
+
+def test_a_changed_sentence_or_target_fails_verification(room):
+    scene, graph = room
+    good = generate_referrals(scene, graph, 20, np.random.default_rng(0))[0]
+    assert verify_referral(good, scene, graph)
+    assert not verify_referral(replace(good, targets=((good.targets[0] + 1) % len(scene.objects),)), scene, graph)
+    assert not verify_referral(replace(good, utterance="the moon"), scene, graph)
+    with pytest.raises(InputError, match="about scene"):
+        verify_referral(replace(good, scene_id="elsewhere"), scene, graph)
+    with pytest.raises(InputError, match="not a query"):
+        verify_referral(replace(good, query="["), scene, graph)
+
+
+def test_impossible_queries_and_requests_are_refused(room):
+    scene, graph = room
+    with pytest.raises(InputError, match="did you mean 'left'"):
+        Query(Noun("bed"), "lefft", (Noun("mug"),))
+    with pytest.raises(InputError, match="takes 2 anchors, got 1"):
+        Query(Noun("bed"), "between", (Noun("mug"),))
+    with pytest.raises(InputError, match="-1 referrals"):
+        generate_referrals(scene, graph, -1, np.random.default_rng(0))
+    with pytest.raises(InputError, match="does not belong"):
+        generate_referrals(generate_home(0), graph, 1, np.random.default_rng(0))
+
+
+def test_a_scene_of_identical_things_has_nothing_to_tell_apart():
+    balls = [SceneObject(k, "ball", np.array([k * 9.0, 0, 0.1, 0.2, 0.2, 0.2, 0])) for k in range(2)]
+    scene = Scene("balls", "test", balls)
+    assert generate_referrals(scene, build_graph(scene), 5, np.random.default_rng(0)) == []
+
+
+def test_captions_name_colour_class_and_the_closest_tie(room):
+    scene, graph = room
+    assert describe(scene.objects[1], graph) == "a red chair next to the bed"
+    assert describe(scene.objects[5], graph) == "a black mug on the table"
+    assert describe(scene.objects[3], graph) == "a blue chair next to the table"
+    assert describe_scene(scene, graph) == ("a bedroom with three chairs, two mugs, a bed, a picture and a table")
+
+
+def test_articles_and_plurals_agree():
+    assert with_article("armchair") == "an armchair" and with_article("red armchair") == "a red armchair"
+    words = ["chair", "bookshelf", "box", "bench", "dish", "battery", "tray"]
+    assert [plural(w) for w in words] == ["chairs", "bookshelves", "boxes", "benches", "dishes", "batteries", "trays"]
+
+
+def test_a_corpus_survives_the_disk_and_a_torn_one_is_refused(room, tmp_path):
+    scene, graph = room
+    referrals = generate_referrals(scene, graph, 20, np.random.default_rng(0))
+    path = save_referrals(tmp_path / "train.parquet", referrals)
+    assert load_referrals(path) == referrals
+    assert load_referrals(save_referrals(tmp_path / "none.parquet", [])) == []
+    torn = tmp_path / "torn.parquet"
+    torn.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match="damaged or not Parquet"):
+        load_referrals(torn)
+    with pytest.raises(MissingFileError, match="referral corpus not found"):
+        load_referrals(tmp_path / "val.parquet")
+    assert Referral("s", PLAIN_PATTERNS[0], (0,), (), "unique").source == "template"
