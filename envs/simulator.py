@@ -10,7 +10,7 @@
 
 The simulator keeps no episode of its own: what happens is a function of the state handed in, so states can be stored,
 copied and stepped again. Nothing resets by itself; adapters (gym_env, vector_env, sb3_env) do that. Grids, walking and
-pictures are computed on the CPU; on another device, tensors cross over at each call.
+pictures are computed on the CPU; on another device, tensors cross over at each call (never run on CUDA).
 """
 
 import copy

@@ -124,6 +124,7 @@ def test_seeding_the_sb3_environment_starts_over(homes):
     assert (env.reset()["rgb"] == first["rgb"]).all() and not (later["rgb"] == first["rgb"]).all()
 
 
+@pytest.mark.slow
 def test_sb3_ppo_runs_an_update(homes):
     from stable_baselines3 import PPO
 
