@@ -144,3 +144,19 @@ def test_without_arguments_homes_are_generated():
     env = gymnasium.make("envs:" + ID)
     observation, _ = env.reset(seed=0)
     assert observation["rgb"].shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+def test_the_batched_vector_equals_gymnasiums_own_vector_of_single_environments(homes, mode):
+    options = {"num_envs": 2, "homes": homes, "width": 12, "height": 12, "max_steps": 3}
+    ours = gymnasium.make_vec(ID, autoreset_mode=mode, **options)
+    theirs = gymnasium.make_vec(ID, vectorization_mode="sync", vector_kwargs={"autoreset_mode": mode}, **options)
+    (one, _), (two, _) = ours.reset(seed=1), theirs.reset(seed=1)
+    for _ in range(9):
+        assert (one["rgb"] == two["rgb"]).all() and (one["goal"] == two["goal"]).all()
+        one, *rest, infos = ours.step(np.array([1, 2]))
+        two, *other, their_infos = theirs.step(np.array([1, 2]))
+        assert all((a == b).all() for a, b in zip(rest, other, strict=True))
+        assert (infos["goal_text"] == their_infos["goal_text"]).all()
+        if "final_obs" in their_infos:
+            assert (infos["final_obs"][0]["rgb"] == their_infos["final_obs"][0]["rgb"]).all()
