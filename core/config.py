@@ -129,9 +129,10 @@ def _node(tree: DictConfig, key: str) -> Any:
     """The node at a dotted key, None when there is none."""
     node: Any = tree
     for part in key.split("."):
-        if not isinstance(node, DictConfig) or node._is_none() or part not in node:
+        if not isinstance(node, DictConfig) or node._is_none():
             return None
-        node = node._get_node(part)
+        # `in` would deny keys whose value is still missing
+        node = node._get_node(part, validate_access=False)
     return node
 
 
