@@ -279,14 +279,13 @@ def _place_labels(ax: "Axes", scene: Scene, highlight: set[int]) -> None:
 
     halo = [patheffects.withStroke(linewidth=2.2, foreground=PAPER)]
     figure: Any = ax.figure
-    figure.canvas.draw()  # fixes the scale, so that texts can be measured
-    renderer = figure.canvas.get_renderer()
+    figure.draw_without_rendering()  # fixes the scale, so that texts can be measured
     to_data = ax.transData.inverted()
     taken: list[tuple[float, float, float, float]] = []
 
     def put(text: str, middle: ndarray, reach: float, must: bool, **style: Any) -> None:
         label = ax.text(middle[0], middle[1], text, ha="center", va="center", zorder=10, path_effects=halo, **style)
-        box = label.get_window_extent(renderer)
+        box = label.get_window_extent()
         (x0, y0), (x1, y1) = to_data.transform(box.get_points())
         width, height = x1 - x0, y1 - y0
         low, high = np.array(ax.get_xlim()), np.array(ax.get_ylim())
