@@ -30,14 +30,6 @@ def pair_masks(
     return matches, dropped
 
 
-def scaled_similarity(
-    image: Float[Tensor, "B D"], text: Float[Tensor, "B D"], logit_scale: Float[Tensor, ""]
-) -> Float[Tensor, "B B"]:
-    """s u_i . v_j in the embeddings' own precision: half precision would round logits near 100 to halves."""
-    with torch.autocast(image.device.type, enabled=False):
-        return logit_scale * image @ text.T
-
-
 def softmax_loss(
     image: Float[Tensor, "B D"],
     text: Float[Tensor, "B D"],
@@ -61,7 +53,7 @@ def softmax_loss(
     Source: Radford et al., arXiv:2103.00020, section 2.3; with several positives L_out of Khosla et al., 2004.11362.
     """
     matches, dropped = pair_masks(image, text, positive, ignored)
-    logits = scaled_similarity(image, text, logit_scale).masked_fill(dropped, float("-inf"))
+    logits = (logit_scale * image @ text.T).masked_fill(dropped, float("-inf"))
     loss = logits.new_zeros(())
     for dimension in (1, 0):
         log_prob = F.log_softmax(logits, dim=dimension).masked_fill(dropped, 0.0)
@@ -90,7 +82,7 @@ def sigmoid_loss(
     Source: Zhai et al., arXiv:2303.15343, equation 1.
     """
     matches, dropped = pair_masks(image, text, positive, ignored)
-    logits = scaled_similarity(image, text, logit_scale)
+    logits = logit_scale * image @ text.T
     if logit_bias is not None:
         logits = logits + logit_bias
     sign = matches.to(logits.dtype) * 2 - 1

@@ -45,7 +45,7 @@ class PretrainVLConfig(JobConfig):
     warmup_steps: int = 40  # updates of linear warm-up; cosine decay to 0 follows
     weight_decay: float = 0.05  # of weight matrices
     grad_clip: float = 1.0  # largest gradient norm
-    precision: str = "auto"  # of convolutions and products: float32, bfloat16, or auto = bfloat16 where it is native
+    precision: str = "auto"  # of the image tower's products: float32, bfloat16, or auto = bfloat16 where native
     object_share: float = 0.5  # share of captions that name one object instead of the whole view
     flip: bool = True  # mirror half of the images, exchanging left and right in their captions
     jitter: float = 0.1  # largest relative change of brightness
@@ -104,7 +104,7 @@ def make_optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.op
 
 
 def uses_bfloat16(precision: str, device: str) -> bool:
-    """Whether to train under bfloat16 autocast; weights, normalisations and the loss stay float32."""
+    """Whether the image tower trains under bfloat16 autocast; weights, normalisations and the loss stay float32."""
     if precision != "auto":
         return precision == "bfloat16"
     if device.startswith("cuda"):
@@ -114,12 +114,17 @@ def uses_bfloat16(precision: str, device: str) -> bool:
     return any(capabilities.get(name, False) for name in NATIVE_BFLOAT16)
 
 
-def batch_loss(model: VLModel, batch: Batch, loss: str, overlap: str) -> Tensor:
-    """Contrastive loss of one batch; each distinct caption is encoded once."""
+def batch_loss(model: VLModel, batch: Batch, loss: str, overlap: str, half: bool = False) -> Tensor:
+    """Contrastive loss of one batch; each distinct caption is encoded once.
+
+    Args:
+        half: run the image tower in bfloat16. The text tower stays in float32: its small products gain nothing.
+    """
     device = model.device
     pixels = scale_pixels(batch.images.to(device))
     pixels = ((pixels + 1) * batch.gain.to(device)).clamp_(max=2) - 1  # jitter acts on 0..255, not on -1..1
-    image = model.image_features(pixels)
+    with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        image = model.image_features(pixels)
     text = model.text_features(batch.input_ids.to(device), batch.attention_mask.to(device))[batch.text.to(device)]
     also_true = batch.positive.to(device)
     return LOSSES[loss](
@@ -196,8 +201,7 @@ def run(cfg: PretrainVLConfig) -> dict[str, Any]:
                 group["lr"] = lr
             with torch.random.fork_rng(devices=[]):  # dropout, where a text encoder has it, depends on the step alone
                 torch.manual_seed(cfg.seed * 1_000_003 + step)
-                with torch.autocast(torch.device(cfg.device).type, torch.bfloat16, enabled=half):
-                    loss = batch_loss(model, batches.batch(step), cfg.loss, cfg.overlap)
+                loss = batch_loss(model, batches.batch(step), cfg.loss, cfg.overlap, half)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(model.parameters(), cfg.grad_clip)

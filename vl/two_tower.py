@@ -43,6 +43,10 @@ MAX_LOGIT_SCALE = 100.0
 """Upper clamp of exp(theta), as in CLIP (Radford et al., arXiv:2103.00020, section 2.5)."""
 
 
+TEXT_GROUPS = 4
+"""Groups of similar length that a batch of texts is read in: captions differ by a factor of five in length."""
+
+
 @dataclass
 class TwoTowerConfig:
     """Shape of a two-tower model."""
@@ -124,8 +128,15 @@ class VLModel(nn.Module):
     def text_features(
         self, input_ids: Int64[Tensor, "B L"], attention_mask: Int64[Tensor, "B L"]
     ) -> Float[Tensor, "B D"]:
-        """Unit text embeddings; with gradient."""
-        return F.normalize(self.text_head(self.text_tower(input_ids, attention_mask)).float(), dim=-1)
+        """Unit text embeddings; with gradient. Rows are read in groups of similar length, each without its padding."""
+        lengths = attention_mask.sum(1)
+        order = lengths.argsort(stable=True)
+        pooled = []
+        for group in order.tensor_split(min(TEXT_GROUPS, len(order))):
+            longest = int(lengths[group[-1]])
+            pooled.append(self.text_tower(input_ids[group, :longest], attention_mask[group, :longest]))
+        rows = torch.cat(pooled)[order.argsort()]
+        return F.normalize(self.text_head(rows).float(), dim=-1)
 
     @torch.no_grad()
     def encode_images(
