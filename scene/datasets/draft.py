@@ -135,10 +135,11 @@ class HomeDraft:
         self.free[self._cells(low, high)] = True
 
     def color(self, label: str, choices: tuple[str, ...] | None = None) -> str:
-        """A random colour name for a thing of this class; never a pair that is held out."""
+        """A random colour name for this class; held-out pairs never, or twice as often where they may occur."""
         if choices is None:
             choices = GOAL_COLORS if label in GOAL_LABELS else tuple(PALETTE)
         allowed = [name for name in choices if (name, label) not in self.forbidden]
+        allowed += [name for name in allowed if (name, label) in HELD_OUT_PAIRS]
         return allowed[int(self.rng.integers(len(allowed)))]
 
     def put(

@@ -91,6 +91,13 @@ def triangulate(polygon: Float[ndarray, "K 2"]) -> Int32[ndarray, "F 3"]:
     def inside(p: int, a: int, b: int, c: int) -> bool:
         return turn(a, b, p) > 1e-12 and turn(b, c, p) > 1e-12 and turn(c, a, p) > 1e-12
 
+    crossed = InputError(f"a room's polygon crosses itself: {points.round(3).tolist()}")
+    for a in range(count):
+        for c in range(a + 2, count - (a == 0)):  # edges that share no corner
+            b, d = (a + 1) % count, (c + 1) % count
+            if turn(a, b, c) * turn(a, b, d) < -1e-12 and turn(c, d, a) * turn(c, d, b) < -1e-12:
+                raise crossed
+
     faces: list[tuple[int, int, int]] = []
     while len(ring) > 3:
         size = len(ring)
@@ -105,7 +112,7 @@ def triangulate(polygon: Float[ndarray, "K 2"]) -> Int32[ndarray, "F 3"]:
                 ring.pop(k)
                 break
         else:
-            raise InputError(f"a room's polygon crosses itself: {points.round(3).tolist()}")
+            raise crossed
     if abs(turn(*ring)) > 1e-12:
         faces.append((ring[0], ring[1], ring[2]))
     return np.array(faces, dtype=np.int32).reshape(-1, 3)

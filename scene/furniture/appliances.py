@@ -40,7 +40,7 @@ def plant(p: Parts, size: Size, color: Color) -> None:
     x, y, z = size
     pot = 0.3 * z
     p.tube((0, 0), (0, pot), (0.2, 0.3), (176, 104, 74), sides=12, squash=(x, y))
-    p.tube((0, 0), (pot - 0.01, pot), (0.27, 0.27), (70, 50, 40), sides=10, squash=(x, y))
+    p.tube((0, 0), (pot - 0.02, pot + 0.006), (0.26, 0.26), (70, 50, 40), sides=10, squash=(x, y))
     count = 16
     for k in range(count):
         angle = 2.4 * k + p.rng.uniform(-0.2, 0.2)

@@ -9,19 +9,32 @@ Size = tuple[float, float, float]
 
 
 def armchair(p: Parts, size: Size, color: Color) -> None:
-    """Broad arms, a high leaning back, one cushion."""
-    _upholstered(p, size, color, cushions=1, arm=0.2 * size[1])
+    """A lounge chair: a high back with wings, padded arm rests on posts, tall leaning legs, open below the arms."""
+    x, y, z = size
+    hx, hy = 0.5 * x, 0.5 * y
+    arm, seat = 0.15 * y, 0.44 * z
+    p.legs((hx - 0.12, hy - 0.14), 0.26 * z, 0.03, DARK_WOOD, splay=0.06)
+    p.box((-hx + 0.06, -hy + arm, 0.24 * z), (hx - 0.08, hy - arm, 0.34 * z), tone(color, 0.78))
+    p.cushion(
+        (-hx + 0.1 * x, -hy + 0.9 * arm, 0.32 * z), (hx - 0.02, hy - 0.9 * arm, seat + 0.03), tone(color, 1.14), 0.05
+    )
+    p.cushion((-hx, -hy + arm, 0.26 * z), (-hx + 0.2 * x, hy - arm, z), color, 0.06)
+    for side in (-1, 1):
+        low, high = sorted((side * (hy - 0.6 * arm), side * (hy - 1.2 * arm)))
+        p.cushion((-hx + 0.02, low, 0.6 * z), (-hx + 0.34 * x, high, 0.97 * z), tone(color, 0.92), 0.03)
+        low, high = sorted((side * hy, side * (hy - arm)))
+        p.cushion((-hx + 0.06, low, 0.54 * z), (hx, high, 0.63 * z), tone(color, 0.9), 0.03)
+        low, high = sorted((side * (hy - 0.25 * arm), side * (hy - 0.75 * arm)))
+        p.box((hx - 0.2 * x, low, 0.28 * z), (hx - 0.1 * x, high, 0.54 * z), tone(color, 0.8))
+        p.box((-hx + 0.08, low, 0.28 * z), (-hx + 0.16, high, 0.54 * z), tone(color, 0.8))
+    p.box((hx - 0.2 * x, -hy + 0.3 * arm, 0.26 * z), (hx - 0.1 * x, hy - 0.3 * arm, 0.32 * z), tone(color, 0.75))
 
 
 def sofa(p: Parts, size: Size, color: Color) -> None:
-    """A low, long seat of two or three cushions between arms."""
-    _upholstered(p, size, color, cushions=3 if size[1] > 1.9 else 2, arm=0.16)
-
-
-def _upholstered(p: Parts, size: Size, color: Color, cushions: int, arm: float) -> None:
+    """A low, long seat of two or three cushions between thick closed arms."""
     x, y, z = size
     hx, hy = 0.5 * x, 0.5 * y
-    foot, seat = 0.12 * z, 0.38 * z
+    foot, seat, arm, cushions = 0.12 * z, 0.38 * z, 0.16, 3 if size[1] > 1.9 else 2
     p.legs((hx - 0.08, hy - 0.08), foot, 0.035, DARK_WOOD)
     p.box((-hx + 0.02, -hy + 0.02, foot), (hx - 0.04, hy - 0.02, seat), tone(color, 0.82))
     p.cushion((-hx, -hy, foot), (-hx + 0.24 * x, hy, z), color, 0.06)
@@ -31,12 +44,10 @@ def _upholstered(p: Parts, size: Size, color: Color, cushions: int, arm: float) 
     width = (y - 2 * arm) / cushions
     for k in range(cushions):
         low = -hy + arm + k * width
-        p.cushion((-hx + 0.22 * x, low + 0.01, seat), (hx, low + width - 0.01, 0.54 * z), tone(color, 1.14), 0.04)
+        high = low + width
+        p.cushion((-hx + 0.22 * x, low + 0.01, seat), (hx, high - 0.01, 0.54 * z), tone(color, 1.14), 0.04)
         p.cushion(
-            (-hx + 0.2 * x, low + 0.02, 0.54 * z),
-            (-hx + 0.38 * x, low + width - 0.02, 0.93 * z),
-            tone(color, 1.08),
-            0.05,
+            (-hx + 0.2 * x, low + 0.02, 0.54 * z), (-hx + 0.38 * x, high - 0.02, 0.93 * z), tone(color, 1.08), 0.05
         )
 
 
@@ -84,8 +95,8 @@ def bed(p: Parts, size: Size, color: Color) -> None:
     p.box((-hx, -hy, 0.14), (-hx + 0.07, hy, z), tone(color, 0.62))
     p.box((-hx + 0.05, -hy + 0.01, 0.14), (hx - 0.01, hy - 0.01, 0.28), tone(color, 0.7))
     p.cushion((-hx + 0.07, -hy + 0.03, 0.26), (hx - 0.03, hy - 0.03, top - 0.02), (236, 232, 224), 0.04)
-    p.cushion((-hx + 0.3 * x, -hy, 0.2), (hx, hy, top), color, 0.05)
-    p.cushion((-hx + 0.3 * x, -hy + 0.005, top - 0.03), (-hx + 0.4 * x, hy - 0.005, top), tone(color, 1.25), 0.01)
+    p.cushion((-hx + 0.3 * x, -hy, 0.2), (hx, hy, top - 0.008), color, 0.05)
+    p.cushion((-hx + 0.3 * x, -hy + 0.005, top - 0.06), (-hx + 0.4 * x, hy - 0.005, top), tone(color, 1.25), 0.01)
 
 
 def pillow(p: Parts, size: Size, color: Color) -> None:

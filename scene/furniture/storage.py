@@ -48,10 +48,10 @@ def coffee_table(p: Parts, size: Size, color: Color) -> None:
 
 
 def countertop(p: Parts, size: Size, color: Color) -> None:
-    """A kitchen counter: cupboard doors under a pale slab."""
+    """A kitchen counter: cupboard doors under a paler slab."""
     x, y, z = size
     hx, hy = 0.5 * x, 0.5 * y
-    p.box((-hx, -hy, z - 0.05), (hx, hy, z), (206, 202, 196))
+    p.box((-hx, -hy, z - 0.05), (hx, hy, z), tone(color, 1.35))
     p.box((-hx, -hy, 0.1), (hx - 0.03, hy, z - 0.05), color)
     p.box((-hx, -hy + 0.01, 0), (hx - 0.1, hy - 0.01, 0.1), DARK_WOOD)
     _doors(p, hx - 0.03, hy, (0.12, z - 0.08), max(2, round(y / 0.5)), color)
