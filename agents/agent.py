@@ -61,17 +61,32 @@ class Agent:
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, model: VLModel, goals: Sequence[Goal], *, seed: int = 0, greedy: bool = False
+        cls,
+        folder: str | Path,
+        vl: str | Path | None,
+        goals: Sequence[Goal],
+        *,
+        seed: int = 0,
+        greedy: bool = False,
     ) -> "Agent":
-        """What `save_agent` wrote, for any goals; `model` is the tower it was trained with.
+        """What `save_agent` wrote, for any goals.
+
+        Args:
+            vl: folder of the two-tower model it was trained with; None = where that model was at training time.
 
         Raises:
-            MissingFileError, InputError: files are missing, damaged, or made for another tower.
+            MissingFileError, InputError: files are missing or damaged, or `vl` is another model.
         """
         policy, document = Policy.from_pretrained(folder)
-        for key in ("alpha", "sensors", "max_steps"):
+        for key in ("alpha", "sensors", "max_steps", "vl"):
             if key not in document:
                 raise InputError(f"{folder}/policy.json lacks {key!r}; train the policy again")
+        vl = Path(vl or document["vl"]["path"])
+        model = VLModel.from_pretrained(vl)
+        if folder_fingerprint(vl) != document["vl"]["fingerprint"]:
+            raise InputError(
+                f"{vl} is not the two-tower model {folder} was trained with (contents differ); give vl= that one"
+            )
         statistics = FrameStatistics.load(Path(folder) / STATISTICS, model.dim)
         texts = goal_reward(model, goals, document["alpha"])
         encoder = ObservationEncoder(

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from agents.intervals import bootstrap, bootstrap_mean, epic_distance, roc_auc, wilson
+from agents.intervals import bootstrap, bootstrap_mean, epic_distance, grouped_auc, roc_auc, wilson
 
 
 def test_wilson_matches_the_textbook_values():
@@ -39,6 +39,18 @@ def test_auc_counts_pairs_with_ties_as_half():
     pairs = [(p > n) + 0.5 * (p == n) for p in score[positive] for n in score[~positive]]
     assert roc_auc(score, positive) == pytest.approx(np.mean(pairs))
     assert math.isnan(roc_auc(score, np.ones(40, bool)))
+
+
+def test_the_grouped_auc_equals_the_plain_one_and_its_interval_a_plain_bootstrap_over_groups():
+    generator = np.random.default_rng(2)
+    groups = generator.integers(0, 8, 200)
+    positive = generator.random(200) < 0.3
+    score = np.round(generator.normal(positive + 0.5 * groups / 8), 1)
+    value, (low, high) = grouped_auc(score, positive, groups, resamples=4000)
+    assert value == pytest.approx(roc_auc(score, positive))
+    slow = bootstrap(lambda rows: roc_auc(score[rows], positive[rows]), groups, resamples=1500, seed=1)
+    assert (low, high) == pytest.approx(slow, abs=0.015)
+    assert math.isnan(grouped_auc(score, np.zeros(200, bool), groups)[0])
 
 
 def test_epic_is_zero_for_equal_rewards_up_to_scale_and_one_for_opposite_ones():

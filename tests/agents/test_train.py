@@ -11,7 +11,6 @@ from core.run import read_metrics
 from envs.tasks import TASKS
 from scene.io import SceneStore
 from tests.agents.tiny import make_scenes, make_towers
-from vl.two_tower import VLModel
 
 TINY = {"total_steps": 5 * 64, "num_envs": 8, "rollout": 8, "calibration_frames": 32, "val_episodes": 6}
 TINY |= {"max_steps": 12, "width": 16, "memory": 8, "checkpoint_every": 2, "threads": 1}
@@ -51,14 +50,16 @@ def test_a_killed_run_resumes_to_the_same_weights_and_rows(inputs, tmp_path, mon
     assert losses(tmp_path / "whole") == losses(tmp_path / "broken")
     one, two = (Policy.from_pretrained(tmp_path / name / "policy")[0].state_dict() for name in ("whole", "broken"))
     assert all(torch.equal(one[name], two[name]) for name in one)
-    assert {k: v for k, v in whole.items() if "second" not in k} == {k: v for k, v in resumed.items() if "second" not in k}
+    assert {k: v for k, v in whole.items() if "second" not in k} == {
+        k: v for k, v in resumed.items() if "second" not in k
+    }
 
 
 def test_the_saved_policy_acts_as_the_trained_one_did(inputs, tmp_path):
     result = train.run(train.TrainAgentConfig(out=str(tmp_path / "run"), **inputs, **TINY))
     store = SceneStore(inputs["scenes"])
     task = TASKS["find_object"].from_manifest(store.manifest)
-    agent = Agent.from_pretrained(tmp_path / "run" / "policy", VLModel.from_pretrained(inputs["vl"]), task.goals)
+    agent = Agent.from_pretrained(tmp_path / "run" / "policy", None, task.goals)
     homes = train.HomePool.from_store(store, store.split("val"))
     found = train.evaluate(agent, homes, task, 6, 12, seed=0)
     assert found.summary()["path_length_m"] == pytest.approx(result["val_path_length_m"])
@@ -74,11 +75,13 @@ def test_both_rewards_are_logged_whichever_is_learned(inputs, tmp_path):
 def test_a_policy_of_another_tower_is_refused(inputs, tmp_path):
     train.run(train.TrainAgentConfig(out=str(tmp_path / "run"), **inputs, **{**TINY, "total_steps": 64}))
     folder = tmp_path / "run" / "policy"
+    with pytest.raises(InputError, match="contents differ"):
+        Agent.from_pretrained(folder, make_towers(tmp_path / "other", seed=1), [])
     document = json.loads((folder / "policy.json").read_text())
     del document["alpha"]
     (folder / "policy.json").write_text(json.dumps(document))
     with pytest.raises(InputError, match="lacks 'alpha'"):
-        Agent.from_pretrained(folder, VLModel.from_pretrained(inputs["vl"]), [])
+        Agent.from_pretrained(folder, inputs["vl"], [])
 
 
 def test_impossible_settings_stop_before_anything_is_written(inputs, tmp_path):
