@@ -113,7 +113,8 @@ class Scene:
         if self.points is not None and not np.isfinite(self.points).all():
             bad = int((~np.isfinite(self.points)).any(axis=1).sum())
             raise InputError(f"scene {self.id}: {bad} of {len(self.points)} points are NaN or infinite; remove them")
-        for name, ids in (("instance", self.instance), ("mesh.face_instance", self.mesh and self.mesh.face_instance)):
+        of_faces = None if self.mesh is None else self.mesh.face_instance
+        for name, ids in (("instance", self.instance), ("mesh.face_instance", of_faces)):
             if ids is not None and len(ids) and (ids.max() >= len(self.objects) or ids.min() < -1):
                 raise InputError(
                     f"scene {self.id}: {name} holds ids {int(ids.min())}..{int(ids.max())}, "

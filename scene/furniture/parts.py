@@ -40,7 +40,8 @@ def _unit_box() -> tuple[ndarray, ndarray]:
 @cache
 def _chamfer_pattern() -> tuple[ndarray, ndarray, ndarray]:
     """A box whose edges and corners are cut: corner signs (24, 3), inset mask (24, 3) and triangles (44, 3)."""
-    signs, inset = [], []
+    signs: list[tuple[int, int, int]] = []
+    inset: list[list[bool]] = []
     index: dict[tuple[int, int, int, int], int] = {}
     for axis in range(3):
         for x in (-1, 1):
@@ -186,9 +187,11 @@ class Parts:
         vertices[sides : 2 * sides, :2], vertices[sides : 2 * sides, 2] = c1 + circle * radius[1], z[1]
         vertices[2 * sides], vertices[2 * sides + 1] = (*c0, z[0]), (*c1, z[1])
         if not lid:
-            inside = faces[: 2 * sides, ::-1]
             self.add(vertices[:-1], faces[: 3 * sides], color)
-            self.add(vertices[:-2], inside, tone(color, 0.75))
+            inside = vertices[:-2].copy()  # a thin wall: two faces in one place would flicker
+            inside[:sides, :2] = c0 + 0.94 * circle * radius[0]
+            inside[sides:, :2] = c1 + 0.94 * circle * radius[1]
+            self.add(inside, faces[: 2 * sides, ::-1], tone(color, 0.75))
             return
         self.add(vertices, faces, color)
 
