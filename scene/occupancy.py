@@ -49,7 +49,7 @@ class Occupancy:
         index = np.floor((np.asarray(xy)[..., ::-1] - self.origin[::-1]) / self.cell_m).astype(np.int64)
         known = ((index >= 0) & (index < self.free.shape)).all(axis=-1)
         index = np.where(known[..., None], index, 0)
-        return known & self.free[index[..., 0], index[..., 1]]
+        return np.asarray(known & self.free[index[..., 0], index[..., 1]])
 
     @property
     def free_points(self) -> Float[ndarray, "K 2"]:
@@ -84,7 +84,7 @@ def occupancy(
         )
     corners = np.concatenate([room.polygon for room in scene.rooms])
     origin = corners.min(axis=0) - MARGIN_M
-    width, height = np.ceil((corners.max(axis=0) + MARGIN_M - origin) / cell_m).astype(int)
+    width, height = (int(n) for n in np.ceil((corners.max(axis=0) + MARGIN_M - origin) / cell_m))
     x = origin[0] + (np.arange(width) + 0.5) * cell_m
     y = origin[1] + (np.arange(height) + 0.5) * cell_m
     floor_z = min(room.floor_z for room in scene.rooms)
@@ -218,10 +218,11 @@ def _wall_cells(
     scene: Scene, origin: Float[ndarray, "2"], cell_m: float, shape: tuple[int, int], floor_z: float, agent_m: float
 ) -> _Walls:
     """Walls and door leaves, from the mesh where there is one, else from room outlines and doors."""
-    if scene.mesh is not None and len(scene.mesh.faces):
+    mesh = scene.mesh if scene.mesh is not None and len(scene.mesh.faces) else None
+    if mesh is not None:
         door_ids = [item.id for item in scene.objects if item.label in DOOR_LABELS]
-        chosen = np.isin(scene.mesh.face_instance, [-1, *door_ids])
-        triangles = scene.mesh.vertices[scene.mesh.faces[chosen]].astype(np.float64)
+        chosen = np.isin(mesh.face_instance, [-1, *door_ids])
+        triangles = mesh.vertices[mesh.faces[chosen]].astype(np.float64)
         heights = floor_z + np.arange(STEP_M + SLICE_M / 2, agent_m, SLICE_M)
         starts, ends = _cuts(triangles, heights)
         eye_starts, eye_ends = _cuts(triangles, np.array([floor_z + EYE_M + 1e-3]))
@@ -237,7 +238,7 @@ def _wall_cells(
         eye_starts, eye_ends = starts, ends
     body = _segment_cells(starts, ends, origin, cell_m, shape)
     sight = _segment_cells(eye_starts, eye_ends, origin, cell_m, shape)
-    if scene.mesh is None:
+    if mesh is None:
         x, y = (origin[k] + (np.arange(shape[1 - k]) + 0.5) * cell_m for k in (0, 1))
         for door in scene.doors:
             if door.open:
