@@ -6,10 +6,10 @@ SHELL := bash
 PYTHON ?= python3#      the interpreter setup uses, 3.11 to 3.13
 ARGS ?=#                passed on, e.g. make demo ARGS="preset=quick"
 WORKERS ?= 2#           processes that run the tests
+TORCH_INDEX ?=#         another index to look for torch, e.g. https://download.pytorch.org/whl/cpu for the small CPU build
 
 BIN := .venv/bin
 STAMP := .venv/.stamp
-PACKAGES := core vl scene envs agents sightline
 QUICK := tests/core tests/sightline tests/test_imports.py
 
 export OMP_WAIT_POLICY := passive
@@ -32,7 +32,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "no venv module: sudo apt-get install python3-venv, or choose another interpreter with PYTHON=" >&2; exit 1; }
 	@bash .ci/system_library.sh libusb-1.0.so.0 libusb-1.0-0 "CPU rendering with Open3D"
 	@echo "installing Python packages into .venv (one to three minutes)"
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]' $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 	@touch $@
 
 demo: $(STAMP) ## the whole way on small homes, ending in report.html (ARGS="preset=quick" for two minutes)
@@ -54,10 +54,8 @@ format: $(STAMP) ## mend formatting and simple lint
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(STAMP) ## the speed measurements behind benchmarks/results, with the peers they compare to
-	@bash .ci/system_library.sh libEGL.so.1 libegl1 "the OpenGL peers"
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
+bench: $(STAMP) ## the measurements behind benchmarks/results (about 70 minutes on 2 cores)
+	@for script in benchmarks/*.sh; do echo "== $$script"; bash "$$script"; done
 
 clean: ## remove .venv and caches; runs stay
 	@rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist *.egg-info

@@ -37,7 +37,11 @@ def job_help(shape: JobShape, about: str) -> str:
     common = {field.name for field in dataclasses.fields(_job_config())}
     own: list[str] = []
     shared: list[str] = []
+    inner = _job_configs_inside(shape.config_class)
     for key, node in leaves(tree):
+        parent, _, name = key.rpartition(".")
+        if parent in inner and name in common:
+            continue  # a job inside this one takes these from it
         default = "required" if node._is_missing() else _shown(node)
         head = f"  {key}={default}  [{type_name(node)}]"
         text = _comment(shape.config_class, key)
@@ -116,6 +120,12 @@ def _comment(config_class: Any, key: str) -> str:
     return _comment(kind, rest)
 
 
+def _job_configs_inside(config_class: type) -> set[str]:
+    """Names of the fields that hold the configuration of another job."""
+    hints = typing.get_type_hints(config_class)
+    return {name for name, kind in hints.items() if isinstance(kind, type) and issubclass(kind, _job_config())}
+
+
 def _job_config() -> type:
     from core.job import JobConfig
 
@@ -145,9 +155,14 @@ def _first_indented(text: str) -> str:
 
 
 def _about_option(group: str, option: str) -> str:
-    """The first comment line of a group option's YAML."""
+    """The first comment line of a group option's YAML that is meant for people."""
     file = importlib.resources.files("configs") / group / f"{option}.yaml"
     if not file.is_file():
         return ""
-    first = (file.read_text(encoding="utf-8").splitlines() or [""])[0]
-    return first.lstrip("# ").strip() if first.startswith("#") else ""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        text = line.lstrip("# ").strip()
+        if text and not text.startswith("@package"):  # an instruction to Hydra
+            return text
+    return ""

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,19 @@ from hydra.core.config_store import ConfigStore
 from core.config import JobShape, compose_config
 from core.errors import InputError
 from core.help import field_comments, job_help
-from core.job import load_config, run_job
+from core.job import JobConfig, load_config, run_job
 from core.run import RunFolder
 from tests.core import example_job
 from tests.core.example_job import DeepConfig, ExampleConfig
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class WholeConfig(JobConfig):
+    part: ExampleConfig = field(default_factory=ExampleConfig)  # the only stage
+
+
 SHAPE = JobShape("example-job", ExampleConfig)
 
 
@@ -81,8 +89,6 @@ def test_wrong_words_give_one_line_naming_them_and_the_nearest_valid(capsys, wor
 
 
 def test_a_missing_value_is_named_with_its_meaning():
-    from dataclasses import dataclass
-
     from omegaconf import MISSING
 
     @dataclass
@@ -171,6 +177,11 @@ def test_help_shows_every_key_with_type_default_and_comment():
                   "verbose=false  [true/false]", "sizes=[1, 2]  [list of whole number]", "seed=0"):  # fmt: skip
         assert any(line.strip().startswith(start) for line in lines), start
     assert page.index("lr=0.001") < page.index("options of every job") < page.index("seed=0")
+
+
+def test_help_of_a_job_with_jobs_inside_shows_shared_options_once():
+    page = job_help(JobShape("whole-job", WholeConfig), "")
+    assert "part.lr=0.001" in page and "part.seed" not in page and page.count("seed=0") == 1
 
 
 def test_comments_of_inherited_fields_are_found():
