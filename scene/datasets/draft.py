@@ -159,6 +159,15 @@ class HomeDraft:
         self.things.append(thing)
         return len(self.things) - 1
 
+    def mark(self) -> tuple[int, Bool[ndarray, "X Y"]]:
+        """The state so far, for `undo`."""
+        return len(self.things), self.free
+
+    def undo(self, mark: tuple[int, Bool[ndarray, "X Y"]]) -> None:
+        """Takes away what was put down since `mark`."""
+        del self.things[mark[0] :]
+        self.free = mark[1]
+
     def collides(self, bounds: Bounds, gap: float = 0.03, ignore: int | None = None, zones: bool = True) -> bool:
         """Whether a box meets another thing or a zone that stays empty."""
         others = (thing.bounds for k, thing in enumerate(self.things) if k != ignore)
@@ -216,6 +225,7 @@ class HomeDraft:
         front_m: float = 0.45,
         tries: int = 10,
         corner: bool = False,
+        back_m: float | None = None,
     ) -> int | None:
         """Stands a thing with its back to a wall, facing the room, with some free floor before it.
 
@@ -223,6 +233,7 @@ class HomeDraft:
             walls: sides that may be taken.
             at: distance of its middle from the wall's start; random when None.
             corner: only at an end of a wall.
+            back_m: distance of its back from the wall; a few random centimetres when None.
         """
         for _ in range(tries if at is None else 1):
             wall = self.rooms[room].walls[walls[int(self.rng.integers(len(walls)))]]
@@ -235,7 +246,7 @@ class HomeDraft:
                 along = 0.5 * size[1] + 0.03 + slack * float(self.rng.integers(2))
             else:
                 along = 0.5 * size[1] + 0.03 + slack * float(self.rng.random())
-            back = 0.03 + 0.04 * float(self.rng.random())
+            back = 0.03 + 0.04 * float(self.rng.random()) if back_m is None else back_m
             xy = wall.start + along * wall.along + (0.5 * size[0] + back) * wall.inward
             front = xy + 0.5 * (size[0] + front_m) * wall.inward
             zone = bounds_of(np.array([*front, 0.2, front_m, size[1] - 0.06, 0.3, wall.yaw]))

@@ -159,18 +159,24 @@ class Furnisher:
             label, size, self.home.things[base].room, bottom_z, side=side, at=at + shift, color=self.color(label)
         )
 
-    def picture_row(self, room: int, count: int, side: int | None = None, at: float | None = None) -> None:
-        """Pictures of one size side by side at one height."""
-        size, bottom = size_of("picture", self.rng), float(self.rng.uniform(1.35, 1.5))
-        size[1] = min(size[1], 0.6)
-        side = int(self.rng.integers(4)) if side is None else side
-        step = size[1] + 0.15
-        length = self.home.rooms[room].walls[side].length
-        if at is None:
-            at = float(self.rng.uniform(0.3, 0.7)) * length
-        for k in range(count):
-            place = at + (k - 0.5 * (count - 1)) * step
-            self.home.try_hang("picture", size, room, bottom, side=side, at=place, color=self.color("picture"))
+    def picture_row(self, room: int, side: int | None = None, at: float | None = None) -> None:
+        """One to three pictures of one size side by side at one height, as many as fit."""
+        size, bottom = size_of("picture", self.rng), float(self.rng.uniform(1.4, 1.5))
+        size[1] = min(size[1], 0.55)
+        step = size[1] + float(self.rng.uniform(0.1, 0.2))
+        for count in (3, 3, 3, 2, 1) if self.chance(0.6) else (1, 1):
+            chosen = int(self.rng.integers(4)) if side is None else side
+            length = self.home.rooms[room].walls[chosen].length
+            middle = float(self.rng.uniform(0.3, 0.7)) * length if at is None else at
+            places = [middle + (k - 0.5 * (count - 1)) * step for k in range(count)]
+            start = self.home.mark()
+            made = [
+                self.home.try_hang("picture", size, room, bottom, side=chosen, at=place, color=self.color("picture"))
+                for place in places
+            ]
+            if None not in made:
+                return
+            self.home.undo(start)
 
     # rooms -----------------------------------------------------------------------------------------------------------
 
@@ -202,7 +208,7 @@ class Furnisher:
                 self.around_coffee_table(table)
             if self.chance(0.6):
                 side, at = self.side_of(sofa)
-                self.picture_row(room, int(self.rng.integers(1, 4)), side, at)
+                self.picture_row(room, side, at)
         for _ in range(int(self.rng.integers(0, 2)) + (sofa is None)):
             self.wall_piece("armchair", room)
         self.wall_piece("bookshelf", room, front_m=0.5)
@@ -280,7 +286,7 @@ class Furnisher:
                 self.hang_above(counter, "shelf", 1.5)
         self.dining(room, int(self.rng.integers(2, 5)))
         if self.chance(0.45):
-            self.row(room, "stool", int(self.rng.integers(2, 4)))
+            self.row(room, "stool", 3 if self.chance(0.7) else 2)
         if self.chance(0.5):
             self.wall_piece("cabinet", room)
         if self.chance(0.3):
@@ -292,7 +298,9 @@ class Furnisher:
         for label, probability in (("cabinet", 0.9), ("bookshelf", 0.5), ("armchair", 0.5), ("floor lamp", 0.7)):
             if self.chance(probability):
                 self.wall_piece(label, room)
-        if self.chance(0.4):
+        if self.chance(0.35):
+            self.row(room, "chair", 3)
+        elif self.chance(0.5):
             self.wall_piece("armchair", room)
         if self.chance(0.5):
             self.wall_piece("plant", room, corner=True, front_m=0.0)
@@ -329,21 +337,31 @@ class Furnisher:
     def row(self, room: int, label: str, count: int) -> None:
         """Several of a kind, of one size, side by side along a wall."""
         size = size_of(label, self.rng)
-        step = size[1] + float(self.rng.uniform(0.15, 0.3))
-        for _ in range(6):
+        step = size[1] + float(self.rng.uniform(0.12, 0.25))
+        for _ in range(8):
             side = int(self.rng.integers(4))
-            length = self.home.rooms[room].walls[side].length
-            if length < count * step:
+            slack = self.home.rooms[room].walls[side].length - (count - 1) * step - size[1] - 0.1
+            if slack < 0:
                 continue
-            start = float(self.rng.uniform(0.5 * size[1] + 0.05, length - (count - 1) * step - 0.5 * size[1] - 0.05))
+            first = 0.5 * size[1] + 0.05 + slack * float(self.rng.random())
+            start = self.home.mark()
             made = [
                 self.home.try_wall(
-                    label, size, room, walls=(side,), at=start + k * step, color=self.color(label), front_m=0.0
+                    label,
+                    size,
+                    room,
+                    walls=(side,),
+                    at=first + k * step,
+                    color=self.color(label),
+                    front_m=0.0,
+                    back_m=0.04,
                 )
                 for k in range(count)
             ]
-            if any(k is not None for k in made):
+            if None not in made:
                 return
+            self.home.undo(start)
+        self.wall_piece(label, room)
 
     def bathroom(self, room: int) -> None:
         """Bathtub, toilet, a sink under a mirror."""
@@ -354,7 +372,7 @@ class Furnisher:
             self.hang_above(sink, "mirror", 1.2)
         if self.chance(0.6):
             self.wall_piece("cabinet", room)
-        self.row(room, "stool" if self.chance(0.5) else "chair", 2)
+        self.row(room, "stool" if self.chance(0.5) else "chair", int(self.rng.integers(2, 4)))
         for label, probability in (("wardrobe", 0.5), ("armchair", 0.3), ("floor lamp", 0.4)):
             if self.chance(probability):
                 self.wall_piece(label, room)
@@ -367,8 +385,11 @@ class Furnisher:
             desk = self.wall_piece("desk", room, front_m=0.6)
             if desk is not None:
                 self.in_front(desk, "chair", -0.12, np.pi, float(self.rng.uniform(-0.2, 0.1)), gap=-0.2)
-        for _ in range(int(self.rng.integers(1, 4))):
-            self.wall_piece("bookshelf", room, front_m=0.5)
+        if self.chance(0.3):
+            self.row(room, "bookshelf", int(self.rng.integers(2, 4)))
+        else:
+            for _ in range(int(self.rng.integers(1, 3))):
+                self.wall_piece("bookshelf", room, front_m=0.5)
         if self.chance(0.6):
             self.wall_piece("armchair", room, corner=self.chance(0.5))
         if self.chance(0.5):
@@ -390,7 +411,7 @@ class Furnisher:
                 "wall clock", size_of("wall clock", self.rng), room, 1.75, color=self.color("wall clock")
             )
         if self.chance(0.4):
-            self.picture_row(room, int(self.rng.integers(1, 4)))
+            self.picture_row(room)
         if self.chance(0.35):
             self.home.try_hang("shelf", size_of("shelf", self.rng), room, 1.5, color=self.color("shelf"))
         if self.chance(0.6):
