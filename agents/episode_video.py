@@ -47,7 +47,7 @@ def draw_episode(home: Home, results: EpisodeResults, row: int, task: Task) -> l
     left.set(xticks=[], yticks=[])
     left.spines[:].set_color("#c8ccd2")
     right = figure.add_axes((0.54, 0.13, 0.44, 0.75))
-    draw_map(right, home.scene, highlight=task.matching(home, _goal_number(task, goal)))
+    draw_map(right, home.scene, highlight=task.matching(home, _goal_number(task, goal)), viewer=False)
     canvas.draw()
     background = canvas.copy_from_bbox(figure.bbox)  # type: ignore[attr-defined]
 
@@ -76,10 +76,10 @@ def draw_episode(home: Home, results: EpisodeResults, row: int, task: Task) -> l
             outcome.set_color(GOOD if good else BAD)
         canvas.restore_region(background)  # type: ignore[attr-defined]
         left.draw_artist(view)
-        for artist in (under, line, cone, dot):
-            right.draw_artist(artist)
-        for artist in (status, outcome):
-            figure.draw_artist(artist)
+        for mark in (under, line, cone, dot):
+            right.draw_artist(mark)
+        for words in (status, outcome):
+            figure.draw_artist(words)
         pictures.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
     return pictures
 

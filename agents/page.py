@@ -33,7 +33,8 @@ tr.group td { font-weight: 600; padding-top: 16px; border-bottom-color: var(--in
 figure { margin: 0 0 8px; }
 figure img { max-width: 100%; height: auto; display: block; }
 figcaption { color: var(--soft); font-size: 14px; margin-top: 6px; max-width: 80ch; }
-.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: 18px; }
+.grid figure img { max-height: 330px; max-width: 100%; width: auto; margin: 0 auto; }
+.grid { display: grid; margin-bottom: 18px; align-items: end; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: 18px; }
 .grid.two { grid-template-columns: repeat(auto-fill, minmax(440px, 1fr)); }
 video { width: 100%; border-radius: 6px; background: #000; display: block; }
 code { font: 14px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; background: var(--ground); padding: 1px 5px;
@@ -61,7 +62,7 @@ def figure_html(figure: "Figure", alt: str, caption: str = "", dpi: int = 150) -
 
 def image_html(png: bytes, alt: str, caption: str = "", width: int | None = None) -> str:
     """A PNG embedded in the page, shown at most `width` CSS pixels wide."""
-    size = f' style="width:{width}px"' if width else ""
+    size = f' width="{width}"' if width else ""
     data = base64.b64encode(png).decode()
     below = f"<figcaption>{text(caption)}</figcaption>" if caption else ""
     return f'<figure><img{size} alt="{text(alt)}" src="data:image/png;base64,{data}">{below}</figure>'

@@ -169,7 +169,7 @@ def home_blocks(scenes: Path) -> list[str]:
         figure_html(
             figure,
             f"{scene.id} from above",
-            f"{scene.id}, {len(scene.objects)} objects; lines join what rests on what.",
+            f"{scene.id}, {len(scene.objects)} objects; solid lines join what rests on what, dotted ones neighbours.",
         ),
         f"<p>{len(graph.edges)} relations: {text(counts)}.</p>",
         "<p>Sentences of this home. Each fits exactly one object by evaluation of the graph.</p>",
@@ -217,7 +217,7 @@ def _grounding_map(scene: "Scene", target: int, predicted: int, room: int) -> "F
 
     figure, axes = _figure(4.6, 3.9)
     highlight = {target: "#1b9e4b"} if target == predicted else {predicted: "#d62828", target: "#1b9e4b"}
-    draw_map(axes, scene, highlight=highlight, labels=False)
+    draw_map(axes, scene, highlight=highlight, labels=False, viewer=False)
     if len(scene.rooms) > 2 and 0 <= room < len(scene.rooms):  # a long house: the sentence's room only
         corners = np.asarray(scene.rooms[room].polygon)
         axes.set_xlim(corners[:, 0].min() - 0.3, corners[:, 0].max() + 0.3)

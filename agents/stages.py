@@ -73,7 +73,7 @@ class Stages:
         """
         package = job.__module__.split(".")[0]
         own = {item.name for item in fields(config)}
-        values = {**{key: value for key, value in self.shared.items() if key in own}, **inputs}
+        values: dict[str, Any] = {**{key: value for key, value in self.shared.items() if key in own}, **inputs}
         keys = {key: _key(value, self.root) for key, value in values.items()}
         described = plain(config) | keys
         described = {key: value for key, value in described.items() if key not in NOT_AN_INPUT}
@@ -90,7 +90,9 @@ class Stages:
                 shutil.rmtree(folder)
             self.announce(name)
             start = time.perf_counter()
-            paths = {key: str(value.folder) if isinstance(value, Stage) else value for key, value in values.items()}
+            paths: dict[str, Any] = {
+                key: str(value.folder) if isinstance(value, Stage) else value for key, value in values.items()
+            }
             result = job(replace(config, out=str(folder), resume="auto", **paths))
             seconds = time.perf_counter() - start
             atomic_write(stamp, json.dumps({"seconds": seconds}))

@@ -49,8 +49,9 @@ def draw_map(
     occupancy: Occupancy | None = None,
     graph: "SceneGraph | None" = None,
     path: Float[ndarray, "T 2"] | None = None,
-    highlight: Collection[int] = (),
+    highlight: Collection[int] | Mapping[int, str] = (),
     labels: bool = True,
+    viewer: bool = True,
 ) -> "Axes":
     """Draws a home from above: floors, walls, door gaps, and things as footprints in their own colours.
 
@@ -59,8 +60,9 @@ def draw_map(
         occupancy: shades the floor where an agent may stand.
         graph: lines from things to what they rest on, and between neighbours.
         path: world xy of an agent, from its start (ring) to its end (dot).
-        highlight: object ids to outline strongly and always name.
+        highlight: object ids to outline strongly and, with labels, always name; a mapping gives each its colour.
         labels: names things of at least 0.4 m and the rooms.
+        viewer: an arrow below the home for the direction in which left, right, front and behind are meant.
 
     Raises:
         InputError: nothing to draw, or a highlighted id that the scene does not have.
@@ -88,7 +90,8 @@ def draw_map(
         )  # fmt: skip
         ax.add_patch(patch)
     for k in highlight:
-        for width, color in ((5.0, PAPER), (2.6, ACCENT)):
+        outline = highlight[k] if isinstance(highlight, Mapping) else ACCENT
+        for width, color in ((5.0, PAPER), (2.6, outline)):
             ax.add_patch(Polygon(corners[k], closed=True, fill=False, edgecolor=color, linewidth=width, zorder=8))
     if graph is not None:
         _draw_graph(ax, scene, graph, highlight)
@@ -100,7 +103,8 @@ def draw_map(
         ax.plot(*path[-1], "o", markersize=8, markerfacecolor=PATH, markeredgecolor=PAPER, zorder=9.2)
 
     _frame(ax, scene, corners)
-    _draw_viewer(ax, graph.viewpoint.yaw_rad if graph is not None else np.pi / 2)
+    if viewer:
+        _draw_viewer(ax, graph.viewpoint.yaw_rad if graph is not None else np.pi / 2)
     if labels:
         _place_labels(ax, scene, set(highlight))
     return ax

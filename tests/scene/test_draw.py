@@ -80,6 +80,14 @@ def test_small_things_are_named_only_when_highlighted():
     assert to_rgb(ACCENT) in edges
 
 
+def test_a_highlight_takes_the_colour_it_is_given():
+    scene, ax = study(), axes()
+    draw_map(ax, scene, highlight={2: "#00ff00"}, labels=False, viewer=False)
+    outlines = [patch.get_edgecolor()[:3] for patch in patch_of(ax, footprint(scene.boxes)[2])]
+    assert (0.0, 1.0, 0.0) in outlines and to_rgb(ACCENT) not in outlines
+    assert not ax.texts
+
+
 def test_path_and_free_floor_and_graph_are_added():
     scene, ax = study(), axes()
     grid = occupancy(scene)
