@@ -37,8 +37,8 @@ SIZES: dict[str, tuple[Range, Range, Range]] = {
     "sink": ((0.44, 0.5), (0.5, 0.6), (0.95, 1.02)),
     "floor lamp": ((0.42, 0.48), (0.42, 0.48), (1.45, 1.7)),
     "plant": ((0.5, 0.65), (0.5, 0.65), (0.8, 1.2)),
-    "box": ((0.36, 0.46), (0.36, 0.46), (0.3, 0.38)),
-    "basket": ((0.28, 0.34), (0.28, 0.34), (0.3, 0.38)),
+    "box": ((0.36, 0.46), (0.36, 0.46), (0.22, 0.38)),
+    "basket": ((0.3, 0.36), (0.3, 0.36), (0.2, 0.38)),
     "ball": ((0.2, 0.24), (0.2, 0.24), (0.2, 0.24)),
     "table lamp": ((0.24, 0.3), (0.24, 0.3), (0.4, 0.5)),
     "mug": ((0.09, 0.1), (0.11, 0.12), (0.09, 0.11)),
@@ -422,7 +422,8 @@ class Furnisher:
             crate = self.wall_piece("box" if self.chance(0.7) else "basket", room, front_m=0.0)
             if crate is not None and self.chance(0.7):
                 depth = 0.03 if self.home.things[crate].label == "box" else 0.02
-                self.small(crate, "ball", z=depth, solid=False)
+                kind = "ball" if self.chance(0.6) else "bottle"  # sunk to its top or standing out, as tall as it is
+                self.small(crate, kind, z=depth, solid=False)
         for parent in [k for k, thing in enumerate(self.home.things) if thing.room == room]:
             self.load(parent)
 
@@ -437,8 +438,10 @@ class Furnisher:
             kind = ON_TOP[label][int(self.rng.integers(len(ON_TOP[label])))]
             made = self.small(parent, kind)
             if made is not None and kind == "bowl" and self.chance(0.6):
-                bottom = self.home.things[made].bounds[2] + 0.012
-                self.small(made, "apple", z=bottom, area=(-0.06, 0.06, -0.06, 0.06), solid=False)
+                low, high = self.home.things[made].bounds[2] + 0.012, self.home.things[made].bounds[5] - 0.05
+                self.small(
+                    made, "apple", z=float(self.rng.uniform(low, high)), area=(-0.06, 0.06, -0.06, 0.06), solid=False
+                )
 
     def fill_bookshelf(self, parent: int) -> None:
         """Things at the free end of some boards."""
