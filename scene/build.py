@@ -18,7 +18,7 @@ from core.errors import InputError, check_choice
 from core.job import JobConfig, job_main
 from core.progress import track
 from core.run import RunFolder
-from scene.corpus import HomeSource, Skipped, common_furniture, procedural_source, procthor_source
+from scene.corpus import HomeSource, Skipped, procedural_source, procthor_source
 from scene.graph import SceneGraph, build_graph
 from scene.io import MANIFEST, save_manifest, save_scene
 from scene.language import Referral, generate_referrals, save_referrals
@@ -111,7 +111,9 @@ def run(cfg: BuildScenesConfig) -> dict[str, Any]:
         folder.log(step, split=split, homes=len(numbers.ids), referrals=len(referrals))
 
     procedural = cfg.source.name == "procedural"
-    goal_labels = list(GOAL_LABELS) if procedural else common_furniture(folder.path, splits["train"])
+    goal_labels = [label for label in GOAL_LABELS if statistics["train"].labels[label]]
+    if not goal_labels:
+        raise InputError(f"no train home has anything an agent can be sent to: {', '.join(GOAL_LABELS)}")
     save_manifest(
         folder.path,
         {
@@ -120,7 +122,7 @@ def run(cfg: BuildScenesConfig) -> dict[str, Any]:
             "splits": splits,
             "palette": {name: list(rgb) for name, rgb in PALETTE.items()},
             "goal_labels": goal_labels,
-            "goal_colors": list(GOAL_COLORS) if procedural else sorted(PALETTE),
+            "goal_colors": list(GOAL_COLORS),
             "heldout_pairs": [list(pair) for pair in HELD_OUT_PAIRS] if procedural else [],
         },
     )
@@ -158,6 +160,7 @@ class Statistics:
 
     ids: list[str] = field(default_factory=list)
     objects: list[int] = field(default_factory=list)  # per home
+    labels: Counter[str] = field(default_factory=Counter)  # objects of each class
     kinds: Counter[str] = field(default_factory=Counter)  # sentences of each kind
     relations: Counter[str] = field(default_factory=Counter)  # graph edges of each relation
     view_dependent: int = 0
@@ -168,6 +171,7 @@ class Statistics:
     def add(self, scene: Scene, graph: SceneGraph, referrals: list[Referral]) -> None:
         self.ids.append(scene.id)
         self.objects.append(len(scene.objects))
+        self.labels.update(scene.labels)
         self.kinds.update(referral.kind for referral in referrals)
         self.relations.update(edge.relation.value for edge in graph.edges)
         self.view_dependent += sum(referral.view_dependent for referral in referrals)
@@ -185,6 +189,7 @@ class Statistics:
                 "min": min(self.objects),
                 "max": max(self.objects),
             },
+            "classes": len(self.labels),
             "referrals": sentences,
             "referrals_by_kind": dict(sorted(self.kinds.items())),
             "view_dependent": self.view_dependent,

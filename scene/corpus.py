@@ -1,26 +1,19 @@
-"""Homes of each split, source by source, and which of their things an agent can be sent to.
+"""Homes of each split, source by source.
 
 Fixed rules, so that a split is the same in every run: procedural homes are drawn per split by seed; of a ProcTHOR file
 the `val` houses are the test split, and the last five of its `train` houses (in file order) are there to tune on.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from core.errors import InputError
-from scene.io import load_scene
-from scene.support import FLAT, FLOOR, find_support, room_of_objects
 from scene.types import Scene
 
 SEEDS_PER_BUILD: Final = 100_000  # homes of build seed k start at this times k
 TUNING_HOUSES: Final = 5
-GOAL_MIN_SIZE_M: Final = 0.4
-GOAL_LABELS_MAX: Final = 8
 
 
 @dataclass(frozen=True)
@@ -92,21 +85,3 @@ def procthor_source(homes: Mapping[str, int], path: str | Path, assets: str | Pa
     return HomeSource(
         {split: [(house.where, maker(house, boxes)) for house in chosen[split][: homes[split]]] for split in homes}
     )
-
-
-def common_furniture(folder: Path, scene_ids: Sequence[str]) -> list[str]:
-    """Labels of things an agent can be sent to: standing on the floor, at least 0.4 m wide or high, in most homes.
-
-    Eight at most, by the number of homes that have one, then alphabetically; typical is the median thing of a label.
-    """
-    sizes: dict[str, list[float]] = {}
-    homes: Counter[str] = Counter()
-    for scene_id in scene_ids:
-        scene = load_scene(folder, scene_id)
-        parent = find_support(scene, room_of_objects(scene)).parent
-        standing = [item for item in scene.objects if parent[item.id] == FLOOR and not set(item.label.split()) & FLAT]
-        for item in standing:
-            sizes.setdefault(item.label, []).append(float(item.box[3:6].max()))
-        homes.update({item.label for item in standing})
-    large = [label for label in sizes if np.median(sizes[label]) >= GOAL_MIN_SIZE_M]
-    return sorted(sorted(large, key=lambda label: (-homes[label], label))[:GOAL_LABELS_MAX])

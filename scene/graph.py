@@ -179,8 +179,9 @@ def _siblings(room: Int64[ndarray, " N"], parent: Int64[ndarray, " N"]) -> list[
 
 
 def _support_edges(support: Support) -> Iterator[Edge]:
-    for subject, (parent, contact) in enumerate(zip(support.parent.tolist(), support.contact)):
-        yield Edge(subject, (parent,), contact, round(float(support.margin[subject]), 4))
+    for subject, (parent, rod) in enumerate(zip(support.parent.tolist(), support.rod.tolist())):
+        on = rod if rod >= 0 else parent
+        yield Edge(subject, (on,), support.contact[subject], round(float(support.margin[subject]), 4))
 
 
 def _edges_among(p: Pairs, ids: Int64[ndarray, " K"], labels: list[str]) -> Iterator[Edge]:

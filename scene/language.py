@@ -127,7 +127,7 @@ class _Scope:
     def rivals(self, i: int) -> int:
         """Things of its class in its room, itself included."""
         same = self.of_noun[Noun(self.scene.objects[i].label)]
-        return sum(self.graph.room[j] == self.graph.room[i] for j in same)
+        return sum(int(self.graph.room[j]) == int(self.graph.room[i]) for j in same)
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ def _queries(scope: _Scope, rng: np.random.Generator) -> Iterator[_Found]:
     for (relation, ends), between in scope.graph.subjects.items():
         if relation is Relation.BETWEEN and all(end in scope.names for end in ends):
             nouns = tuple(scope.names[end][0] for end in ends)
-            for noun, target in _only(scope, between & set(scope.ids)):
+            for noun, target in _only(scope, set(between) & set(scope.ids)):
                 yield _Found(Query(noun, "between", nouns), target, ends, scope.rivals(target))
     yield from _superlatives(scope)
 
@@ -249,16 +249,13 @@ def _only(scope: _Scope, subjects: set[int]) -> Iterator[tuple[Noun, int]]:
 
 def _superlatives(scope: _Scope) -> Iterator[_Found]:
     boxes, room = scope.scene.boxes, scope.graph.room
+    said: set[tuple[str, str, int, int]] = set()  # without a colour; of_noun has a class before its colours
     for noun, fitting in scope.of_noun.items():
-        if len(fitting) < 2 or (noun.color and len(fitting) == len(scope.of_noun[Noun(noun.label)])):
+        if len(fitting) < 2:
             continue
-        rooms = {int(room[i]) for i in fitting}
-        if len(rooms) > 1:
-            continue  # distances through walls say little
         ids = np.array(sorted(fitting))
+        in_one_room = len(set(room[ids].tolist())) == 1  # distances through walls say little
         for anchor, names in scope.names.items():
-            if int(room[anchor]) not in rooms:
-                continue
             rest = ids[ids != anchor]
             if len(rest) < 2:
                 continue
@@ -266,8 +263,12 @@ def _superlatives(scope: _Scope) -> Iterator[_Found]:
             order = distance.argsort(kind="stable")
             ends = (("closest", order[0], order[1]), ("farthest", order[-1], order[-2]))
             for predicate, best, second in ends:
-                if abs(distance[best] - distance[second]) >= SUPERLATIVE_MIN_GAP_M:
-                    target = int(rest[best])
+                target = int(rest[best])
+                key = (noun.label, predicate, anchor, target)
+                if abs(distance[best] - distance[second]) < SUPERLATIVE_MIN_GAP_M or key in said:
+                    continue
+                said.add(key)
+                if in_one_room and room[anchor] == room[target]:
                     yield _Found(Query(noun, predicate, (names[0],)), target, (anchor,), scope.rivals(target))
 
 

@@ -47,6 +47,7 @@ PREDICATES: Final[dict[str, Predicate]] = {
     "below": Predicate("relation", SYNONYMS[R.BELOW], (R.BELOW,)),
     "on": Predicate("support", SYNONYMS[R.SUPPORTED_BY], (R.SUPPORTED_BY,)),
     "in": Predicate("support", SYNONYMS[R.INSIDE], _IN),
+    "hanging": Predicate("support", SYNONYMS[R.HANGING_ON], (R.HANGING_ON,)),
     "carrying": Predicate("support", ("on it", "on top"), (R.SUPPORTED_BY,), inverse=True),
     "containing": Predicate("support", ("in it", "inside"), _IN, inverse=True),
     "between": Predicate("between", ("between",), (R.BETWEEN,)),

@@ -36,16 +36,19 @@ FLOOR_MAX_GAP_M: Final = 0.05  # a thing stands on the floor up to this height o
 CEILING_MAX_GAP_M: Final = 0.12
 WALL_MIN_HEIGHT_M: Final = 0.15  # what hangs on a wall starts at least this high
 FLOATING_MAX_GAP_M: Final = 0.4  # a thing without any support drops onto what is below, this far at most
-INSIDE_COST_M: Final = 0.12  # being inside counts like a gap of this size, so a surface within reach wins
+INSIDE_COST_M: Final = 0.005  # being in a thing counts like a gap of this size: its inner surface is unknown
+OPEN_TOP_COST_M: Final = 0.12  # in the box of a chair under a table: any surface within reach wins
+ROD_REACH_M: Final = 0.15  # a curtain hangs on a rod that is this close, seen from above, and as high at the top
 MAX_AREA_RATIO: Final = 1.5  # a thing may stand out over its supporter, up to this ratio of footprints [Sr3D]
 
 PART_OF_ROOM: Final = frozenset({"door", "doorway", "doorframe", "window", "wall", "curtain", "blinds"})
-FLAT: Final = frozenset({"painting", "picture", "photo", "poster", "mirror", "clock", "towel", "sconce"}) | PART_OF_ROOM
-"""Words of labels that hang or stand at a wall and carry nothing."""
+"""Labels and head nouns ("lamp" of "table lamp") of what belongs to a wall, however low it starts."""
+FLAT: Final = PART_OF_ROOM | {"painting", "picture", "photo", "poster", "mirror", "clock", "towel", "sconce", "rod"}
+"""Those of what carries nothing."""
 OPEN_TOP: Final = frozenset(
     {"bed", "sofa", "couch", "chair", "armchair", "bench", "stool", "ottoman", "desk", "table", "toilet", "counter"}
 )
-"""Words of labels whose box rises over the surface that carries: a headboard, a backrest, a cistern."""
+"""Those whose box rises over the surface that carries: a headboard, a backrest, a cistern."""
 SOLID: Final = frozenset(
     {
         "television",
@@ -62,7 +65,7 @@ SOLID: Final = frozenset(
         "person",
     }
 )
-"""Words of labels that nothing is inside of, whatever their boxes say."""
+"""Those that nothing is inside of, whatever their boxes say."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Support:
     parent: Int64[ndarray, " N"]  # object id, or FLOOR, WALL, CEILING
     contact: list[Relation]  # how
     margin: Float64[ndarray, " N"]  # clearance to the nearest threshold that decided it, metres; 0 where none did
+    rod: Int64[ndarray, " N"]  # for a curtain (whose parent is the wall) the id of the rod it hangs on, else -1
     level: Int64[ndarray, " N"]  # 0 on floor, wall or ceiling; 1 on such a thing; ...
 
 
@@ -82,6 +86,7 @@ def find_support(scene: Scene, room: Int64[ndarray, " N"]) -> Support:
     parent = np.full(count, FLOOR, dtype=np.int64)
     contact = [Relation.SUPPORTED_BY] * count
     margin = np.zeros(count)
+    rod = np.full(count, -1, dtype=np.int64)
     for index in np.unique(room):
         ids = np.flatnonzero(room == index)
         own_room = scene.rooms[index] if index >= 0 else None
@@ -89,15 +94,20 @@ def find_support(scene: Scene, room: Int64[ndarray, " N"]) -> Support:
         floor_z = own_room.floor_z if own_room else float(p.bottom.min())
         ceiling_z = floor_z + own_room.height if own_room else np.inf
         to_wall = wall_distance(p.boxes, own_room.polygon) if own_room else np.full(len(ids), np.inf)
-        words = [set(labels[i].split()) for i in ids]
+        words = [{labels[i], labels[i].split()[-1]} for i in ids]
         cost, sunk_in = _costs(p, words)
         best = cost.argmin(axis=1)
         for row, i in enumerate(ids):
             column, label = int(best[row]), words[row]
             height = p.bottom[row] - floor_z
             lowest = float(cost[row, column])
-            if label & PART_OF_ROOM:
+            part, _, _ = labels[i].partition(" ")
+            if label & PART_OF_ROOM or part == "wall":
                 parent[i] = WALL
+                if "curtain" in label:
+                    rod[i], margin[i] = _rod(p, row, ids, words)
+            elif part == "ceiling":
+                parent[i] = CEILING
             elif height <= FLOOR_MAX_GAP_M and not (lowest < np.inf and sunk_in[row, column] and not label & FLAT):
                 parent[i], margin[i] = FLOOR, FLOOR_MAX_GAP_M - height
             elif lowest < np.inf:
@@ -113,7 +123,7 @@ def find_support(scene: Scene, room: Int64[ndarray, " N"]) -> Support:
                 parent[i] = _below(p, row, ids, words, height)
             if parent[i] in (WALL, CEILING):
                 contact[i] = _hanging(label)
-    return Support(parent, contact, margin, _levels(parent))
+    return Support(parent, contact, margin, rod, _levels(parent))
 
 
 def _costs(p: Pairs, words: list[set[str]]) -> tuple[Float64[ndarray, "N N"], ndarray]:
@@ -129,7 +139,8 @@ def _costs(p: Pairs, words: list[set[str]]) -> tuple[Float64[ndarray, "N N"], nd
     on = np.where((supported_by(p) > 0) & allowed & carries[None], np.abs(p.clearance), np.inf)
     within = (contained_in(p) > 0) & allowed & holds[None] & (volume[None] > volume[:, None])
     # of several containers the tightest one holds the thing
-    tight = INSIDE_COST_M + 1e-3 * np.cbrt(volume)[None]
+    open_top = np.array([bool(w & OPEN_TOP) for w in words])
+    tight = np.where(open_top, OPEN_TOP_COST_M, INSIDE_COST_M) + 1e-3 * np.cbrt(volume)[None]
     in_ = np.where(within, tight, np.inf)
     return np.minimum(on, in_), in_ < on
 
@@ -143,11 +154,19 @@ def _wording(sunk: float, container: set[str]) -> Relation:
 
 
 def _hanging(label: set[str]) -> Relation:
-    if label & {"mirror", "door", "doorway", "doorframe", "window", "wall"}:
+    if label & {"mirror", "door", "doorway", "doorframe", "window"}:
         return Relation.AFFIXED_ON
     if label & {"tv", "television", "shelf", "cabinet", "lamp", "light", "sconce"}:
         return Relation.MOUNTED_ON
     return Relation.HANGING_ON
+
+
+def _rod(p: Pairs, row: int, ids: Int64[ndarray, " n"], words: list[set[str]]) -> tuple[int, float]:
+    """The rod a curtain hangs on and by which margin, or -1 and 0."""
+    reach = ROD_REACH_M - np.maximum(p.gap[row], np.abs(p.top - p.top[row]))
+    reach[["rod" not in w for w in words]] = -np.inf
+    column = int(reach.argmax())
+    return (int(ids[column]), float(reach[column])) if reach[column] > 0 else (-1, 0.0)
 
 
 def _below(p: Pairs, row: int, ids: Int64[ndarray, " n"], words: list[set[str]], height: float) -> int:

@@ -1,20 +1,21 @@
 """The job build-scenes on a handful of homes."""
 
+import gzip
 import json
 
-import numpy as np
 import pytest
 
 import scene.build as build
 from core.errors import InputError
 from core.job import load_config
 from scene.build import BuildScenesConfig, SourceConfig, run
-from scene.corpus import HomeSource, common_furniture
+from scene.corpus import HomeSource, Skipped, procthor_source
 from scene.datasets.procedural import generate_home
 from scene.graph import build_graph
 from scene.io import SceneStore
 from scene.language import load_referrals, verify_referral
-from scene.types import Scene, SceneObject
+from scene.palette import GOAL_LABELS
+from scene.types import Scene
 
 TINY = {"train_homes": 4, "val_homes": 2, "test_homes": 3, "train_referrals": 12, "eval_referrals": 5}
 
@@ -109,17 +110,36 @@ def test_sources_are_chosen_on_the_command_line(tmp_path):
             load_config("build-scenes", BuildScenesConfig, words)
 
 
-def test_goals_are_large_things_on_the_floor_of_many_homes(tmp_path):
-    from scene.io import save_scene
+def test_goals_are_the_palettes_classes_that_train_homes_have(built):
+    store = SceneStore(built[0])
+    seen = {label for scene_id in store.split("train") for label in store.load(scene_id).labels}
+    assert set(store.manifest["goal_labels"]) == set(GOAL_LABELS) & seen
+    assert all(goal in store.manifest["palette"] for goal in store.manifest["goal_colors"])
 
-    rows = {
-        "bed": [2, 2, 0.3, 2, 1.5, 0.6, 0],
-        "mug": [4, 4, 0.05, 0.1, 0.1, 0.1, 0],
-        "picture": [1, 1, 1.5, 0.5, 0.04, 0.5, 0],
-        "table": [4, 1, 0.4, 1, 1, 0.8, 0],
-        "cabinet": [4, 1, 1.2, 0.5, 0.5, 0.8, 0],  # stands on the table
-    }
-    for name, labels in (("a", list(rows)), ("b", ["bed", "mug"])):
-        objects = [SceneObject(k, label, np.array(rows[label], float)) for k, label in enumerate(labels)]
-        save_scene(Scene(name, "test", objects), tmp_path)
-    assert common_furniture(tmp_path, ["a", "b"]) == ["bed", "table"]
+
+HOUSE = {
+    "rooms": [{"id": "room|1", "roomType": "Bedroom", "floorPolygon": []}],
+    "walls": [], "doors": [], "windows": [], "objects": [],
+}  # fmt: skip
+
+
+def test_a_file_without_val_houses_is_refused(tmp_path):
+    houses = tmp_path / "houses.jsonl"
+    houses.write_text("".join(json.dumps({"split": "train", "house": HOUSE}) + "\n" for _ in range(7)))
+    assets = tmp_path / "asset-database.json.gz"
+    assets.write_bytes(gzip.compress(b'{"Bed": []}'))
+    with pytest.raises(InputError, match="7 train and 0 val houses"):
+        procthor_source({"train": 3, "val": 1, "test": 1}, houses, assets)
+
+
+def test_the_last_five_train_houses_of_a_file_are_for_tuning_and_val_is_the_test_set(tmp_path):
+    houses = tmp_path / "houses.jsonl"
+    splits = ["train"] * 4 + ["val"] + ["train"] * 4
+    houses.write_text("".join(json.dumps({"split": split, "house": HOUSE}) + "\n" for split in splits))
+    assets = tmp_path / "asset-database.json.gz"
+    assets.write_bytes(gzip.compress(b'{"Bed": []}'))
+    source = procthor_source({"train": 200, "val": 4, "test": 9}, houses, assets)
+    lines = {split: [int(name.split()[-1]) for name, _ in source.makers[split]] for split in source.makers}
+    assert lines == {"train": [1, 2, 3], "val": [4, 6, 7, 8], "test": [5]}
+    (broken,) = source.homes("test")
+    assert isinstance(broken, Skipped) and "no objects" in broken.reason

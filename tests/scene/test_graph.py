@@ -120,6 +120,23 @@ def test_support_agrees_with_the_generator_though_it_never_sees_its_truth():
     assert right / nested >= 0.97 and right / claimed >= 0.97
 
 
+def test_curtains_hang_on_their_rod_and_a_tv_stand_carries_a_tv_but_a_table_lamp_nothing():
+    things = (
+        ("curtain rod", 3.0, 4.93, 2.2, 1.6, 0.05, 0.05),
+        ("curtain", 2.3, 4.93, 1.45, 0.3, 0.09, 1.5),
+        ("curtain", 5.0, 4.93, 1.45, 0.3, 0.09, 1.5),  # 1.05 m off the rod
+        ("tv stand", 1.0, 0.5, 0.25, 1.2, 0.4, 0.5),
+        ("tv", 1.0, 0.5, 0.85, 1.0, 0.1, 0.7),
+        ("phone", 1.4, 0.4, 0.515, 0.1, 0.1, 0.01),
+        ("table lamp", 0.6, 0.5, 0.7, 0.3, 0.3, 0.4),
+        ("coin", 0.6, 0.5, 0.6, 0.02, 0.02, 0.02),
+    )
+    graph = build_graph(room_scene(*things))
+    assert graph.support_parent.tolist() == [WALL, WALL, WALL, FLOOR, 3, 3, 3, 3]
+    assert [graph.edges_of(k)[0].objects for k in (1, 2)] == [(0,), (WALL,)]
+    assert {graph.edges_of(k)[0].relation for k in (0, 1, 2)} == {R.HANGING_ON}
+
+
 def edge_set(graph, name=lambda i: i):
     return {
         (name(e.subject), tuple(sorted(name(o) if o >= 0 else o for o in e.objects)), e.relation, e.reach)
