@@ -38,6 +38,7 @@ class EvaluateVLConfig(JobConfig):
     queries: int = 500  # views with distinct captions to retrieve from; fewer in the split is an error
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.queries < 1:
             raise InputError(f"queries={self.queries} should be positive")
 

@@ -55,6 +55,7 @@ class PretrainVLConfig(JobConfig):
     checkpoint_every: int = 100  # updates between checkpoints
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_choice("loss", self.loss, tuple(LOSSES))
         check_choice("overlap", self.overlap, ("positive", "ignored", "negative"))
         check_choice("precision", self.precision, ("auto", "float32", "bfloat16"))

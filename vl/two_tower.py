@@ -47,6 +47,10 @@ TEXT_GROUPS = 4
 """Groups of similar length that a batch of texts is read in: captions differ by a factor of five in length."""
 
 
+CHUNK = 32
+"""Images encoded at once: their activations stay in a processor's cache, a quarter faster than 256 at once."""
+
+
 @dataclass
 class TwoTowerConfig:
     """Shape of a two-tower model."""
@@ -140,7 +144,7 @@ class VLModel(nn.Module):
 
     @torch.no_grad()
     def encode_images(
-        self, images: UInt8[Tensor, "B H W 3"] | UInt8[ndarray, "B H W 3"], batch_size: int = 256
+        self, images: UInt8[Tensor, "B H W 3"] | UInt8[ndarray, "B H W 3"], batch_size: int = CHUNK
     ) -> Float[Tensor, "B D"]:
         """Unit embeddings of images; frames of another size are resized to the model's square (aspect squashed).
 
@@ -152,7 +156,7 @@ class VLModel(nn.Module):
 
     @torch.no_grad()
     def encode_image_map(
-        self, images: UInt8[Tensor, "B H W 3"] | UInt8[ndarray, "B H W 3"], batch_size: int = 256
+        self, images: UInt8[Tensor, "B H W 3"] | UInt8[ndarray, "B H W 3"], batch_size: int = CHUNK
     ) -> Float[Tensor, "B h w D"]:
         """Local features in the space of the text embeddings; row 0 is the image's top.
 
@@ -227,7 +231,10 @@ class VLModel(nn.Module):
 
 def checked_images(images: UInt8[Tensor, "B H W 3"] | UInt8[ndarray, "B H W 3"]) -> UInt8[Tensor, "B H W 3"]:
     """The images as a tensor, or an InputError that says how they differ from uint8 (B, H, W, 3)."""
-    tensor = torch.from_numpy(images) if isinstance(images, ndarray) else images
+    if isinstance(images, ndarray):  # torch takes neither read-only arrays (memory maps) nor negative strides
+        tensor = torch.from_numpy(images if images.flags.writeable and images.flags.c_contiguous else images.copy())
+    else:
+        tensor = images
     if tensor.dtype != torch.uint8 or tensor.ndim != 4 or tensor.shape[-1] != 3 or 0 in tensor.shape[1:]:
         raise InputError(
             f"images are {tensor.dtype} of shape {tuple(tensor.shape)}, expected uint8 (B, H, W, 3) "
