@@ -33,6 +33,7 @@ SHAPE = JobShape("example-job", ExampleConfig)
 def elsewhere(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("COLUMNS", "120")
 
 
 def test_values_land_in_the_dataclass_with_their_types():
