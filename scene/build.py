@@ -78,13 +78,16 @@ CONFIG = BuildScenesConfig
 
 def run(cfg: BuildScenesConfig) -> dict[str, Any]:
     """Builds the splits one after the other."""
-    folder = RunFolder.open(cfg, "build-scenes")
-    if (done := folder.result()) is not None:
-        folder.close()
-        return done
+    source = _source(cfg)  # a file that does not read leaves no run folder behind
+    with RunFolder.open(cfg, "build-scenes") as folder:
+        done = folder.result()
+        return done if done is not None else folder.finish(_build(cfg, source, folder))
+
+
+def _build(cfg: BuildScenesConfig, source: HomeSource, folder: RunFolder) -> dict[str, Any]:
+    """Fills the folder and returns the statistics."""
     (folder.path / MANIFEST).unlink(missing_ok=True)
     start = time.perf_counter()
-    source = _source(cfg)
     splits: dict[str, list[str]] = {}
     statistics: dict[str, Statistics] = {}
     for step, split in enumerate(SPLITS, start=1):
@@ -133,7 +136,7 @@ def run(cfg: BuildScenesConfig) -> dict[str, Any]:
             skipped = f", {numbers['skipped']} left out" if numbers["skipped"] else ""
             print(f"{split}: {numbers['homes']} homes, {numbers['referrals']} sentences{skipped}")
     print(f"scenes are in {folder.path}")
-    return folder.finish(result)
+    return result
 
 
 def _source(cfg: BuildScenesConfig) -> HomeSource:
