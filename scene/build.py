@@ -86,6 +86,7 @@ def run(cfg: BuildScenesConfig) -> dict[str, Any]:
 
 def _build(cfg: BuildScenesConfig, source: HomeSource, folder: RunFolder) -> dict[str, Any]:
     """Fills the folder and returns the statistics."""
+    folder.rewind(0)
     (folder.path / MANIFEST).unlink(missing_ok=True)
     start = time.perf_counter()
     splits: dict[str, list[str]] = {}
