@@ -44,6 +44,7 @@ class EvaluateVLConfig(JobConfig):
 
 
 CONFIG = EvaluateVLConfig
+NAME_WORDS = 5  # "an orange ceiling lamp" has four
 TOP = 3  # best views kept per query
 
 
@@ -59,14 +60,16 @@ def neighbours(text: str) -> set[tuple[str, str]]:
 
 
 def unseen_pairs(train: CaptionedViews, test: CaptionedViews) -> set[tuple[str, str]]:
-    """Neighbouring words in object captions of `test` that never stand together in `train`, though both occur there.
+    """Neighbouring words in names of things in `test` that never stand together in `train`, though both occur there.
 
     Where colour x class pairs were held out of the training homes, these are the held-out pairs that came into view
-    (and any pair the training homes happen to lack). Object captions are about one thing, so plurals play no part.
+    (and any pair the training homes happen to lack). A name is an object caption of at most NAME_WORDS words ("a red
+    armchair"): longer ones also say where the thing is.
     """
     seen = {pair for text in train.object_texts() for pair in neighbours(text)}
     words = {word for pair in seen for word in pair}
-    found = {pair for text in test.object_texts() for pair in neighbours(text)} - seen
+    names = [text for text in test.object_texts() if len(text.split()) <= NAME_WORDS]
+    found = {pair for text in names for pair in neighbours(text)} - seen
     return {(first, second) for first, second in found if first in words and second in words}
 
 

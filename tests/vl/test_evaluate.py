@@ -62,8 +62,10 @@ def test_neighbouring_words_end_at_punctuation():
 
 
 def test_unseen_pairs_are_those_whose_words_were_seen_apart():
-    train = captioned("a red bed close by", "a blue armchair close by")
-    test = captioned("a red armchair close by", "a red bed close by", "a violet bed close by", "a red toaster")
+    train = captioned(
+        "a red bed", "a blue armchair", "a blue lamp close by on the left", "a red bed far off to the left"
+    )
+    test = captioned("a red armchair", "a red bed", "a violet bed", "a red toaster", "a blue lamp far off on the left")
     assert unseen_pairs(train, test) == {("red", "armchair")}
 
 
