@@ -5,7 +5,8 @@ view, so a goal is asked for in the words the model has read:
 
     caption = phrase | phrase ", " ... phrase " and " phrase
     phrase  = ("a" | "an" | number) [colour] label distance side
-    distance = "close by" (nearer than 2 m) | "a few steps away" (nearer than 3.5 m) | "far away"
+    distance = "within reach" (nearer than 1 m) | "close by" (nearer than 2 m)
+             | "a few steps away" (nearer than 3.5 m) | "far away"
     side     = "on the left" | "in the middle" | "on the right"
 
 A caption names the nearest things first, and equally near ones in the order of the alphabet: the same things in the
@@ -17,7 +18,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-DISTANCES: Final = ((2.0, "close by"), (3.5, "a few steps away"), (float("inf"), "far away"))  # nearer than, metres
+DISTANCES: Final = (
+    (1.0, "within reach"),  # where FindObject counts an object as found
+    (2.0, "close by"),
+    (3.5, "a few steps away"),
+    (float("inf"), "far away"),
+)  # nearer than, metres
 SIDES: Final[dict[str, str]] = {"left": "on the left", "middle": "in the middle", "right": "on the right"}
 NUMBERS: Final = {2: "two", 3: "three"}
 EMPTY: Final = "a bare wall"
@@ -71,5 +77,5 @@ def caption(things: Sequence[tuple[str, str, float, str]], wall_m: float) -> str
 
 
 def goal_prompts(label: str, color: str = "") -> list[str]:
-    """Captions of views that show a goal close by, one per side of the picture."""
+    """Captions of views that show a goal within reach, one per side of the picture."""
     return [phrase(label, color, 0.0, side) for side in SIDES]

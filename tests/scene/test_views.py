@@ -68,6 +68,7 @@ def store(tmp_path_factory) -> SceneStore:
 
 def test_a_phrase_names_colour_label_distance_and_side():
     assert phrase("armchair", "red", 1.99, "left") == "a red armchair close by on the left"
+    assert phrase("armchair", "red", 0.99, "left") == "a red armchair within reach on the left"
     assert phrase("bed", "orange", 2.0, "middle") == "an orange bed a few steps away in the middle"
     assert phrase("oven", "", 3.5, "right") == "an oven far away on the right"
 
@@ -75,10 +76,10 @@ def test_a_phrase_names_colour_label_distance_and_side():
 def test_captions_name_the_nearest_first_and_count_things_alike():
     chair, bed = ("chair", "blue", 1.0, "right"), ("bed", "red", 0.5, "left")
     assert caption([chair, bed, chair], 1.0) == (
-        "a red bed close by on the left and two blue chairs close by on the right"
+        "a red bed within reach on the left and two blue chairs close by on the right"
     )
     assert caption([("lamp", "", 3.0, "left"), bed, chair], 1.0) == (
-        "a red bed close by on the left, a blue chair close by on the right and a lamp a few steps away on the left"
+        "a red bed within reach on the left, a blue chair close by on the right and a lamp a few steps away on the left"
     )
     assert noun("bookshelf", "blue", 2) == "two blue bookshelves" and noun("box", "", 5) == "several boxes"
     assert noun("vanity", "", 3) == "three vanities" and noun("tray", "", 3) == "three trays"
