@@ -59,12 +59,20 @@ class ReferralBatch:
     words: Bool[Tensor, "S L"]  # False at padding
     scene: Int64[Tensor, " S"]  # index into the batch's scenes
     target: Int64[Tensor, " S"]  # index into that scene's objects
+    anchors: Float[Tensor, "S N"]  # 1 / count at the other objects a sentence names; rows of 0 where it names none
     captions: list[list[int]] = field(default_factory=list)  # token ids of each scene's caption
 
     def to(self, device: torch.device | str) -> "ReferralBatch":
-        scenes = SceneBatch(*(getattr(self.scenes, name).to(device) for name in ("features", "locations", "valid")))
-        rest = (getattr(self, name).to(device) for name in ("tokens", "words", "scene", "target"))
-        return ReferralBatch(scenes, *rest, self.captions)
+        scenes = self.scenes
+        return ReferralBatch(
+            SceneBatch(scenes.features.to(device), scenes.locations.to(device), scenes.valid.to(device)),
+            self.tokens.to(device),
+            self.words.to(device),
+            self.scene.to(device),
+            self.target.to(device),
+            self.anchors.to(device),
+            self.captions,
+        )
 
 
 @dataclass
@@ -75,6 +83,7 @@ class GroundingRoom:
     sentences: list[str]
     targets: Int64[Tensor, " S"]
     kinds: list[str]
+    anchors: list[tuple[int, ...]]  # indices of the other objects each sentence names
     caption: str = ""  # what stands in it; empty where none was asked for
     tokens: list[list[int]] = field(default_factory=list)  # of the sentences
     caption_tokens: list[int] = field(default_factory=list)
@@ -170,7 +179,7 @@ def referral_batch(
     """
     weight = np.array([len(room.sentences) for room in rooms], dtype=np.float64)
     chosen = rng.choice(len(rooms), size=min(scenes, len(rooms)), replace=False, p=weight / weight.sum())
-    features, locations, tokens, scene, target = [], [], [], [], []
+    features, locations, tokens, scene, target, anchors = [], [], [], [], [], []
     for slot, index in enumerate(chosen):
         room = rooms[index]
         assert room.features is not None, "rooms are encoded before they are batched"
@@ -183,12 +192,23 @@ def referral_batch(
                 place, row = mirrored(room.objects.locations, row, mirror)
             tokens.append(row)
             target.append(room.targets[s])
+            anchors.append(room.anchors[s])
             scene.append(slot)
         locations.append(place)
     padded, words = collate_tokens(tokens, pad_id)
     captions = [rooms[index].caption_tokens for index in chosen]
-    scenes_of = collate(features, locations)
-    return ReferralBatch(scenes_of, padded, words, torch.tensor(scene), torch.stack(target), captions)
+    batch = collate(features, locations)
+    shares = anchor_shares(anchors, batch.valid.shape[1])
+    return ReferralBatch(batch, padded, words, torch.tensor(scene), torch.stack(target), shares, captions)
+
+
+def anchor_shares(anchors: Sequence[Sequence[int]], objects: int) -> Float[Tensor, "S N"]:
+    """Each row spreads 1 evenly over its anchors."""
+    shares = torch.zeros(len(anchors), objects)
+    for row, named in zip(shares, anchors):
+        for index in named:
+            row[index] = 1 / len(named)
+    return shares
 
 
 def whole_batch(rooms: Sequence[GroundingRoom], pad_id: int) -> ReferralBatch:
@@ -198,7 +218,8 @@ def whole_batch(rooms: Sequence[GroundingRoom], pad_id: int) -> ReferralBatch:
     padded, words = collate_tokens([row for room in rooms for row in room.tokens], pad_id)
     scene = torch.repeat_interleave(torch.arange(len(rooms)), torch.tensor([len(room.sentences) for room in rooms]))
     scenes = collate(features, [room.objects.locations for room in rooms])
-    return ReferralBatch(scenes, padded, words, scene, torch.cat([room.targets for room in rooms]))
+    shares = anchor_shares([named for room in rooms for named in room.anchors], scenes.valid.shape[1])
+    return ReferralBatch(scenes, padded, words, scene, torch.cat([room.targets for room in rooms]), shares)
 
 
 def grounding_rooms(
@@ -234,4 +255,6 @@ def grounding_rooms(
             slot = {int(identity): index for index, identity in enumerate(objects.ids)}
             targets = torch.tensor([slot[referral.targets[0]] for referral in group])
             caption = describe_scene(scene, graph, room) if graph else ""
-            yield GroundingRoom(objects, [r.utterance for r in group], targets, [r.kind for r in group], caption)
+            anchors = [tuple(slot[a] for a in r.anchors if a in slot) for r in group]
+            sentences, kinds = [r.utterance for r in group], [r.kind for r in group]
+            yield GroundingRoom(objects, sentences, targets, kinds, anchors, caption)

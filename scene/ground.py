@@ -32,6 +32,7 @@ class GroundConfig(JobConfig):
     show: int = 10  # rows of the ranking to print
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.show < 1:
             raise InputError(f"show={self.show}: expected at least 1")
 

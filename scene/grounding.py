@@ -2,9 +2,15 @@
 
 After GPS of SceneVerse (arXiv:2401.09340): object encoder, spatial transformer over objects, BERT-style text tower,
 joint transformer over [text ; objects], a score per object. Different here: everything is small and starts from random
-weights; layers are pre-norm; the joint transformer keeps the spatial bias between its objects, so that words can choose
-which relation to look along (GPS has it only before words are seen); padding is masked everywhere, and any number of
-objects fits.
+weights; layers are pre-norm; padding is masked everywhere, and any number of objects fits; and the joint transformer
+keeps the spatial bias between its objects (GPS has it only before words are seen), so that words can choose which
+relation to look along.
+
+Two additions let it learn from thousands of sentences instead of millions. Objects and words meet in one space, which
+the object-level contrast trains: each object enters the joint transformer knowing how well the words fit it, split over
+a few roles that the sentence gives its words (modular attention after MAttNet, arXiv:1801.08186). And it knows where it
+stands seen from what fits each role; the first role learns to name the anchors, "the window" in "the chair by the
+window", from sentences that come with their anchors.
 """
 
 import json
@@ -19,19 +25,21 @@ from numpy import ndarray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from core.checkpoint import load_weights
 from core.errors import InputError, existing_file
 from core.files import atomic_folder, read_json
 from scene.batch import GroundingRoom, ObjectSet, SceneBatch, collate, object_set, whole_batch
-from scene.losses import INITIAL_LOG_SCALE, scene_pool
+from scene.losses import INITIAL_LOG_SCALE, scale_of, scene_pool
 from scene.objects import ObjectEncoder
-from scene.spatial import SpatialLayer, pair_features
+from scene.spatial import BLOCKED, PAIR_FEATURES, SpatialLayer, bearings, pair_features
 from scene.types import Scene
-from vl.tokenizer import knows_a_word, load_tokenizer, save_tokenizer, unknown_words
+from vl.tokenizer import SPECIAL_TOKENS, knows_a_word, load_tokenizer, save_tokenizer, unknown_words
 
 FORMAT = "sightline-grounder/1"
+ANCHOR = 0  # the role whose words name what a sentence relates to; the other roles find their own meaning
 
 
 @dataclass
@@ -47,6 +55,7 @@ class ModelConfig:
     fusion_layers: int = 2
     points: int = 256  # points per object
     max_tokens: int = 64  # longest sentence, [CLS] and [SEP] included
+    roles: int = 8  # that a sentence assigns to its words
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
@@ -59,9 +68,20 @@ class Encoded:
     """Objects of B scenes after the spatial transformer."""
 
     objects: Float[Tensor, "B N D"]
+    names: Float[Tensor, "B N D"]  # unit vectors in the space of words
     places: Float[Tensor, "B N D"]  # location embeddings, added again before every layer
     pairs: Float[Tensor, "B N N 5"]
+    centres: Float[Tensor, "B N 3"]  # metres, viewer's frame
     valid: Bool[Tensor, "B N"]
+
+
+@dataclass
+class Fused:
+    """What S sentences make of the objects of their scenes."""
+
+    scores: Float[Tensor, "S N"]  # logits, -inf at padding
+    fit: Float[Tensor, "S N K"]  # of each object to the words in each role; role ANCHOR is what the sentence relates to
+    words: Float[Tensor, "S L D"]  # text features after the joint transformer
 
 
 class GroundingModel(nn.Module):
@@ -86,11 +106,14 @@ class GroundingModel(nn.Module):
                 max_position_embeddings=config.max_tokens,
                 type_vocab_size=1,
                 hidden_dropout_prob=config.dropout,
-                attention_probs_dropout_prob=config.dropout,
+                attention_probs_dropout_prob=0.0,
             ),
             add_pooling_layer=False,
         )
         self.kind = nn.Embedding(2, dim)  # text, object
+        self.role = nn.Linear(dim, config.roles)
+        clues = config.roles * (1 + PAIR_FEATURES + 3) + dim  # fit and bearing per role, and the sentence
+        self.clues = nn.Sequential(nn.Linear(clues, dim), nn.GELU(), nn.Linear(dim, dim))
         self.fusion = nn.ModuleList(SpatialLayer(*layer) for _ in range(config.fusion_layers))
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Sequential(nn.Linear(dim, dim // 2), nn.ReLU(), nn.LayerNorm(dim // 2), nn.Linear(dim // 2, 1))
@@ -107,21 +130,44 @@ class GroundingModel(nn.Module):
         valid = scenes.valid
         count = valid.sum(1).clamp(min=1)[:, None]
         middle = (scenes.locations[..., :2] * valid[..., None]).sum(1) / count  # xy of the scene's objects
-        shift = torch.nn.functional.pad(middle, (0, 4))[:, None]
+        shift = F.pad(middle, (0, 4))[:, None]
         places = self.place(scenes.locations - shift)
         pairs = pair_features(scenes.locations[..., :3], valid)
         x = self.object_in(scenes.features)
         for layer in self.spatial:
             x = layer(x + places, valid, pairs)
-        return Encoded(x, places, pairs, valid)
+        names = F.normalize(self.object_projection(scenes.features), dim=-1)
+        return Encoded(x, names, places, pairs, scenes.locations[..., :3], valid)
 
     def encode_words(self, tokens: Int64[Tensor, "S L"], words: Bool[Tensor, "S L"]) -> Float[Tensor, "S L D"]:
         """Text features per token; `words` is False at padding."""
         return self.text(input_ids=tokens, attention_mask=words.long()).last_hidden_state
 
+    def word_vectors(self, tokens: Int64[Tensor, "S L"]) -> Float[Tensor, "S L D"]:
+        """Unit vectors of single words, whatever stands around them, in the space of object names."""
+        return F.normalize(self.text_projection(self.text.embeddings.word_embeddings(tokens)), dim=-1)
+
     def caption_features(self, tokens: Int64[Tensor, "S L"], words: Bool[Tensor, "S L"]) -> Float[Tensor, "S D"]:
-        """One vector per text for the contrastive losses: the projected first token."""
-        return self.text_projection(self.encode_words(tokens, words)[:, 0])
+        """One vector per text for the contrastive losses: the mean of its words' vectors."""
+        content = (words & (tokens >= len(SPECIAL_TOKENS)))[..., None]
+        return (self.word_vectors(tokens) * content).sum(1) / content.sum(1).clamp(min=1)
+
+    def fits(
+        self,
+        text: Float[Tensor, "S L D"],
+        tokens: Int64[Tensor, "S L"],
+        words: Bool[Tensor, "S L"],
+        names: Float[Tensor, "S N D"],
+    ) -> Float[Tensor, "S N K"]:
+        """How well the words in each of K roles fit each object.
+
+        fit_nk = scale * sum_l a_lk <word_l, name_n>, where a_.k = softmax over the words of a linear map of their
+        features in context. Source: MAttNet, arXiv:1801.08186, equations 1 and 2, one module per role.
+        """
+        content = words & (tokens >= len(SPECIAL_TOKENS))
+        attention = self.role(text).masked_fill(~content[..., None], BLOCKED).softmax(1)  # (S, L, K)
+        similarity = torch.einsum("sld,snd->sln", self.word_vectors(tokens), names)
+        return scale_of(self.object_log_scale) * torch.einsum("slk,sln->snk", attention, similarity)
 
     def scene_features(self, encoded: Encoded) -> Float[Tensor, "B D"]:
         """One vector per scene for the scene-level loss: projected objects, maximum over them."""
@@ -133,21 +179,26 @@ class GroundingModel(nn.Module):
         tokens: Int64[Tensor, "S L"],
         words: Bool[Tensor, "S L"],
         scene: Int64[Tensor, " S"],
-    ) -> tuple[Float[Tensor, "S N"], Float[Tensor, "S L D"]]:
-        """Scores of the objects for S sentences, sentence s speaking of scene `scene[s]`; and the fused text.
+    ) -> Fused:
+        """Scores of the objects for S sentences, sentence s speaking of scene `scene[s]`.
 
         Padded slots score -inf. Scores are logits: softmax over a row gives the model's belief.
         """
         length = tokens.shape[1]
-        text = self.encode_words(tokens, words) + self.kind.weight[0]
-        x = torch.cat([text, encoded.objects[scene] + self.kind.weight[1]], 1)
-        places = torch.nn.functional.pad(encoded.places, (0, 0, length, 0))[scene]
+        text = self.encode_words(tokens, words)
         valid, pairs = encoded.valid[scene], encoded.pairs[scene]
+        fit = self.fits(text, tokens, words, encoded.names[scene])
+        said = text[:, :1].expand(-1, fit.shape[1], -1)
+        clues = self.clues(torch.cat([fit, bearings(fit, pairs, encoded.centres[scene], valid), said], -1))
+        objects = encoded.objects[scene] + clues + self.kind.weight[1]
+        x = torch.cat([text + self.kind.weight[0], objects], 1)
+        places = F.pad(encoded.places, (0, 0, length, 0))[scene]
         keys = torch.cat([words, valid], 1)
         for layer in self.fusion:
             x = layer(x + places, keys, pairs)
         x = self.norm(x)
-        return self.head(x[:, length:]).squeeze(-1).masked_fill(~valid, -torch.inf), x[:, :length]
+        scores = self.head(x[:, length:]).squeeze(-1).masked_fill(~valid, -torch.inf)
+        return Fused(scores, fit.masked_fill(~valid[..., None], -torch.inf), x[:, :length])
 
     def forward(
         self,
@@ -157,7 +208,7 @@ class GroundingModel(nn.Module):
         scene: Int64[Tensor, " S"],
     ) -> Float[Tensor, "S N"]:
         """Scores of the objects of each sentence's scene; see `fuse`."""
-        return self.fuse(self.encode_scene(scenes), tokens, words, scene)[0]
+        return self.fuse(self.encode_scene(scenes), tokens, words, scene).scores
 
 
 def tokenize(
@@ -262,7 +313,7 @@ class Grounder:
         parts = []
         for start in range(0, len(sentences), chunk):
             tokens, words = tokenize(self.tokenizer, sentences[start : start + chunk], self.model.config.max_tokens)
-            parts.append(self.model.fuse(encoded, tokens, words, torch.zeros(len(tokens), dtype=torch.int64))[0])
+            parts.append(self.model.fuse(encoded, tokens, words, torch.zeros(len(tokens), dtype=torch.int64)).scores)
         return torch.cat(parts)
 
     def save_pretrained(self, folder: str | Path) -> None:

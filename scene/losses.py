@@ -52,6 +52,19 @@ def referral_loss(scores: Float[Tensor, "S N"], target: Int64[Tensor, " S"]) -> 
     return F.cross_entropy(scores, target)
 
 
+def anchor_loss(fit: Float[Tensor, "S N"], shares: Float[Tensor, "S N"]) -> Float[Tensor, ""]:
+    """Cross-entropy of the things a sentence relates to: L = -1/S sum_s sum_n share_sn log softmax_n(fit_sn).
+
+    Args:
+        fit: of each object to the words in the anchor role; -inf at padding.
+        shares: rows sum to 1, or are 0 where the sentence names no other thing (they then add nothing).
+
+    Source: anchors as supervision, CoT3DRef, arXiv:2310.06214, section 3.
+    """
+    log_prob = fit.log_softmax(-1).masked_fill(shares == 0, 0.0)
+    return -(shares * log_prob).sum() / len(fit)
+
+
 def scene_pool(objects: Float[Tensor, "B N D"], valid: Bool[Tensor, "B N"]) -> Float[Tensor, "B D"]:
     """Maximum over a scene's real objects, per feature. Source: arXiv:2401.09340, scene-level alignment."""
     return objects.masked_fill(~valid[..., None], -torch.inf).amax(1)

@@ -119,7 +119,7 @@ def _farthest_points_loop(points: Float32[ndarray, "B P 3"], count: int) -> Int6
 
 @numba.njit(cache=True, nogil=True)
 def _ball_query_loop(
-    points: Float32[ndarray, "B P 3"], centres: Float32[ndarray, "B M 3"], radius_squared: float, samples: int
+    points: Float32[ndarray, "B P 3"], centres: Float32[ndarray, "B M 3"], radius_squared: np.float32, samples: int
 ) -> Int64[ndarray, "B M K"]:
     batch, total, _ = points.shape
     middles = centres.shape[1]

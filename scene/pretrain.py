@@ -11,7 +11,7 @@ Source: stages and losses of SceneVerse (arXiv:2401.09340, section 4.2), at a si
 import math
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,10 +27,10 @@ from core.job import JobConfig, job_main
 from core.progress import track
 from core.run import RunFolder
 from scene.batch import GroundingRoom, ReferralBatch, collate_tokens, grounding_rooms, object_set, referral_batch
-from scene.grounding import Grounder, GroundingModel, ModelConfig, predict, tokenize
+from scene.grounding import ANCHOR, Grounder, GroundingModel, ModelConfig, predict, tokenize
 from scene.io import SceneStore
 from scene.language import load_referrals
-from scene.losses import info_nce, mask_words, masked_word_loss, referral_loss, scale_of
+from scene.losses import anchor_loss, info_nce, mask_words, masked_word_loss, referral_loss, scale_of
 from scene.objects import rotate_points, subsample
 from vl.tokenizer import train_tokenizer
 
@@ -44,7 +44,7 @@ class PretrainGroundingConfig(JobConfig):
     """Grounded pretraining: objects first, then sentences."""
 
     scenes: str = MISSING  # folder made by build-scenes
-    object_steps: int = 300  # updates of the object encoder
+    object_steps: int = 150  # updates of the object encoder
     object_batch: int = 128  # objects per such update
     object_lr: float = 2e-3  # its peak learning rate
     object_pool: int = 20_000  # objects whose points stay in memory for it
@@ -55,6 +55,7 @@ class PretrainGroundingConfig(JobConfig):
     warmup: float = 0.05  # share of each stage's updates until the peak
     weight_decay: float = 0.05  # of weight matrices
     clip: float = 1.0  # largest gradient norm
+    anchor_loss: float = 0.5  # weight of finding the things a sentence relates to
     scene_loss: float = 0.1  # weight of the contrast between scenes and their captions
     word_loss: float = 0.0  # weight of masked-word prediction; above 0, 15 % of the words are hidden in training
     mirror: bool = True  # show half of the rooms in a mirror, left and right exchanged
@@ -72,6 +73,7 @@ class PretrainGroundingConfig(JobConfig):
     vocab_size: int = 4096  # largest vocabulary
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("object_steps", "steps", "batch_scenes", "batch_sentences", "samplings", "eval_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)}: expected at least 1")
@@ -104,7 +106,8 @@ def run(cfg: PretrainGroundingConfig) -> dict[str, Any]:
     model = build_model(cfg, len(tokenizer))
     optimizer = make_optimizer(model, cfg.weight_decay)
     objects = ObjectPool(train)
-    start, best = 0, {"accuracy": -1.0, "model": {}}
+    start = 0
+    best: dict[str, Any] = {"accuracy": -1.0, "model": {}, "step": 0}
     if (saved := folder.checkpoints.latest()) is not None:
         start, state = saved
         model.load_state_dict(state["model"])
@@ -135,7 +138,8 @@ def run(cfg: PretrainGroundingConfig) -> dict[str, Any]:
                     batch = referral_batch(
                         train, cfg.batch_scenes, cfg.batch_sentences, tokenizer.pad_token_id, rng, swap
                     )
-                    loss, shown = sentence_loss(model, tokenizer, batch, cfg.scene_loss, cfg.word_loss)
+                    weights = {"anchor": cfg.anchor_loss, "scene": cfg.scene_loss, "word": cfg.word_loss}
+                    loss, shown = sentence_loss(model, tokenizer, batch, weights)
                 optimizer.zero_grad()
                 loss.backward()
                 norm = nn.utils.clip_grad_norm_(model.parameters(), cfg.clip)
@@ -287,38 +291,32 @@ def object_loss(
 
 
 def sentence_loss(
-    model: GroundingModel,
-    tokenizer: PreTrainedTokenizerFast,
-    batch: ReferralBatch,
-    scene_weight: float,
-    word_weight: float,
+    model: GroundingModel, tokenizer: PreTrainedTokenizerFast, batch: ReferralBatch, weights: Mapping[str, float]
 ) -> tuple[Tensor, dict[str, float]]:
-    """Referral loss, and where they have a weight, the contrast of scenes with their captions and masked words."""
+    """Referral loss, and what else has a weight: anchors, scenes against their captions, masked words."""
     device = model.object_log_scale.device
     batch = batch.to(device)
-    tokens = batch.tokens
-    hidden = None
-    if word_weight > 0:
+    tokens, hidden = batch.tokens, None
+    if weights["word"] > 0:
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ()).item()))
         special = torch.tensor(tokenizer.all_special_ids)
         masked, hidden = mask_words(tokens.cpu(), special, tokenizer.mask_token_id, len(tokenizer), generator)
         tokens, hidden = masked.to(device), hidden.to(device)
     encoded = model.encode_scene(batch.scenes)
-    scores, text = model.fuse(encoded, tokens, batch.words, batch.scene)
-    loss = referral_loss(scores, batch.target)
-    shown = {"referral_loss": loss.item(), "accuracy": (scores.argmax(1) == batch.target).float().mean().item()}
-    if scene_weight > 0:
+    fused = model.fuse(encoded, tokens, batch.words, batch.scene)
+    parts = {"referral": referral_loss(fused.scores, batch.target)}
+    if weights["anchor"] > 0:
+        parts["anchor"] = anchor_loss(fused.fit[..., ANCHOR], batch.anchors)
+    if weights["scene"] > 0:
         captions, words = (x.to(device) for x in collate_tokens(batch.captions, tokenizer.pad_token_id))
         same = (captions[:, None] == captions[None]).all(-1).float().argmax(1)  # rooms described alike
-        scale = scale_of(model.scene_log_scale)
-        scene_loss = info_nce(model.scene_features(encoded), model.caption_features(captions, words), scale, same)
-        loss = loss + scene_weight * scene_loss
-        shown |= {"scene_loss": scene_loss.item(), "scene_scale": scale.item()}
+        scene, text = model.scene_features(encoded), model.caption_features(captions, words)
+        parts["scene"] = info_nce(scene, text, scale_of(model.scene_log_scale), same)
     if hidden is not None:
-        word_loss = masked_word_loss(model.word_head(text), hidden)
-        loss = loss + word_weight * word_loss
-        shown["word_loss"] = word_loss.item()
-    return loss, shown
+        parts["word"] = masked_word_loss(model.word_head(fused.words), hidden)
+    loss = sum((weights.get(name, 1.0) * part for name, part in parts.items()), torch.zeros((), device=device))
+    shown = {f"{name}_loss": part.item() for name, part in parts.items()}
+    return loss, shown | {"accuracy": (fused.scores.argmax(1) == batch.target).float().mean().item()}
 
 
 def encode_rooms(

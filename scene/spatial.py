@@ -61,12 +61,30 @@ def spatial_bias(weights: Float[Tensor, "B N H 6"], pairs: Float[Tensor, "B N N 
     return F.logsigmoid(score + weights[..., PAIR_FEATURES].transpose(1, 2)[..., None])
 
 
-class SelfAttention(nn.Module):
-    """Multi-head self-attention with an additive mask, on fused attention."""
+def bearings(
+    fit: Float[Tensor, "S N K"],
+    pairs: Float[Tensor, "S N N 5"],
+    centres: Float[Tensor, "S N 3"],
+    valid: Bool[Tensor, "S N"],
+) -> Float[Tensor, "S N 8K"]:
+    """Where each object stands, seen from what fits each of K roles.
 
-    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+    b_ik = sum_j a_jk [m_ij, c_i - c_j], where a_.k = softmax over the valid objects of their fit to role k: expected
+    pair features and expected offset in metres, were j drawn by how well it fits. One sharp anchor gives its exact
+    bearing.
+    """
+    chosen = fit.masked_fill(~valid[..., None], BLOCKED).softmax(1)  # (S, N, K)
+    features = torch.einsum("sjk,sijf->sikf", chosen, pairs)
+    offset = centres[:, :, None] - torch.einsum("sjk,sjc->skc", chosen, centres)[:, None]  # (S, N, K, 3)
+    return torch.cat([features, offset], -1).flatten(2)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with an additive mask, on fused attention; no dropout on its weights, as in GPS."""
+
+    def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
 
@@ -74,7 +92,7 @@ class SelfAttention(nn.Module):
         """`mask` is added to the logits; its head dimension may be 1."""
         batch, length, dim = x.shape
         q, k, v = self.qkv(x).view(batch, length, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout_p=self.dropout if self.training else 0.0)
+        mixed = F.scaled_dot_product_attention(q, k, v, mask)
         return self.out(mixed.transpose(1, 2).reshape(batch, length, dim))
 
 
@@ -87,7 +105,7 @@ class SpatialLayer(nn.Module):
     def __init__(self, dim: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
         self.norm_attention, self.norm_feed = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.attention = SelfAttention(dim, heads, dropout)
+        self.attention = SelfAttention(dim, heads)
         self.weights = nn.Linear(dim, heads * (PAIR_FEATURES + 1))
         self.feed = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
         self.drop = nn.Dropout(dropout)

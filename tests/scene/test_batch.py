@@ -7,7 +7,16 @@ import pytest
 import torch
 
 from core.errors import InputError
-from scene.batch import collate, collate_tokens, grounding_rooms, mirrored, object_set, referral_batch, whole_batch
+from scene.batch import (
+    anchor_shares,
+    collate,
+    collate_tokens,
+    grounding_rooms,
+    mirrored,
+    object_set,
+    referral_batch,
+    whole_batch,
+)
 from scene.geometry import rotate_scene
 from scene.language import Referral
 from scene.relations import Viewpoint
@@ -51,6 +60,10 @@ def test_padding_is_marked_and_zero():
     assert tokens.tolist() == [[2, 7, 3], [2, 3, 0]] and words.tolist() == [[True] * 3, [True, True, False]]
 
 
+def test_anchors_share_a_row_evenly():
+    assert anchor_shares([(2,), (), (0, 1)], 3).tolist() == [[0, 0, 1], [0, 0, 0], [0.5, 0.5, 0]]
+
+
 def test_a_mirror_negates_y_and_exchanges_words():
     locations, tokens = mirrored(torch.tensor([[1.0, 2, 3, 4, 5, 6]]), [2, 8, 9, 3], {8: 9, 9: 8})
     assert locations.tolist() == [[1, -2, 3, 4, 5, 6]] and tokens == [2, 9, 8, 3]
@@ -69,6 +82,9 @@ def test_every_sentence_lands_in_its_scene_with_its_target():
     scene = toy_scene(0)
     (room,) = grounding_rooms([scene], toy_referrals(scene), 16, 0)
     assert [int(room.objects.ids[t]) for t in room.targets] == [r.targets[0] for r in toy_referrals(scene)]
+    assert [tuple(int(room.objects.ids[a]) for a in named) for named in room.anchors] == [
+        r.anchors for r in toy_referrals(scene)
+    ]
     assert room.sentences == [r.utterance for r in toy_referrals(scene)]
 
 
@@ -82,6 +98,9 @@ def test_a_batch_pairs_each_sentence_with_its_own_room_and_repeats_for_its_seed(
         places = batch.scenes.locations[scene][batch.scenes.valid[scene]]
         (room,) = (room for room in rooms if torch.equal(room.objects.locations, places))
         assert room.targets[room.tokens.index(tokens.tolist())] == target
+    for tokens, scene, shares in zip(batch.tokens, batch.scene, batch.anchors):
+        room = rooms[[torch.equal(r.objects.locations, batch.scenes.locations[scene][:6]) for r in rooms].index(True)]
+        assert shares.nonzero().flatten().tolist() == list(room.anchors[room.tokens.index(tokens.tolist())])
 
 
 def test_about_half_of_the_rooms_are_mirrored_when_asked():

@@ -32,7 +32,9 @@ def room() -> GroundingRoom:
     ids = torch.arange(6) + 10
     objects = ObjectSet("home", 2, ids, LABELS, captions, torch.zeros(6, 0, 6), torch.zeros(6, 6))
     sentences = ["the red chair by the bed", "the lamp", "the bed in front of the lamp"]
-    return GroundingRoom(objects, sentences, torch.tensor([0, 3, 5]), ["relation", "unique", "relation"])
+    return GroundingRoom(
+        objects, sentences, torch.tensor([0, 3, 5]), ["relation", "unique", "relation"], [(4,), (), (3,)]
+    )
 
 
 def test_baselines_are_exact_expectations():

@@ -8,6 +8,7 @@ import torch
 from scene.losses import (
     IGNORED,
     INITIAL_LOG_SCALE,
+    anchor_loss,
     info_nce,
     mask_words,
     masked_word_loss,
@@ -60,6 +61,15 @@ def test_the_scale_starts_at_one_over_007_is_capped_and_has_a_gradient():
 def test_referral_loss_ignores_padded_slots():
     scores = torch.tensor([[0.0, 0.0, -math.inf]])
     assert referral_loss(scores, torch.tensor([1])).item() == pytest.approx(math.log(2))
+
+
+def test_anchor_loss_spreads_over_anchors_and_skips_sentences_without_any():
+    fit = torch.tensor([[0.0, 0.0, -math.inf], [0.0, 0.0, 0.0]], requires_grad=True)
+    shares = torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.0, 0.0]])
+    loss = anchor_loss(fit, shares)
+    assert loss.item() == pytest.approx(math.log(2) / 2)
+    loss.backward()
+    assert torch.isfinite(fit.grad).all() and fit.grad[1].abs().max() == 0
 
 
 def test_scene_pool_takes_the_maximum_of_real_objects_only():

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from scene.spatial import SpatialLayer, pair_features, spatial_bias
+from scene.spatial import SpatialLayer, bearings, pair_features, spatial_bias
 
 ALL = torch.ones(1, 2, dtype=torch.bool)
 
@@ -37,6 +37,17 @@ def test_the_bias_is_the_log_of_a_sigmoid_of_the_weighted_features():
     pairs = pair_features(torch.tensor([[[0.0, 0, 0], [1, 0, 0]]]), ALL)
     near, far = math.log(1 / (1 + math.exp(0.5))), math.log(1 / (1 + math.exp(-0.5)))
     torch.testing.assert_close(spatial_bias(weights, pairs)[0, 0], torch.tensor([[near, far], [far, near]]))
+
+
+def test_a_sharp_anchor_gives_every_object_its_own_bearing_from_it():
+    centres, valid = torch.tensor([[[0.0, 0, 0], [3, 4, 0], [9, 9, 9]]]), torch.tensor([[True, True, False]])
+    pairs = pair_features(centres, valid)
+    fit = torch.tensor([[[50.0], [0.0], [99.0]]])  # the first object fits; padding fits best of all, but is no object
+    found = bearings(fit, pairs, centres, valid)[0]
+    torch.testing.assert_close(found[1], torch.tensor([1, 0, 1, 0.8, 0.6, 3, 4, 0]))
+    assert found[0].abs().max() < 1e-6
+    halves = bearings(torch.zeros(1, 3, 1), pairs, centres, valid)[0]
+    torch.testing.assert_close(halves[1], torch.tensor([0.5, 0, 0.5, 0.4, 0.3, 1.5, 2, 0]))
 
 
 def test_keys_that_are_padding_change_nothing():
