@@ -54,6 +54,7 @@ class DemoConfig(JobConfig):
 
 
 CONFIG = DemoConfig
+HOUSE_SENTENCES = 8  # a ProcTHOR house of several rooms gets this many times the sentences of a generated home
 
 
 def per_home(views: render_views.RenderViewsConfig, homes: dict[str, int]) -> render_views.RenderViewsConfig:
@@ -75,7 +76,14 @@ def run(cfg: DemoConfig) -> dict[str, Any]:
 
     # 1, 2: homes, graphs, sentences
     files = (cfg.source.path, cfg.source.assets)
-    homes = steps.run("homes", build_scenes.run, cfg.homes, files=files, source=cfg.source, seed=cfg.data_seed)
+    wanted = cfg.homes
+    if cfg.source.name == "procthor":  # few homes, but of several rooms each
+        wanted = replace(
+            wanted,
+            train_referrals=wanted.train_referrals * HOUSE_SENTENCES,
+            eval_referrals=wanted.eval_referrals * HOUSE_SENTENCES,
+        )
+    homes = steps.run("homes", build_scenes.run, wanted, files=files, source=cfg.source, seed=cfg.data_seed)
     counts = {split: homes.result[split]["homes"] for split in build_scenes.SPLITS}
     # 3: grounding in 3D
     grounder = steps.run("grounder", pretrain_grounding.run, cfg.grounding, scenes=homes)
@@ -122,7 +130,7 @@ def run(cfg: DemoConfig) -> dict[str, Any]:
 
     # 7: the report
     stages = {stage.name: stage for stage in steps.done}
-    result = {
+    result: dict[str, Any] = {
         "results": {name: stage.result for name, stage in stages.items()},
         "seconds": {name: round(stage.seconds, 1) for name, stage in stages.items()},
         "cached": [name for name, stage in stages.items() if stage.cached],
