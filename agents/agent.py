@@ -18,6 +18,7 @@ from envs.state import Sensors, SimState
 from scene.captions import BASELINE_PROMPTS, goal_prompts
 from scene.render import Frame
 from vl.embedder import Embedder
+from vl.pretrain import uses_bfloat16
 from vl.rewards import StepBatch, VLMReward
 from vl.two_tower import VLModel
 
@@ -78,7 +79,7 @@ class Agent:
             MissingFileError, InputError: files are missing or damaged, or `vl` is another model.
         """
         policy, document = Policy.from_pretrained(folder)
-        for key in ("alpha", "sensors", "max_steps", "vl"):
+        for key in ("alpha", "sensors", "max_steps", "precision", "vl"):
             if key not in document:
                 raise InputError(f"{folder}/policy.json lacks {key!r}; train the policy again")
         vl = Path(vl or document["vl"]["path"])
@@ -92,10 +93,10 @@ class Agent:
         encoder = ObservationEncoder(
             model,
             texts.goal_vectors,
-            texts.baseline_vector,
             statistics,
             Sensors(**document["sensors"]),
             document["max_steps"],
+            half=uses_bfloat16(document["precision"], "cpu"),
         )
         return cls(encoder, policy, seed=seed, greedy=greedy)
 
@@ -143,6 +144,7 @@ def save_agent(
     alpha: float,
     sensors: Sensors,
     max_steps: int,
+    precision: str,
     vl: str | Path,
 ) -> None:
     """Write all that `Agent.from_pretrained` needs but the tower, which is named by its fingerprint."""
@@ -155,5 +157,6 @@ def save_agent(
         alpha=alpha,
         sensors=asdict(sensors),
         max_steps=max_steps,
+        precision=precision,
         vl={"path": str(vl), "fingerprint": folder_fingerprint(vl)},
     )

@@ -78,8 +78,8 @@ def measure(results: EpisodeResults, rows: ndarray) -> dict[str, Any]:
 
 def results_table(groups: dict[str, dict[str, Any]], title: str) -> Table:
     """The measures of each group of episodes as a table."""
-    columns = (("success", "success %", 100), ("spl", "SPL %", 100), ("soft_spl", "SoftSPL %", 100))
-    columns += (("distance_to_goal_m", "metres left", 1),)
+    columns = [("success", "success %", 100), ("spl", "SPL %", 100), ("soft_spl", "SoftSPL %", 100)]
+    columns.append(("distance_to_goal_m", "metres left", 1))
     table = Table(title=title, title_justify="left")
     table.add_column("goals (episodes)", no_wrap=True)
     for _, header, _ in columns:

