@@ -15,7 +15,7 @@ from core.files import folder_fingerprint
 from envs import counter_random
 from envs.goals import Goal
 from envs.state import Sensors, SimState
-from scene.captions import BASELINE_PROMPTS, goal_prompts
+from scene.captions import BASELINE_PROMPTS, goal_prompts, noun
 from scene.render import Frame
 from vl.embedder import Embedder
 from vl.pretrain import uses_bfloat16
@@ -28,6 +28,21 @@ STATISTICS = "frame_statistics.safetensors"
 def goal_reward(embedder: Embedder, goals: Sequence[Goal], alpha: float) -> VLMReward:
     """The reward model of a task's goals, with prompts in the language of the captions."""
     return VLMReward(embedder, [goal_prompts(goal.label, goal.color) for goal in goals], BASELINE_PROMPTS, alpha=alpha)
+
+
+def make_encoder(
+    model: VLModel,
+    reward: VLMReward,
+    goals: Sequence[Goal],
+    statistics: FrameStatistics,
+    sensors: Sensors,
+    max_steps: int,
+    precision: str,
+) -> ObservationEncoder:
+    """The observation encoder for a task's goals; `precision` as in TrainAgentConfig."""
+    names = model.encode_texts([noun(goal.label, goal.color) for goal in goals])
+    half = uses_bfloat16(precision, model.device.type)
+    return ObservationEncoder(model, names, reward.goal_vectors, statistics, sensors, max_steps, half=half)
 
 
 def score_every_goal(model: VLMReward, embedding: Float[Tensor, "M D"]) -> Float[Tensor, "M G"]:
@@ -89,14 +104,14 @@ class Agent:
                 f"{vl} is not the two-tower model {folder} was trained with (contents differ); give vl= that one"
             )
         statistics = FrameStatistics.load(Path(folder) / STATISTICS, model.dim)
-        texts = goal_reward(model, goals, document["alpha"])
-        encoder = ObservationEncoder(
+        encoder = make_encoder(
             model,
-            texts.goal_vectors,
+            goal_reward(model, goals, document["alpha"]),
+            goals,
             statistics,
             Sensors(**document["sensors"]),
             document["max_steps"],
-            half=uses_bfloat16(document["precision"], "cpu"),
+            document["precision"],
         )
         return cls(encoder, policy, seed=seed, greedy=greedy)
 

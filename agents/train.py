@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.agent import Agent, goal_reward, save_agent, score_every_goal
-from agents.features import FrameStatistics, ObservationEncoder
+from agents.agent import Agent, goal_reward, make_encoder, save_agent, score_every_goal
+from agents.features import FrameStatistics
 from agents.intervals import bootstrap_mean, wilson
 from agents.networks import Policy, PolicyShape
 from agents.ppo import update
@@ -39,7 +39,6 @@ from envs.simulator import Simulator
 from envs.state import STOP, Sensors
 from envs.tasks import TASKS
 from scene.io import SceneStore
-from vl.pretrain import uses_bfloat16
 from vl.two_tower import VLModel
 
 
@@ -166,14 +165,7 @@ def run(cfg: TrainAgentConfig) -> dict[str, Any]:
         penalty=cfg.stop_penalty,
         step_cost=cfg.step_cost,
     )
-    encoder = ObservationEncoder(
-        model,
-        reward_model.goal_vectors,
-        statistics,
-        sensors,
-        cfg.max_steps,
-        half=uses_bfloat16(cfg.precision, cfg.device),
-    )
+    encoder = make_encoder(model, reward_model, task.goals, statistics, sensors, cfg.max_steps, cfg.precision)
     env = TaskEnv(simulator, encoder, cfg.reward, reward_model, frame_reward)
 
     with torch.random.fork_rng(devices=[]):  # layers initialise themselves from the global generator

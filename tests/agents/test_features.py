@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from agents.agent import goal_reward
+from agents.agent import make_encoder as encoder_of
 from agents.features import RANGE_M, FrameStatistics, Note, ObservationEncoder
 from core.errors import InputError
 from envs.pool import HomePool
@@ -28,7 +29,7 @@ def make_encoder(model: VLModel, maps: torch.Tensor | None = None) -> Observatio
     if maps is None:
         maps = torch.randn(40, 4, 4, model.dim, generator=torch.Generator().manual_seed(0))
     reward = goal_reward(model, TASK.goals, 0.5)
-    return ObservationEncoder(model, reward.goal_vectors, FrameStatistics.fit(maps), Sensors(), max_steps=50)
+    return encoder_of(model, reward, TASK.goals, FrameStatistics.fit(maps), Sensors(), 50, "float32")
 
 
 def some_frames(count: int, seed: int = 0) -> torch.Tensor:

@@ -52,7 +52,7 @@ class FakeEncoder:
     def perceive(self, frame, goal) -> Perception:
         light = frame.rgb.float().mean((1, 2, 3)) / 255
         empty = torch.zeros(len(light), 1, 1)
-        return Perception(light[:, None], light, empty, empty, empty[:, 0])
+        return Perception(light[:, None], light, light, empty, empty, empty[:, 0])
 
     def observe(self, seen, state, note):
         return torch.stack([seen.image_score, state.step.float()], 1), note
