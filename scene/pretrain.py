@@ -1,6 +1,6 @@
 """Pretrains a grounding model on built scenes: sightline pretrain-grounding scenes=SCENES
 
-First the object encoder and the text tower learn which object is "the red armchair" (object-level contrast). Then the
+First the object encoder and the word vectors learn which object is "the red armchair" (object-level contrast). Then the
 encoder is frozen, every object's feature is computed once for several draws of its points, and the spatial, text and
 joint transformers learn which object a referral sentence means. Every random draw is a function of (seed, step), so a
 killed run continues to the same numbers.
@@ -22,6 +22,7 @@ from omegaconf import MISSING
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
+from core.checkpoint import load_weights
 from core.errors import InputError
 from core.job import JobConfig, job_main
 from core.progress import track
@@ -48,10 +49,10 @@ class PretrainGroundingConfig(JobConfig):
     object_batch: int = 128  # objects per such update
     object_lr: float = 2e-3  # its peak learning rate
     object_pool: int = 20_000  # objects whose points stay in memory for it
-    steps: int = 700  # updates on referral sentences
+    steps: int = 600  # updates on referral sentences
     batch_scenes: int = 16  # rooms per update
     batch_sentences: int = 8  # sentences per room
-    lr: float = 1e-3  # peak learning rate on sentences
+    lr: float = 1.5e-3  # peak learning rate on sentences
     warmup: float = 0.05  # share of each stage's updates until the peak
     weight_decay: float = 0.05  # of weight matrices
     clip: float = 1.0  # largest gradient norm
@@ -110,7 +111,9 @@ def run(cfg: PretrainGroundingConfig) -> dict[str, Any]:
     best: dict[str, Any] = {"accuracy": -1.0, "model": {}, "step": 0}
     if (saved := folder.checkpoints.latest()) is not None:
         start, state = saved
-        model.load_state_dict(state["model"])
+        load_weights(
+            model, state["model"], f"the checkpoint of step {start} in {folder.path} (were the scenes rebuilt?)"
+        )
         optimizer.load_state_dict(state["optimizer"])
         best = state["best"]
         folder.rewind(start)
@@ -152,6 +155,7 @@ def run(cfg: PretrainGroundingConfig) -> dict[str, Any]:
             if done == cfg.object_steps:  # from here on the object encoder is frozen
                 encode_rooms(model, store, train, cfg, cfg.samplings)
                 encode_rooms(model, store, val, cfg, 0)
+                objects.points.clear()
                 folder.log(done, object_accuracy=object_accuracy(model, tokenizer, val))
             if done > cfg.object_steps and ((done - cfg.object_steps) % cfg.eval_every == 0 or done == total):
                 accuracy = val_accuracy(model, val, tokenizer.pad_token_id)
