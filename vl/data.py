@@ -177,7 +177,7 @@ class ViewBatches:
         batch_size: int,
         *,
         seed: int,
-        object_share: float = 0.5,
+        object_share: float = 0.6,
         flip: bool = True,
         jitter: float = 0.1,
         max_tokens: int = 64,

@@ -39,18 +39,18 @@ class PretrainVLConfig(JobConfig):
     model: TwoTowerConfig = field(default_factory=TwoTowerConfig)  # shape of the towers
     loss: str = "softmax"  # softmax (CLIP) or sigmoid (SigLIP)
     overlap: str = "positive"  # a caption that also holds for another view of the batch is: positive, ignored, negative
-    steps: int = 600  # updates
+    steps: int = 450  # updates
     batch_size: int = 256  # view-caption pairs per update
-    lr: float = 2e-3  # peak learning rate
+    lr: float = 3e-3  # peak learning rate
     warmup_steps: int = 40  # updates of linear warm-up; cosine decay to 0 follows
     weight_decay: float = 0.05  # of weight matrices
     grad_clip: float = 1.0  # largest gradient norm
     precision: str = "auto"  # of the image tower's products: float32, bfloat16, or auto = bfloat16 where native
-    object_share: float = 0.5  # share of captions that name one object instead of the whole view
+    object_share: float = 0.6  # share of captions that name one object instead of the whole view
     flip: bool = True  # mirror half of the images, exchanging left and right in their captions
     jitter: float = 0.1  # largest relative change of brightness
     vocab_size: int = 2000  # most words of the tokenizer trained on the captions
-    eval_every: int = 100  # updates between evaluations on val views
+    eval_every: int = 150  # updates between evaluations on val views
     eval_views: int = 500  # val views with distinct captions to retrieve from (fewer if there are fewer)
     checkpoint_every: int = 100  # updates between checkpoints
 

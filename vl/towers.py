@@ -23,7 +23,7 @@ class ImageTowerConfig:
     stem_width: int = 64  # channels at a quarter of the resolution
     width: int = 96  # channels at an eighth of the resolution
     stem_blocks: int = 0  # residual blocks at a quarter of the resolution
-    blocks: int = 2  # residual blocks at an eighth of the resolution
+    blocks: int = 1  # residual blocks at an eighth of the resolution
 
     def __post_init__(self) -> None:
         if self.image_size < STRIDE or self.image_size % STRIDE:
