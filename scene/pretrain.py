@@ -122,8 +122,7 @@ def run(cfg: PretrainGroundingConfig) -> dict[str, Any]:
             encode_rooms(model, store, val, cfg, 0)
 
     total = cfg.object_steps + cfg.steps
-    with track(total, "pretrain-grounding") as progress:
-        progress.advance(start)
+    with track(total - start, "pretrain-grounding") as progress:
         for step in range(start, total):
             rng = np.random.default_rng([cfg.seed, step])
             if step < cfg.object_steps:
