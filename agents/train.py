@@ -63,7 +63,7 @@ class TrainAgentConfig(JobConfig):
     gamma: float = 0.99  # discount per step
     lam: float = 0.95  # GAE's lambda
     clip: float = 0.2  # PPO's limit on the change of an action's probability ratio
-    entropy_coef: float = 0.01  # worth of a nat of entropy, to keep exploring
+    entropy_coef: float = 0.02  # worth of a nat of entropy, to keep exploring
     value_coef: float = 0.5  # weight of the value loss
     max_grad_norm: float = 0.5  # gradients are cut to this norm
     max_kl: float = 0.05  # mean KL to the old policy after which an update stops early
