@@ -24,8 +24,8 @@ def train(memory: int, updates: int, seed: int = 0, length: int = 3, **changes) 
 
 
 def test_a_policy_with_memory_learns_to_recall_and_one_without_cannot():
-    _, with_memory = train(memory=16, updates=40)
-    _, without = train(memory=0, updates=40)
+    _, with_memory = train(memory=16, updates=30)
+    _, without = train(memory=0, updates=30)
     assert with_memory[-1] > 0.95
     assert without[-1] < 0.75
 
