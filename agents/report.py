@@ -309,12 +309,25 @@ def learning_blocks(stages: Mapping[str, Stage]) -> list[str]:
 
 def episode_blocks(stages: Mapping[str, Stage]) -> list[str]:
     """Recorded test episodes that play in the page."""
-    blocks = []
+    import pyarrow.parquet as parquet
+
+    blocks = ["<p>The first test episodes, the same for both agents; none was picked.</p>"]
     for name in ("agent-vlm-test", "agent-task-test"):
-        clips = sorted((stages[name].folder / "videos").glob("*.mp4"))
-        films = "".join(video_html(clip, clip.stem.replace("_", " ")) for clip in clips)
-        blocks.append(f"<p>{text(AGENTS[name])}</p><div class='grid two'>{films}</div>")
+        stage = stages[name]
+        episodes = parquet.read_table(stage.folder / "episodes.parquet").to_pylist()
+        films = [
+            video_html(stage.folder / clip, f"“{row['goal_text']}”: {_outcome(row)}")
+            for clip, row in zip(stage.result["videos"], episodes, strict=False)  # the films are of the first rows
+        ]
+        blocks.append(f"<p>{text(AGENTS[name])}</p><div class='grid two'>{''.join(films)}</div>")
     return blocks
+
+
+def _outcome(episode: Mapping[str, Any]) -> str:
+    if episode["success"]:
+        return f"found after {episode['steps']} steps, SPL {episode['spl']:.2f}"
+    how = "stopped" if episode["stopped"] else "time was up"
+    return f"{how} {episode['distance_to_goal_m']:.1f} m short"
 
 
 def provenance_blocks(cfg: Any, stages: Mapping[str, Stage], result: Mapping[str, Any]) -> list[str]:

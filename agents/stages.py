@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from core.conventions import __file__ as conventions_file
+from core.errors import MissingFileError
 from core.files import atomic_write, fingerprint, folder_fingerprint, plain, read_json
 from core.job import JobConfig
 
@@ -77,7 +78,11 @@ class Stages:
         keys = {key: _key(value, self.root) for key, value in values.items()}
         described = plain(config) | keys
         described = {key: value for key, value in described.items() if key not in NOT_AN_INPUT}
-        outside = {path: folder_fingerprint(path) for path in files if path}
+        outside = {}
+        for path in filter(None, files):
+            if not Path(path).expanduser().exists():
+                raise MissingFileError(f"{name} reads {path}, which is not there (working folder: {Path.cwd()})")
+            outside[path] = folder_fingerprint(Path(path).expanduser())
         digest = fingerprint([name, described, outside, code_fingerprint(package)])
         folder = self.root / f"{name}-{digest}"
         stamp = folder / "stage.json"
