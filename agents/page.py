@@ -34,7 +34,8 @@ figure { margin: 0 0 8px; }
 figure img { max-width: 100%; height: auto; display: block; }
 figcaption { color: var(--soft); font-size: 14px; margin-top: 6px; max-width: 80ch; }
 .grid figure img { max-height: 330px; max-width: 100%; width: auto; margin: 0 auto; }
-.grid { display: grid; margin-bottom: 18px; align-items: end; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: 18px; }
+.grid { display: grid; margin-bottom: 18px; align-items: end;
+        grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: 18px; }
 .grid.two { grid-template-columns: repeat(auto-fill, minmax(440px, 1fr)); }
 video { width: 100%; border-radius: 6px; background: #000; display: block; }
 code { font: 14px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; background: var(--ground); padding: 1px 5px;
