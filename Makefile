@@ -21,6 +21,8 @@ export PIP_ROOT_USER_ACTION := ignore
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
+	@echo '  make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu takes the small CPU build of torch where the'
+	@echo '  package index has only the CUDA build for Linux, as PyPI does; PYTHON=python3.12 takes another interpreter'
 	@echo '  after make setup: $(BIN)/sightline --help'
 
 setup: $(STAMP) ## make .venv with everything in it (needs pip's package index, nothing else)
@@ -28,8 +30,11 @@ setup: $(STAMP) ## make .venv with everything in it (needs pip's package index, 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "Sightline needs Python 3.11 to 3.13; $(PYTHON) is $$($(PYTHON) --version 2>&1). Choose another: make setup PYTHON=python3.12" >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
-	  { echo "no venv module: sudo apt-get install python3-venv, or choose another interpreter with PYTHON=" >&2; exit 1; }
+	@# a venv that failed halfway leaves a python without pip behind
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf .venv; $(PYTHON) -m venv .venv; } || { rm -rf .venv; \
+	  echo "$(PYTHON) cannot make .venv. As root: apt-get install python3-venv. Without root: another interpreter," >&2; \
+	  echo "make setup PYTHON=python3.12; or $(PYTHON) -m pip install --user virtualenv && $(PYTHON) -m virtualenv .venv && make setup" >&2; \
+	  exit 1; }
 	@bash .ci/system_library.sh libusb-1.0.so.0 libusb-1.0-0 "CPU rendering with Open3D"
 	@echo "installing Python packages into .venv (one to three minutes)"
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]' $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
