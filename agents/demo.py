@@ -9,6 +9,7 @@ are the stages' own results.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,29 @@ import scene.render_views as render_views
 import vl.evaluate as evaluate_vl
 import vl.pretrain as pretrain_vl
 from agents.report import results_table, write_report
-from agents.stages import Stages, peak_memory_gb
+from agents.stages import Stages
+from core.errors import InputError
 from core.job import JobConfig, job_main
 from core.run import RunFolder
 from scene.build import SourceConfig
+from scene.datasets.procthor import asset_file
+
+DEFAULTS: dict[str, Callable[[], Any]] = {
+    "homes": build_scenes.BuildScenesConfig,
+    "grounding": lambda: pretrain_grounding.PretrainGroundingConfig(scenes=""),
+    "views": lambda: render_views.RenderViewsConfig(
+        scenes="", train_views=12_000, val_views=1_000, test_views=1_800
+    ),  # counted over all homes of a split here
+    "vl": pretrain_vl.PretrainVLConfig,
+    "reward": score_rewards.ScoreRewardsConfig,
+    "agent": train_agent.TrainAgentConfig,
+}
+OVERRULED = (
+    "homes.source", "grounding.scenes", "views.scenes", "vl.views", "reward.scenes", "reward.vl", "reward.split",
+    "agent.scenes", "agent.vl", "agent.reward",
+    *(f"{part}.{name}" for part in DEFAULTS for name in ("out", "seed", "resume", "threads", "device", "wandb")),
+)  # fmt: skip
+"""What the demo sets in its stages' configurations: their inputs, and what they share."""
 
 
 @dataclass
@@ -38,19 +58,34 @@ class DemoConfig(JobConfig):
     source: SourceConfig = field(default_factory=SourceConfig)  # where homes come from
     stages: str = "runs/stages"  # folder of cached stages, shared by all demo runs
     data_seed: int = 0  # seed of homes, sentences, views and test episodes; `seed` is that of training
-    homes: build_scenes.BuildScenesConfig = field(default_factory=build_scenes.BuildScenesConfig)  # stages 1 and 2
-    grounding: pretrain_grounding.PretrainGroundingConfig = field(
-        default_factory=lambda: pretrain_grounding.PretrainGroundingConfig(scenes="")
-    )  # stage 3
+    homes: build_scenes.BuildScenesConfig = field(default_factory=DEFAULTS["homes"])  # stages 1 and 2
+    grounding: pretrain_grounding.PretrainGroundingConfig = field(default_factory=DEFAULTS["grounding"])  # stage 3
     views: render_views.RenderViewsConfig = field(
-        default_factory=lambda: render_views.RenderViewsConfig(scenes="")
-    )  # stage 4; here the views of a split are counted over all its homes
-    vl: pretrain_vl.PretrainVLConfig = field(default_factory=pretrain_vl.PretrainVLConfig)  # stage 4
-    reward: score_rewards.ScoreRewardsConfig = field(default_factory=score_rewards.ScoreRewardsConfig)  # stage 5
-    agent: train_agent.TrainAgentConfig = field(default_factory=train_agent.TrainAgentConfig)  # stage 6, both agents
+        default_factory=DEFAULTS["views"]
+    )  # stage 4; views in all, not per home
+    vl: pretrain_vl.PretrainVLConfig = field(default_factory=DEFAULTS["vl"])  # stage 4
+    reward: score_rewards.ScoreRewardsConfig = field(default_factory=DEFAULTS["reward"])  # stage 5
+    agent: train_agent.TrainAgentConfig = field(default_factory=DEFAULTS["agent"])  # stage 6, both agents
     queries: int = 500  # test views with distinct captions to retrieve from
     episodes: int = 400  # test episodes per policy
     videos: int = 4  # recorded test episodes per trained agent
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("episodes", 1), ("videos", 0), ("queries", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name}={getattr(self, name)}: give at least {least}")
+        for name, number, limit, room in (
+            ("videos", self.videos, "episodes", self.episodes),
+            ("queries", self.queries, "views.test_views", self.views.test_views),
+            ("vl.batch_size", self.vl.batch_size, "views.train_views", self.views.train_views),
+        ):
+            if number > room:
+                raise InputError(f"{name}={number} is more than {limit}={room}")
+        for key in OVERRULED:
+            part, name = key.split(".")
+            if getattr(getattr(self, part), name) != getattr(DEFAULTS[part](), name):
+                raise InputError(f"{key} is decided by the demo; run that job alone to set it")
 
 
 CONFIG = DemoConfig
@@ -70,14 +105,15 @@ def run(cfg: DemoConfig) -> dict[str, Any]:
     steps = Stages(
         Path(cfg.stages).absolute(),
         cfg.resume,
-        shared={"seed": cfg.seed, "threads": cfg.threads, "device": cfg.device},
+        shared={"seed": cfg.seed, "threads": cfg.threads, "device": cfg.device, "wandb": cfg.wandb},
         announce=lambda line: console.print(f"[bold]{line}[/bold]", highlight=False),
     )
 
     # 1, 2: homes, graphs, sentences
-    files = (cfg.source.path, cfg.source.assets)
+    procthor = cfg.source.name == "procthor"
+    files = (cfg.source.path, str(asset_file(cfg.source.path, cfg.source.assets))) if procthor else ()
     wanted = cfg.homes
-    if cfg.source.name == "procthor":  # few homes, but of several rooms each
+    if procthor:  # few homes, but of several rooms each
         wanted = replace(
             wanted,
             train_referrals=wanted.train_referrals * HOUSE_SENTENCES,
@@ -94,6 +130,7 @@ def run(cfg: DemoConfig) -> dict[str, Any]:
         scenes=homes,
         model=grounder.folder / "model",
         split="test",
+        seed=cfg.data_seed,
     )
     # 4: views, and the two towers
     views = steps.run("views", render_views.run, per_home(cfg.views, counts), scenes=homes, seed=cfg.data_seed)
@@ -107,6 +144,7 @@ def run(cfg: DemoConfig) -> dict[str, Any]:
         model=model,
         split="test",
         queries=cfg.queries,
+        seed=cfg.data_seed,
     )
     # 5: the towers as a reward model
     steps.run("reward-test", score_rewards.run, cfg.reward, scenes=homes, vl=model, split="test", seed=cfg.data_seed)
@@ -124,6 +162,7 @@ def run(cfg: DemoConfig) -> dict[str, Any]:
             vl="" if policy in ("random", "oracle") else model,
             split="test",
             episodes=cfg.episodes,
+            max_steps=cfg.agent.max_steps,
             video=cfg.videos if name in trained else 0,
             seed=cfg.data_seed,
         )
@@ -134,7 +173,8 @@ def run(cfg: DemoConfig) -> dict[str, Any]:
         "results": {name: stage.result for name, stage in stages.items()},
         "seconds": {name: round(stage.seconds, 1) for name, stage in stages.items()},
         "cached": [name for name, stage in stages.items() if stage.cached],
-        "peak_memory_gb": round(peak_memory_gb(), 2),
+        "peak_memory_gb": round(max(stage.peak_memory_gb for stage in stages.values()), 2),
+        "code": {name: stage.code for name, stage in stages.items()},
     }
     report = write_report(folder.file("report.html"), cfg, stages, result)
     folder.finish(result)

@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from agents.agent import Agent
-from agents.intervals import bootstrap_mean, wilson
 from core.errors import InputError, check_choice
 from core.files import atomic_file
+from core.intervals import grouped_mean, grouped_rate
 from core.job import JobConfig, job_main
 from core.progress import track
 from core.run import RunFolder
@@ -66,12 +66,13 @@ CONFIG = EvaluateAgentConfig
 
 
 def measure(results: EpisodeResults, rows: ndarray) -> dict[str, Any]:
-    """Mean and 95 % interval of every measure over chosen episodes: Wilson for success, bootstrap for the rest."""
+    """Mean and 95 % interval, over homes, of every measure over chosen episodes."""
+    homes = np.asarray(results.episodes.scene_ids)[rows]
     columns = {**results.metrics, "steps": results.steps}
     found: dict[str, Any] = {}
     for name in MEASURES:
         values = np.asarray(columns[name], dtype=float)[rows]
-        interval = wilson(int(values.sum()), len(values)) if name == "success" else bootstrap_mean(values)
+        interval = grouped_rate(values, homes) if name == "success" else grouped_mean(values, homes)
         found[name] = {"mean": float(values.mean()), "interval": interval}
     return {"episodes": len(rows), "metrics": found}
 

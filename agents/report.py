@@ -47,6 +47,10 @@ class Row:
         return [self.name, f"{self.value:.3f}", spread, self.beside]
 
 
+IN_DOMAIN = (
+    "The two towers are an in-domain VLM: trained from scratch on rendered views of the training homes, never on test "
+    "homes nor, for generated homes, on held-out pairs of colour and class."
+)
 HEADER = ("measured on homes never seen", "value", "95 % interval", "beside")
 
 
@@ -67,7 +71,7 @@ def rows(stages: Mapping[str, Stage]) -> list[Row]:
     random = next(r for r in retrieval["table"] if r["model"] == "random weights" and r["direction"] == "text to view")
     found.append(
         Row(
-            f"Two towers: the view a caption belongs to, of {retrieval['queries']}",
+            f"Two towers (an in-domain VLM): the view a caption belongs to, of {retrieval['queries']}",
             "R@1",
             retrieval["text_to_view_R@1"],
             tuple(retrieval["text_to_view_R@1_interval"]),
@@ -80,7 +84,7 @@ def rows(stages: Mapping[str, Stage]) -> list[Row]:
 
 
 def _reward_rows(reward: Mapping[str, Any]) -> Iterator[Row]:
-    group = "Reward model: AUC of the score, goal near and in view"
+    group = "Reward of the in-domain VLM: AUC of the score, goal near and in view"
     for name, part in reward["auc"].items():
         yield Row(group, name, part["auc"], tuple(part["interval"]), part.get("beside", ""))
 
@@ -129,7 +133,7 @@ def write_report(path: Path, cfg: Any, stages: Mapping[str, Stage], result: Mapp
     source = "ProcTHOR houses" if cfg.source.name == "procthor" else "generated homes"
     homes = stages["homes"].result
     sections = [
-        ("Results", [table_html(HEADER, table, numbers=(1, 2))]),
+        ("Results", [table_html(HEADER, table, numbers=(1, 2)), f"<p>{text(IN_DOMAIN)}</p>"]),
         ("A home, its graph, its language", home_blocks(stages["homes"].folder)),
         ("Grounding", grounding_blocks(stages)),
         ("Views and retrieval", retrieval_blocks(stages)),

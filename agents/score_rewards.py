@@ -28,7 +28,7 @@ from rich.table import Table
 from torch import Tensor
 
 from agents.agent import goal_reward, score_every_goal
-from agents.intervals import epic_distance, grouped_auc
+from agents.auc import epic_distance, grouped_auc
 from core.conventions import intrinsics_from_fov
 from core.errors import InputError, check_choice
 from core.files import atomic_file, atomic_write
@@ -142,8 +142,10 @@ def label(simulator: Simulator, shots: list[Shot]) -> Pairs:
             seen = np.bincount(shot.frame.instance[k].numpy().ravel() + 1, minlength=len(objects) + 1)[1:]
             for wanted in np.flatnonzero(simulator.fields.offered[place]).tolist():
                 matching = [i for i in simulator.task.matching(simulator.homes[place], wanted) if seen[i]]
-                away = min((float(distance_to_footprint(position, objects[i].box)) for i in matching), default=np.inf)
-                rows.append((number, wanted, place, int(sum(seen[i] for i in matching)), away))
+                # what the goal shows: its nearest member in full view, else whatever there is of it
+                clear = [i for i in matching if seen[i] >= MIN_PIXELS] or matching
+                away = min((float(distance_to_footprint(position, objects[i].box)) for i in clear), default=np.inf)
+                rows.append((number, wanted, place, int(max((seen[i] for i in clear), default=0)), away))
             number += 1
     frame, goal, home, pixels, distance = map(np.array, zip(*rows))
     shown = pixels >= MIN_PIXELS

@@ -1,25 +1,35 @@
 """Jobs in a row, each cached by the hash of what goes into it.
 
 A stage is a job run into a folder of its own, `<root>/<name>-<hash>`. The hash covers the job's configuration, the
-stages it reads, the files it is given and the code it runs, so a finished stage is re-used exactly when running it
-again would give the same. An unfinished one is continued (`resume="auto"`) or started anew.
+stages it reads, the files it is given, the source it runs (its module and all that imports from there, directly or
+not), the thread count and the versions of the numeric libraries. A finished stage is re-used when all these are the
+same; an unfinished one is continued (`resume="auto"`) or started anew.
 """
 
+import ast
+import importlib.metadata
 import json
 import resource
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from core.conventions import __file__ as conventions_file
 from core.errors import MissingFileError
 from core.files import atomic_write, fingerprint, folder_fingerprint, plain, read_json
 from core.job import JobConfig
+from core.run import check_free
 
-PACKAGES = ("core", "vl", "scene", "envs", "agents")  # lowest first
+ROOT = Path(conventions_file).parents[1]
+PACKAGES = ("core", "vl", "scene", "envs", "agents")
+NUMERIC = ("torch", "numpy", "numba", "transformers", "open3d-cpu")  # their versions may change the last digits
 NOT_AN_INPUT = ("out", "resume", "wandb")  # where and how a job runs, never what it computes
 
 
@@ -30,20 +40,61 @@ class Stage:
     name: str
     folder: Path
     result: dict[str, Any]  # what the job's run() returned
-    seconds: float  # wall time when it was computed
+    seconds: float  # wall time it took, over all its parts where it was interrupted
+    peak_memory_gb: float  # largest resident size of the process while it ran
     cached: bool  # True when nothing ran this time
 
     @property
     def key(self) -> str:
         return self.folder.name
 
+    @property
+    def code(self) -> str:
+        """Version of the code that computed it."""
+        file = self.folder / "version.json"
+        return str(read_json(file, "version record")["code"]) if file.is_file() else "unknown"
 
-def code_fingerprint(package: str) -> str:
-    """Hash of the source of `package` and of all packages it may import; of all of them for a package not ours."""
-    root = Path(conventions_file).parents[1]
-    used = PACKAGES[: PACKAGES.index(package) + 1] if package in PACKAGES else PACKAGES
-    sources = sorted(path for name in used for path in (root / name).rglob("*.py"))
-    return fingerprint({str(path.relative_to(root)): folder_fingerprint(path) for path in sources})
+
+@cache
+def imported_files(file: Path) -> frozenset[Path]:
+    """Our source files that `file` imports, at its top or inside functions, and the packages' own files."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for module in modules:
+            parts = module.split(".")
+            if parts[0] in PACKAGES:
+                steps = [ROOT.joinpath(*parts[:n]) for n in range(1, len(parts) + 1)]
+                found |= {path for s in steps for path in (s / "__init__.py", s.with_suffix(".py")) if path.is_file()}
+    return frozenset(found)
+
+
+def code_fingerprint(job: Callable[..., Any]) -> str:
+    """Hash of the source that a job's function can reach."""
+    start = Path(sys.modules[job.__module__].__file__ or "").resolve()
+    reached, waiting = {start}, [start]
+    while waiting:
+        new = imported_files(waiting.pop()) - reached
+        reached |= new
+        waiting += new
+    names = {str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name: path for path in reached}
+    return fingerprint({name: folder_fingerprint(path) for name, path in names.items()})
+
+
+def numeric_versions() -> dict[str, str]:
+    """Versions of the libraries that numbers hang on, of those installed."""
+    found = {}
+    for name in NUMERIC:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 class Stages:
@@ -72,7 +123,6 @@ class Stages:
             config: the job's configuration; `inputs` replace its fields. A Stage as input becomes its folder's path.
             files: outside files the job reads; their content enters the hash.
         """
-        package = job.__module__.split(".")[0]
         own = {item.name for item in fields(config)}
         values: dict[str, Any] = {**{key: value for key, value in self.shared.items() if key in own}, **inputs}
         keys = {key: _key(value, self.root) for key, value in values.items()}
@@ -83,25 +133,38 @@ class Stages:
             if not Path(path).expanduser().exists():
                 raise MissingFileError(f"{name} reads {path}, which is not there (working folder: {Path.cwd()})")
             outside[path] = folder_fingerprint(Path(path).expanduser())
-        digest = fingerprint([name, described, outside, code_fingerprint(package)])
+        settings = [torch.get_num_threads(), numeric_versions()]
+        digest = fingerprint([name, described, outside, settings, code_fingerprint(job)])
         folder = self.root / f"{name}-{digest}"
         stamp = folder / "stage.json"
 
-        if stamp.exists() and (folder / "result.json").exists():
-            stage = Stage(name, folder, read_json(folder / "result.json", "stage result"), **_stamp(stamp), cached=True)
+        spent = read_json(stamp, "stage stamp") if stamp.is_file() else {"seconds": 0.0, "peak_memory_gb": 0.0}
+        if spent.get("finished"):
+            result = read_json(folder / "result.json", "stage result")
+            stage = Stage(name, folder, result, spent["seconds"], spent["peak_memory_gb"], cached=True)
             self.announce(f"{name}: unchanged, taken from {folder.name}")
         else:
             if folder.exists() and self.resume != "auto":
+                check_free(folder)  # another demo may be at work on the same stage
                 shutil.rmtree(folder)
+                spent = {"seconds": 0.0, "peak_memory_gb": 0.0}
             self.announce(name)
             start = time.perf_counter()
+            finished = False
             paths: dict[str, Any] = {
                 key: str(value.folder) if isinstance(value, Stage) else value for key, value in values.items()
             }
-            result = job(replace(config, out=str(folder), resume="auto", **paths))
-            seconds = time.perf_counter() - start
-            atomic_write(stamp, json.dumps({"seconds": seconds}))
-            stage = Stage(name, folder, result, seconds, cached=False)
+            try:
+                result = job(replace(config, out=str(folder), resume="auto", **paths))
+                finished = True
+            finally:  # also when interrupted: the next part adds to it
+                spent = {
+                    "seconds": spent["seconds"] + time.perf_counter() - start,
+                    "peak_memory_gb": max(spent["peak_memory_gb"], peak_memory_gb()),
+                }
+                if folder.is_dir():
+                    atomic_write(stamp, json.dumps({**spent, "finished": finished}))
+            stage = Stage(name, folder, result, spent["seconds"], spent["peak_memory_gb"], cached=False)
         self.done.append(stage)
         return stage
 
@@ -109,10 +172,6 @@ class Stages:
 def peak_memory_gb() -> float:
     """Largest resident size of this process so far, in GB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-
-
-def _stamp(path: Path) -> dict[str, float]:
-    return {"seconds": float(read_json(path, "stage stamp")["seconds"])}
 
 
 def _key(value: Any, root: Path) -> Any:

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from agents.agent import Agent, goal_reward, make_encoder, save_agent, score_every_goal
 from agents.features import FrameStatistics
-from agents.intervals import bootstrap_mean, wilson
 from agents.networks import Policy, PolicyShape
 from agents.ppo import update
 from agents.rollout import EpisodeLog, Progress, collect
@@ -30,6 +29,7 @@ from agents.task_env import REWARDS, TaskEnv
 from core.checkpoint import generator_state, load_weights, restore
 from core.errors import InputError, check_choice
 from core.files import atomic_folder
+from core.intervals import grouped_mean, grouped_rate
 from core.job import JobConfig, job_main
 from core.progress import track
 from core.run import RunFolder
@@ -276,8 +276,11 @@ def run(cfg: TrainAgentConfig) -> dict[str, Any]:
         found = evaluate(agent, val_homes, task, cfg.val_episodes, cfg.max_steps, seed=0)
         summary = found.summary()
         result |= {f"val_{name}": value for name, value in summary.items()}
-        result["val_success_interval"] = wilson(int(found.metrics["success"].sum()), len(found))
-        result["val_spl_interval"] = bootstrap_mean(found.metrics["spl"])
+        homes_of = found.episodes.scene_ids
+        result["val_success_interval"] = grouped_rate(found.metrics["success"], homes_of)
+        result["val_spl_interval"] = grouped_mean(found.metrics["spl"], homes_of)
+        print(f"success on val homes {result['val_success']:.3f}, SPL {result['val_spl']:.3f}")
+    print(f"the policy is in {folder.path / 'policy'}")
     return folder.finish(result)
 
 

@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from scipy import stats
 
 from core.files import atomic_write, read_json
 
 Result = dict[str, Any]
+STRICT = ("_above_right_class", "_above_random")  # touching intervals are not apart
+MAY_DIFFER = ("seed", "out", "stages", "resume", "wandb")
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,16 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values) - half), float(np.mean(values) + half)
 
 
+def check_alike(runs: Sequence[Path]) -> list[int]:
+    """The runs' training seeds, after making sure that their configurations differ in nothing else."""
+    configs = [yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")) for folder in runs]
+    for folder, config in zip(runs, configs):
+        differing = [k for k in config if k not in MAY_DIFFER and config[k] != configs[0].get(k)]
+        if differing:
+            sys.exit(f"{folder} differs from {runs[0]} in {', '.join(differing)}: not seeds of one experiment")
+    return [config["seed"] for config in configs]
+
+
 def targets(results: Sequence[Result]) -> list[tuple[str, float, float]]:
     """(name, value, at least) of each target; every seed counts with its worst where intervals must not touch."""
 
@@ -134,12 +147,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the table there")
     parser.add_argument("--note", default="", help="a sentence put above the table")
     args = parser.parse_args()
-    runs = [folder for folder in args.runs if (folder / "result.json").is_file()]
-    if not runs:
-        sys.exit(f"no finished demo run among {', '.join(map(str, args.runs))}")
+    runs: list[Path] = args.runs
+    unfinished = [str(folder) for folder in runs if not (folder / "result.json").is_file()]
+    if unfinished:
+        sys.exit(f"no finished demo run in {', '.join(unfinished)}")
     whole = [read_json(folder / "result.json", "demo result") for folder in runs]
     results = [item["results"] for item in whole]
     version = read_json(runs[0] / "version.json", "version record")
+    seeds = check_alike(runs)
+    codes = sorted({code for item in whole for code in item["code"].values()})
     minutes = [sum(item["seconds"].values()) / 60 for item in whole]
     memory = [item["peak_memory_gb"] for item in whole]
 
@@ -152,8 +168,10 @@ def main() -> None:
         each = ", ".join(f"{value:.{d}f}" for value in values)
         lines.append(f"| {quantity.name} | {np.mean(values):.{d}f} | {low:.{d}f} to {high:.{d}f} | {each} |")
     verdicts = []
-    for name, value, least in targets(results):
-        verdicts.append(f"{name} {value:.4g} (target >= {least:g}) {'ok' if value >= least else 'SHORT'}")
+    for name, value, least in [("seeds", len(set(seeds)), 3), *targets(results)]:
+        reached = value > least if name.endswith(STRICT) else value >= least
+        sign = ">" if name.endswith(STRICT) else ">="
+        verdicts.append(f"{name} {value:.4g} (target {sign} {least:g}) {'ok' if reached else 'SHORT'}")
     first = results[0]
     text = "\n".join(
         [
@@ -161,9 +179,9 @@ def main() -> None:
             "",
             *([args.note, ""] if args.note else []),
             f"Command: `benchmarks/demo.sh`, then `python -m benchmarks.demo {' '.join(map(str, runs))}`. "
-            f"{len(runs)} training seeds; homes, views and test episodes are the same for all. "
+            f"Training seeds {', '.join(map(str, seeds))}; homes, views and test episodes are the same for all. "
             f"{time.strftime('%Y-%m-%d')}, {version['platform']}, {version['threads']} thread(s) a run, "
-            f"torch {version['torch']}, Python {version['python']}, code {version['code']}.",
+            f"torch {version['torch']}, Python {version['python']}, code {' and '.join(codes)}.",
             f"Stages took {', '.join(f'{m:.1f}' for m in minutes)} minutes (two runs side by side) and at most "
             f"{max(memory):.1f} GB.",
             "",

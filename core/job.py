@@ -25,18 +25,22 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from core.config import JobShape, compose_config
 from core.errors import InputError, check_choice
 from core.packages import check_packages
 
 EXIT_INPUT, EXIT_INTERRUPTED = 2, 130
+MAX_SEED = 2**32  # what every generator in use takes
 
 
 @dataclass
 class JobConfig:
     """What every job takes."""
+
+    CUDA: ClassVar[bool] = False
+    """Whether the job computes on `device`; a job that does sets True, all others refuse anything but the CPU."""
 
     out: str = ""  # run folder; empty = runs/<job>/<date-time>
     seed: int = 0  # decides every random draw
@@ -50,10 +54,12 @@ class JobConfig:
         check_choice("wandb", self.wandb, ("off", "offline", "online"))
         if self.threads < 0:
             raise InputError(f"threads={self.threads}: give 0 (all cores) or a positive number")
-        if self.seed < 0:
-            raise InputError(f"seed={self.seed}: give 0 or a positive number")
+        if not 0 <= self.seed < MAX_SEED:
+            raise InputError(f"seed={self.seed}: give a whole number from 0 to {MAX_SEED - 1}")
         if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
             raise InputError(f"device={self.device!r}: expected cpu, cuda or cuda:<index>")
+        if self.device != "cpu" and not self.CUDA:
+            raise InputError(f"device={self.device}: this job runs on the CPU so far; leave device=cpu")
 
 
 def load_config(job: str, config_class: type, overrides: Sequence[str] = ()) -> Any:
@@ -86,6 +92,8 @@ def run_job(job: str, argv: Sequence[str], module: ModuleType) -> int:
         cfg = load_config(job, module.CONFIG, argv)
         _prepare(cfg)
         result = module.run(cfg)
+        if (run_module := sys.modules.get("core.run")) and (finished := run_module.last_finished()):
+            print(f"run folder: {finished}")
         return int(result.get("exit_code", 0)) if isinstance(result, dict) else 0
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not cut off the closing words
@@ -98,6 +106,8 @@ def run_job(job: str, argv: Sequence[str], module: ModuleType) -> int:
         if os.environ.get("SIGHTLINE_TRACEBACK") == "1":
             raise
         _show(f"error: {_one_line(error)}")
+        if run_module := sys.modules.get("core.run"):
+            run_module.discard_fresh()
         return EXIT_INPUT
     finally:
         signal.signal(signal.SIGTERM, previous)

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 UNCOMPARED = {"out", "resume", "threads", "device", "wandb"}  # may change between the parts of one run
 CONFIG, VERSION, METRICS, RESULT, LOCK = "config.yaml", "version.json", "metrics.jsonl", "result.json", ".lock"
 _cut_off: list["RunFolder"] = []  # closed by an exception, innermost first
+_last_finished: Path | None = None  # the outermost job of this process finishes last
 _open_runs: dict[Path, "RunFolder"] = {}  # of this process, in the order they were opened
 
 
@@ -37,6 +39,7 @@ class RunFolder:
 
         self.path = path
         self.job = job
+        self.fresh = True  # nothing but its description is in it yet; see `discard_fresh`
         self.checkpoints = Checkpoints(path / "checkpoints")
         self._lock: IO[str] | None = lock
         self._metrics: IO[bytes] | None = None
@@ -58,8 +61,10 @@ class RunFolder:
             raise InputError(f"out={path} is a file; name a folder")
         if path.is_dir() and _has_content(path):
             _check_continues(path, cfg, job)
+        known = path.is_dir() and _has_content(path)
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path, job, _take_lock(path))
+        run.fresh = not known
         try:
             run._record(cfg)
         except BaseException:
@@ -99,11 +104,13 @@ class RunFolder:
 
     def finish(self, result: dict[str, Any]) -> dict[str, Any]:
         """Writes result.json, which marks the run as finished, closes the folder and returns the result."""
+        global _last_finished
         result = plain(result)
         atomic_write(self.path / RESULT, json.dumps(result, indent=2) + "\n")
         if self._wandb is not None:
             self._wandb.summary.update(result)
         self.close()
+        _last_finished = self.path
         return result
 
     def result(self) -> dict[str, Any] | None:
@@ -214,11 +221,31 @@ def unfinished_run() -> RunFolder | None:
     return next(iter(_open_runs.values()), None) or (_cut_off[-1] if _cut_off else None)
 
 
+def last_finished() -> Path | None:
+    """Folder of the run that this process finished last."""
+    return _last_finished
+
+
 def close_all() -> None:
     """Closes what is open and forgets what was cut off."""
     for run in list(_open_runs.values()):
         run.close()
     _cut_off.clear()
+
+
+def discard_fresh() -> None:
+    """Removes the run folders this process made and in which nothing happened: wrong input leaves nothing behind."""
+    for run in [*_open_runs.values(), *_cut_off]:
+        content = {item.name for item in run.path.iterdir()} if run.path.is_dir() else set()
+        if run.fresh and content <= {CONFIG, VERSION, LOCK}:
+            run.close()
+            shutil.rmtree(run.path, ignore_errors=True)
+
+
+def check_free(path: Path) -> None:
+    """Raises InputError when another process is writing to the run folder at `path`."""
+    if (path / LOCK).exists():
+        _take_lock(path).close()
 
 
 def _is_installed(distribution: str) -> bool:
@@ -341,11 +368,14 @@ def _start_wandb(cfg: "JobConfig", job: str, path: Path) -> Any:
     except ImportError as error:
         raise MissingLibraryError("wandb is not installed; pip install wandb, or use wandb=off") from error
     mode: Any = cfg.wandb
-    return wandb.init(
-        project="sightline",
-        name=f"{job}/{path.name}",
-        dir=str(path),
-        mode=mode,
-        config=plain(cfg),
-        settings=wandb.Settings(silent=True, quiet=True, console="off"),
-    )
+    try:
+        return wandb.init(
+            project="sightline",
+            name=f"{job}/{path.name}",
+            dir=str(path),
+            mode=mode,
+            config=plain(cfg),
+            settings=wandb.Settings(silent=True, quiet=True, console="off"),
+        )
+    except wandb.errors.Error as error:  # not logged in, no network
+        raise InputError(f"wandb={cfg.wandb}: {error}; log in with `wandb login`, or use wandb=offline") from error

@@ -10,8 +10,8 @@ view, so a goal is asked for in the words the model has read:
     side     = "on the left" | "in the middle" | "on the right"
 
 A caption names the nearest things first, and equally near ones in the order of the alphabet: the same things in the
-same places always give the same text. Left and right decide only between things that are otherwise alike, so exchanging
-the two words describes the mirrored view in the usual order, too.
+same places always give the same text. Left and right decide only between things that are otherwise alike; but for
+those, exchanging the two words describes the mirrored view in the usual order, too.
 """
 
 from collections import Counter

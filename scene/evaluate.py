@@ -24,6 +24,7 @@ from omegaconf import MISSING
 
 from core.errors import InputError
 from core.files import atomic_file
+from core.intervals import grouped_mean
 from core.job import JobConfig, job_main
 from core.progress import track
 from core.run import RunFolder
@@ -171,23 +172,8 @@ def summary(
 ) -> dict[str, Any]:
     """Means over the members of a group, and the interval of the accuracy."""
     row: dict[str, Any] = {name: round(float(value[members].mean()), 4) for name, value in scores.items()}
-    low, high = home_interval(scores["accuracy"][members], homes[members], resamples, seed)
+    low, high = grouped_mean(scores["accuracy"][members], homes[members], seed=seed, resamples=resamples)
     return row | {"interval": [round(low, 4), round(high, 4)], "sentences": int(members.sum())}
-
-
-def home_interval(
-    hits: Float[ndarray, " S"], homes: Int[ndarray, " S"] | ndarray, resamples: int, seed: int
-) -> tuple[float, float]:
-    """95 % percentile interval of the mean of `hits` when whole homes are drawn with replacement.
-
-    Source: cluster bootstrap, Field and Welsh, J. R. Statist. Soc. B 69 (2007), section 3.
-    """
-    _, index = np.unique(homes, return_inverse=True)
-    total, count = np.bincount(index, weights=hits), np.bincount(index)
-    drawn = np.random.default_rng(seed).integers(len(count), size=(resamples, len(count)))
-    means = total[drawn].sum(1) / count[drawn].sum(1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
 
 
 def save_predictions(path: Path, rooms: Sequence[GroundingRoom], predicted: Int[ndarray, " S"]) -> None:

@@ -116,11 +116,11 @@ def run(cfg: PretrainGroundingConfig) -> dict[str, Any]:
         )
         optimizer.load_state_dict(state["optimizer"])
         best = state["best"]
-        folder.rewind(start)
         if start >= cfg.object_steps:
             encode_rooms(model, store, train, cfg, cfg.samplings)
             encode_rooms(model, store, val, cfg, 0)
 
+    folder.rewind(start)  # also without a checkpoint: drops the rows of a run killed before its first
     total = cfg.object_steps + cfg.steps
     with track(total - start, "pretrain-grounding") as progress:
         for step in range(start, total):
@@ -172,6 +172,7 @@ def run(cfg: PretrainGroundingConfig) -> dict[str, Any]:
     shutil.rmtree(folder.path / "model", ignore_errors=True)  # of a run killed between here and its result
     Grounder(model.cpu(), tokenizer).save_pretrained(folder.path / "model")
     counts = [len(room.objects) for room in val for _ in room.sentences]
+    print(f"accuracy on val {best['accuracy']:.3f}; the grounder is in {folder.path / 'model'}")
     return folder.finish(
         {
             "val_accuracy": best["accuracy"],

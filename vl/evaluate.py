@@ -8,7 +8,6 @@ caption holds (such as a colour held out of a class) are reported apart. result.
 retrieval.parquet one row per query with its rank and best views.
 """
 
-import itertools
 import re
 import time
 from dataclasses import dataclass
@@ -54,23 +53,34 @@ def similarities(embedder: Embedder, images: np.ndarray, captions: list[str]) ->
     return (embedder.encode_texts(captions) @ image.T).float().cpu().numpy()
 
 
-def neighbours(text: str) -> set[tuple[str, str]]:
-    """Neighbouring words of a text, punctuation between them breaking the pair."""
-    return {pair for part in re.split(r"[^\w\s'-]+", text.lower()) for pair in itertools.pairwise(part.split())}
+def names(views: CaptionedViews) -> set[str]:
+    """The things a split's object captions name barely, without article: "red armchair", "yellow table lamp".
+
+    A bare name has at most NAME_WORDS words with its article; longer captions also say where the thing is.
+    """
+    texts = (text.lower().split() for text in views.object_texts())
+    return {" ".join(words[1:]) for words in texts if 2 < len(words) <= NAME_WORDS and words[0] in ("a", "an")}
 
 
-def unseen_pairs(train: CaptionedViews, test: CaptionedViews) -> set[tuple[str, str]]:
-    """Neighbouring words in names of things in `test` that never stand together in `train`, though both occur there.
+def unseen_names(train: CaptionedViews, test: CaptionedViews) -> set[str]:
+    """Names in `test` that `train` lacks, though it has each of their words.
 
     Where colour x class pairs were held out of the training homes, these are the held-out pairs that came into view
-    (and any pair the training homes happen to lack). A name is an object caption of at most NAME_WORDS words ("a red
-    armchair"): longer ones also say where the thing is.
+    (and any pair the training homes happen to lack).
     """
-    seen = {pair for text in train.object_texts() for pair in neighbours(text)}
-    words = {word for pair in seen for word in pair}
-    names = [text for text in test.object_texts() if len(text.split()) <= NAME_WORDS]
-    found = {pair for text in names for pair in neighbours(text)} - seen
-    return {(first, second) for first, second in found if first in words and second in words}
+    seen = names(train)
+    words = {word for name in seen for word in name.split()}
+    return {name for name in names(test) - seen if words.issuperset(name.split())}
+
+
+def mentions(caption: str, name: str, known: set[str]) -> bool:
+    """Whether a caption speaks of `name`, one or several, and not of a longer known name that begins alike."""
+    longer = {other[len(name) :].split()[0] for other in known if other.startswith(name + " ")}
+    plural = name[:-1] + "ves" if name.endswith("shelf") else name
+    for match in re.finditer(rf"\b({re.escape(name)}|{re.escape(plural)})(?:e?s)?\b(?: (\w+))?", caption.lower()):
+        if match.group(2) is None or match.group(2).rstrip("s") not in longer:
+            return True
+    return False
 
 
 def run(cfg: EvaluateVLConfig) -> dict[str, Any]:
@@ -101,8 +111,8 @@ def run(cfg: EvaluateVLConfig) -> dict[str, Any]:
         scores["random weights"] = similarities(untrained, images, captions)
 
     train = CaptionedViews.open(cfg.views, "train")
-    pairs = unseen_pairs(train, views)
-    unseen = np.array([bool(neighbours(caption) & pairs) for caption in captions])
+    pairs, known = unseen_names(train, views), names(train) | names(views)
+    unseen = np.array([any(mentions(caption, name, known) for name in pairs) for caption in captions])
     table: list[dict[str, Any]] = []
     for name, similarity in scores.items():
         for direction, matrix in (("text to view", similarity), ("view to text", similarity.T)):
@@ -111,12 +121,13 @@ def run(cfg: EvaluateVLConfig) -> dict[str, Any]:
             table[-1] |= summary(ranks, homes, cfg.seed)
             if name == "model" and unseen.any():
                 part = [home for home, keep in zip(homes, unseen) if keep]
-                table.append({"model": name, "direction": direction, "subset": "unseen pair", "queries": len(part)})
+                table.append({"model": name, "direction": direction, "subset": "unseen name", "queries": len(part)})
                 table[-1] |= summary(ranks[unseen], part, cfg.seed)
     chance = {f"R@{k}": min(1.0, k / len(chosen)) for k in (1, 5, 10)}
     table.append({"model": "chance", "direction": "both", "subset": "all", "queries": len(chosen), **chance})
 
     write_queries(folder.file("retrieval.parquet"), scores["model"], chosen, captions, homes)
+    show(table, f"retrieval among {len(chosen)} {cfg.split} views of {len(set(homes))} homes")
     first = table[0]
     return folder.finish(
         {
@@ -126,10 +137,24 @@ def run(cfg: EvaluateVLConfig) -> dict[str, Any]:
             "text_to_view_R@1": first["R@1"],
             "text_to_view_R@1_interval": first["R@1_interval"],
             "table": table,
-            "unseen_pairs": sorted(" ".join(pair) for pair in pairs),
+            "unseen_names": sorted(pairs),
             "seconds": round(seconds, 2),
         }
     )
+
+
+def show(table: list[dict[str, Any]], title: str) -> None:
+    """Print recall in both directions."""
+    from rich.console import Console
+    from rich.table import Table
+
+    printed = Table(title=title, title_justify="left")
+    for column in ("model", "direction", "captions", "queries", "R@1", "R@5", "R@10"):
+        printed.add_column(column, justify="left" if column in ("model", "direction", "captions") else "right")
+    for row in table:
+        recalls = [f"{row[f'R@{k}']:.3f}" for k in (1, 5, 10)]
+        printed.add_row(row["model"], row["direction"], row["subset"], str(row["queries"]), *recalls)
+    Console().print(printed)
 
 
 def write_queries(

@@ -35,6 +35,8 @@ from vl.two_tower import TwoTowerConfig, VLModel
 class PretrainVLConfig(JobConfig):
     """Image-text pretraining: sightline pretrain-vl views=FOLDER lr=3e-4"""
 
+    CUDA = True
+
     views: str = ""  # folder of rendered views (train/ and val/ inside)
     model: TwoTowerConfig = field(default_factory=TwoTowerConfig)  # shape of the towers
     loss: str = "softmax"  # softmax (CLIP) or sigmoid (SigLIP)
@@ -238,6 +240,8 @@ def run(cfg: PretrainVLConfig) -> dict[str, Any]:
         shutil.rmtree(target)
     with atomic_folder(target) as temporary:
         model.save_pretrained(temporary)
+    recall = best["metrics"]["val_text_to_view_R@1"]
+    print(f"text-to-view R@1 on {len(gallery)} val views {recall:.3f}; the two towers are in {folder.path / 'model'}")
     return folder.finish(
         {
             "model": "model",

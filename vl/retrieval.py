@@ -7,6 +7,7 @@ from jaxtyping import Float, Int64
 from numpy import ndarray
 
 from core.errors import InputError
+from core.intervals import grouped_mean
 
 
 def target_ranks(similarity: Float[ndarray, "Q C"], target: Int64[ndarray, " Q"]) -> Int64[ndarray, " Q"]:
@@ -28,27 +29,11 @@ def recall_at(ranks: Int64[ndarray, " Q"], k: int) -> float:
     return float((ranks <= k).mean())
 
 
-def bootstrap_interval(
-    values: Float[ndarray, " Q"], groups: Sequence[Hashable], *, draws: int = 2000, seed: int = 0, level: float = 0.95
-) -> tuple[float, float]:
-    """Percentile interval of the mean of `values` when whole groups are drawn again with replacement.
-
-    Queries of one home are alike, so homes, not queries, are what is resampled (cluster bootstrap).
-    """
-    names, index = np.unique(np.array([str(group) for group in groups]), return_inverse=True)
-    total = np.bincount(index, weights=values, minlength=len(names))
-    count = np.bincount(index, minlength=len(names))
-    chosen = np.random.default_rng(seed).integers(0, len(names), (draws, len(names)))
-    means = total[chosen].sum(1) / count[chosen].sum(1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
 def summary(ranks: Int64[ndarray, " Q"], groups: Sequence[Hashable], seed: int = 0) -> dict[str, float | list[float]]:
     """R@1, R@5, R@10 with 95 % intervals over groups, and the median rank."""
     result: dict[str, float | list[float]] = {}
     for k in (1, 5, 10):
         result[f"R@{k}"] = recall_at(ranks, k)
-        result[f"R@{k}_interval"] = list(bootstrap_interval((ranks <= k).astype(np.float64), groups, seed=seed))
+        result[f"R@{k}_interval"] = list(grouped_mean((ranks <= k).astype(np.float64), groups, seed=seed))
     result["median_rank"] = float(np.median(ranks))
     return result

@@ -146,24 +146,32 @@ def read_assets(path: str | Path, assets: str | Path | None = None) -> AssetBoxe
     Raises:
         MissingFileError: not there. InputError: damaged, or no asset database.
     """
-    if assets:
-        given = Path(assets).expanduser()
-        file = existing_file(given / ASSET_FILE if given.is_dir() else given, "ProcTHOR asset database")
-    else:
-        folder = Path(path).expanduser().resolve().parent
-        tried = [folder.parent / "procthor_db" / ASSET_FILE, folder / "procthor_db" / ASSET_FILE, folder / ASSET_FILE]
-        found = [item for item in tried if item.exists()]
-        if not found:
-            raise MissingFileError(
-                f"ProcTHOR's asset database is not beside the houses (tried {', '.join(map(str, tried))}); "
-                f"give it with source.assets=FOLDER, the folder of ProcTHOR's {ASSET_FILE}"
-            )
-        file = found[0]
+    file = asset_file(path, assets)
     records = [value for _, value in _records(file)]
     database = records[0] if len(records) == 1 else None
     if not isinstance(database, dict) or not all(isinstance(entries, list) for entries in database.values()):
         raise InputError(f"{file} is no ProcTHOR asset database: expected one JSON object of type -> list of assets")
     return {entry["assetId"]: entry for entries in database.values() for entry in entries if "boundingBox" in entry}
+
+
+def asset_file(path: str | Path, assets: str | Path | None = None) -> Path:
+    """Where the asset database of a file of houses is: as given (a file or its folder), or else beside the houses.
+
+    Raises:
+        MissingFileError: it is in none of the usual places.
+    """
+    if assets:
+        given = Path(assets).expanduser()
+        return existing_file(given / ASSET_FILE if given.is_dir() else given, "ProcTHOR asset database")
+    folder = Path(path).expanduser().resolve().parent
+    tried = [folder.parent / "procthor_db" / ASSET_FILE, folder / "procthor_db" / ASSET_FILE, folder / ASSET_FILE]
+    found = [item for item in tried if item.exists()]
+    if not found:
+        raise MissingFileError(
+            f"ProcTHOR's asset database is not beside the houses (tried {', '.join(map(str, tried))}); "
+            f"give it with source.assets=FOLDER, the folder of ProcTHOR's {ASSET_FILE}"
+        )
+    return found[0]
 
 
 def house_scene(house: House, assets: AssetBoxes) -> Scene:

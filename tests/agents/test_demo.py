@@ -41,6 +41,8 @@ def kill_when(folder: Path, pattern: str, *words: str) -> None:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.communicate()
+    assert list((folder / "stages").glob(pattern)), "nothing is left to continue from"
+    assert not (folder / "result.json").exists()
 
 
 def numbers(value):
@@ -85,8 +87,8 @@ def test_an_unchanged_demo_takes_every_stage_from_its_cache(uninterrupted, tmp_p
 def test_killed_in_grounding_and_in_the_agent_stage_it_ends_with_the_same_numbers_and_weights(uninterrupted, tmp_path):
     whole, expected = uninterrupted
     folder = tmp_path / "killed"
-    kill_when(folder, "grounder-*/checkpoints/*")
-    kill_when(folder, "agent-vlm-*/checkpoints/*", "resume=auto")
+    kill_when(folder, "grounder-*/checkpoints/step-*")
+    kill_when(folder, "agent-vlm-*/checkpoints/step-*", "resume=auto")
     result = demo(folder, "resume=auto")
     assert numbers(result["results"]) == numbers(expected["results"])
     assert weights(folder) == weights(whole) and len(weights(folder)) >= 4

@@ -24,6 +24,8 @@ class DeepConfig(LayerConfig):
 
 @dataclass
 class ExampleConfig(JobConfig):
+    CUDA = True
+
     # learning rate at the peak,
     lr: float = 1e-3  # per update
     goal: str = "red chair"  # what to look for

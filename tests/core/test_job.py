@@ -74,7 +74,8 @@ def test_quotes_around_a_whole_text_are_dropped():
         ("lr", "expected key=value, got 'lr'"),
         ("--multirun", "expected key=value, got '--multirun'"),
         ("lr=2", "lr=2.0 is above 1; lower it, or add verbose=true"),
-        ("seed=-1", "seed=-1"),
+        ("seed=-1", "seed=-1: give a whole number from 0 to 4294967295"),
+        ("seed=4294967296", "seed=4294967296: give a whole number from 0 to 4294967295"),
         ("threads=-1", "threads=-1"),
         ("resume=yes", "resume='yes' is unknown"),
         ("wandb=offlin", "wandb='offlin' is unknown; did you mean 'offline'?"),
@@ -87,6 +88,19 @@ def test_wrong_words_give_one_line_naming_them_and_the_nearest_valid(capsys, wor
     shown = capsys.readouterr().err
     assert message in shown and shown.startswith("error: ") and shown.count("\n") == 1
     assert os.listdir() == []
+
+
+def test_a_job_that_does_not_compute_on_the_device_refuses_cuda():
+    for device in ("cuda", "cuda:1"):
+        assert load_config("example-job", ExampleConfig, [f"device={device}"]).device == device
+        with pytest.raises(InputError, match=f"device={device}: this job runs on the CPU so far; leave device=cpu"):
+            load_config("whole-job", WholeConfig, [f"device={device}"])
+
+
+def test_whether_a_job_uses_the_device_is_no_option_of_it():
+    assert "CUDA" not in job_help(SHAPE, "")
+    with pytest.raises(InputError, match="unknown key 'CUDA'"):
+        load_config("example-job", ExampleConfig, ["CUDA=true"])
 
 
 def test_a_missing_value_is_named_with_its_meaning():

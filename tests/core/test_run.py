@@ -176,3 +176,34 @@ def test_wandb_offline_writes_files_without_an_account(monkeypatch, tmp_path: Pa
         run.finish({"score": 1})
     assert list(Path("r/wandb").glob("offline-run-*/run-*.wandb"))
     assert read_metrics("r") == [{"step": 1, "loss": 0.5}]
+
+
+def test_wrong_input_leaves_no_folder_but_work_done_stays(tmp_path):
+    from core.run import discard_fresh
+
+    untouched = RunFolder.open(JobConfig(out=str(tmp_path / "untouched")), "example")
+    worked = RunFolder.open(JobConfig(out=str(tmp_path / "worked")), "example")
+    worked.log(1, loss=0.5)
+    discard_fresh()
+    assert not untouched.path.exists() and worked.rows() == [{"step": 1, "loss": 0.5}]
+    worked.close()
+
+    again = RunFolder.open(JobConfig(out=str(tmp_path / "worked"), resume="auto"), "example")
+    (again.path / "metrics.jsonl").unlink()
+    discard_fresh()  # not made by this process's run: someone else's folder
+    assert again.path.exists()
+    again.close()
+
+
+def test_a_folder_another_process_writes_to_is_not_free(tmp_path):
+    import subprocess
+    import sys
+
+    from core.run import check_free
+
+    run = RunFolder.open(JobConfig(out=str(tmp_path / "run")), "example")
+    code = "import sys; from pathlib import Path; from core.run import check_free; check_free(Path(sys.argv[1]))"
+    other = subprocess.run([sys.executable, "-c", code, str(run.path)], capture_output=True, text=True)
+    assert "another process" in other.stderr
+    run.close()
+    check_free(run.path)

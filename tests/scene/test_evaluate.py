@@ -13,7 +13,6 @@ from scene.evaluate import (
     EvaluateGroundingConfig,
     baselines,
     groups,
-    home_interval,
     is_view_dependent,
     model_folder,
     run,
@@ -60,14 +59,6 @@ def test_groups_follow_the_number_of_objects_of_the_targets_class():
 
 def test_view_words_are_whole_words():
     assert is_view_dependent("The chair, LEFT of it") and not is_view_dependent("the leftover chair")
-
-
-def test_the_interval_draws_homes_not_sentences():
-    hits, homes = np.array([1.0] * 50 + [0.0] * 50), np.array(["a"] * 50 + ["b"] * 50)
-    assert home_interval(hits, homes, 500, 0) == (0.0, 1.0)  # two homes: anything is possible
-    many = home_interval(hits, np.arange(100), 500, 0)
-    assert 0.35 < many[0] < 0.45 and 0.55 < many[1] < 0.65
-    assert home_interval(np.ones(10), np.arange(10), 100, 0) == (1.0, 1.0)
 
 
 def test_predictions_hold_object_ids_not_slots(tmp_path: Path):

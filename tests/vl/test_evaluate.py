@@ -7,7 +7,7 @@ import pytest
 from core.errors import InputError
 from tests.vl.views_on_disk import write_views
 from vl.data import CaptionedViews
-from vl.evaluate import EvaluateVLConfig, neighbours, run, unseen_pairs, write_queries
+from vl.evaluate import EvaluateVLConfig, mentions, run, unseen_names, write_queries
 
 
 @pytest.fixture(scope="module")
@@ -18,16 +18,16 @@ def folders(tmp_path_factory, tiny_model):
     return root
 
 
-def test_the_table_has_model_random_weights_chance_and_the_subset_of_unseen_pairs(folders, tmp_path):
+def test_the_table_has_model_random_weights_chance_and_the_subset_of_unseen_names(folders, tmp_path):
     cfg = EvaluateVLConfig(
         out=str(tmp_path / "run"), views=str(folders / "views"), model=str(folders / "model"), queries=20
     )
     result = run(cfg)
     assert [(row["model"], row["direction"], row["subset"]) for row in result["table"]] == [
         ("model", "text to view", "all"),
-        ("model", "text to view", "unseen pair"),
+        ("model", "text to view", "unseen name"),
         ("model", "view to text", "all"),
-        ("model", "view to text", "unseen pair"),
+        ("model", "view to text", "unseen name"),
         ("random weights", "text to view", "all"),
         ("random weights", "view to text", "all"),
         ("chance", "both", "all"),
@@ -57,16 +57,20 @@ def captioned(*objects: str) -> CaptionedViews:
     return CaptionedViews.from_rows(images, [i // 2 for i in range(2 * count)], texts, kinds, ["h"] * 2 * count)
 
 
-def test_neighbouring_words_end_at_punctuation():
-    assert neighbours("A red armchair, close by") == {("a", "red"), ("red", "armchair"), ("close", "by")}
+def test_unseen_names_are_whole_names_whose_words_were_seen_apart():
+    train = captioned("a red bed", "a blue armchair", "a yellow table lamp", "a table", "a red tv stand", "a blue tv")
+    test = captioned("a red armchair", "a red bed", "a violet bed", "a red toaster", "a yellow table", "a table lamp")
+    assert unseen_names(train, test) == {"red armchair", "yellow table", "table lamp"}
 
 
-def test_unseen_pairs_are_those_whose_words_were_seen_apart():
-    train = captioned(
-        "a red bed", "a blue armchair", "a blue lamp close by on the left", "a red bed far off to the left"
-    )
-    test = captioned("a red armchair", "a red bed", "a violet bed", "a red toaster", "a blue lamp far off on the left")
-    assert unseen_pairs(train, test) == {("red", "armchair")}
+def test_a_caption_mentions_a_name_also_in_the_plural_but_not_inside_a_longer_one():
+    known = {"yellow table", "yellow table lamp", "red bookshelf", "blue chair"}
+    assert mentions("a yellow table close by on the left", "yellow table", known)
+    assert not mentions("a yellow table lamp close by and two yellow table lamps", "yellow table", known)
+    assert mentions("a yellow table lamp and a yellow table far away", "yellow table", known)
+    assert mentions("two blue chairs within reach", "blue chair", known)
+    assert mentions("two red bookshelves far away", "red bookshelf", known)
+    assert not mentions("a blue armchair far away", "blue chair", known)
 
 
 def test_too_few_views_and_missing_settings_are_errors(folders, tmp_path):

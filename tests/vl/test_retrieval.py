@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from core.errors import InputError
-from vl.retrieval import bootstrap_interval, recall_at, summary, target_ranks
+from vl.retrieval import recall_at, summary, target_ranks
 
 
 def test_ranks_are_counted_from_one_and_ties_count_against():
@@ -16,15 +16,6 @@ def test_recall_is_the_share_within_the_best_k():
     ranks = np.array([1, 2, 6, 11])
     assert [recall_at(ranks, k) for k in (1, 5, 10)] == [0.25, 0.5, 0.75]
     assert summary(ranks, [0, 1, 2, 3])["median_rank"] == 4.0
-
-
-def test_the_interval_is_over_homes_not_queries():
-    values = np.array([1.0] * 50 + [0.0] * 50)
-    by_query = bootstrap_interval(values, range(100))
-    by_home = bootstrap_interval(values, [0] * 50 + [1] * 50)
-    assert by_home == (0.0, 1.0)  # two homes: both draws can be the same one
-    assert 0.39 < by_query[0] < 0.42 and 0.58 < by_query[1] < 0.61
-    assert bootstrap_interval(np.ones(5), range(5)) == (1.0, 1.0)
 
 
 def test_broken_similarities_are_named():

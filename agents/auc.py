@@ -1,72 +1,10 @@
-"""Confidence intervals of the tables: Wilson for rates, bootstrap for everything else."""
+"""How well a score tells frames apart: AUC with intervals over homes, and the EPIC distance."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy import ndarray
-
-Z_95 = 1.959963984540054  # two-sided 95 % point of the standard normal
-
-
-def wilson(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
-    """The Wilson score interval of a rate; right also for 0 and for all successes, unlike the normal one.
-
-    Raises:
-        ValueError: no trials, or more successes than trials.
-
-    Source: Wilson, JASA 22 (1927) 209-212.
-    """
-    if trials < 1 or not 0 <= successes <= trials:
-        raise ValueError(
-            f"wilson() got {successes} successes of {trials} trials; expected 0 <= successes <= trials, >= 1"
-        )
-    rate = successes / trials
-    middle = (rate + z * z / (2 * trials)) / (1 + z * z / trials)
-    half = z / (1 + z * z / trials) * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def bootstrap(
-    statistic: Callable[[ndarray], float],
-    groups: Sequence | ndarray,
-    *,
-    seed: int = 0,
-    resamples: int = 1000,
-    level: float = 0.95,
-) -> tuple[float, float]:
-    """Percentile bootstrap of `statistic(rows)`, where whole groups of rows are drawn with replacement.
-
-    Args:
-        statistic: takes row indices (n,) and returns a number; NaN results are left out (a resample without, say,
-            a single positive has no AUC).
-        groups: the group of each row, e.g. its home: frames of one home are not independent, homes are. Give
-            `range(n)` to resample single rows.
-        level: coverage of the interval.
-
-    Returns:
-        Lower and upper end; (nan, nan) where every resample was NaN.
-    """
-    _, inverse = np.unique(np.asarray(groups), return_inverse=True)
-    count = int(inverse.max()) + 1 if len(inverse) else 0
-    if count == 0:
-        raise ValueError("bootstrap() got no rows")
-    order = np.argsort(inverse, kind="stable")
-    members = np.split(order, np.cumsum(np.bincount(inverse, minlength=count))[:-1])
-    rng = np.random.default_rng(seed)
-    draws = (np.concatenate([members[g] for g in rng.integers(0, count, count)]) for _ in range(resamples))
-    values = np.array([statistic(rows) for rows in draws], dtype=float)
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return math.nan, math.nan
-    tail = (1 - level) / 2
-    return float(np.quantile(values, tail)), float(np.quantile(values, 1 - tail))
-
-
-def bootstrap_mean(values: ndarray, *, seed: int = 0, resamples: int = 1000) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of a mean over independent values."""
-    values = np.asarray(values, dtype=float)
-    return bootstrap(lambda rows: float(values[rows].mean()), np.arange(len(values)), seed=seed, resamples=resamples)
 
 
 def roc_auc(score: ndarray, positive: ndarray) -> float:
