@@ -37,7 +37,10 @@ def test_a_video_plays_in_a_browser(tmp_path, chromium):
     shades = [np.full((48, 64, 3), value, dtype=np.uint8) for value in range(0, 250, 25)]
     clip = write_mp4(tmp_path / "clip.mp4", shades, 5)
     page = write_page(tmp_path / "report.html", "Title", "lead", [("Film", [video_html(clip, "shades")])])
-    script = "<script>const v=document.querySelector('video');v.onloadeddata=()=>{document.title=`${v.videoWidth}x${v.videoHeight} ${v.duration}`}</script>"
+    script = (
+        "<script>const v = document.querySelector('video');"
+        "v.onloadeddata = () => { document.title = `${v.videoWidth}x${v.videoHeight} ${v.duration}` }</script>"
+    )
     page.write_text(page.read_text().replace("</body>", script + "</body>"))
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
     shown = subprocess.run(

@@ -36,7 +36,7 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("at", [4, 10])  # in the object stage, and between two evaluations after it
+@pytest.mark.parametrize("at", [0, 4, 10])  # before any checkpoint, in the object stage, between two evaluations
 def test_a_killed_and_resumed_run_ends_with_the_same_numbers_to_the_last_bit(
     config: PretrainGroundingConfig, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ):
