@@ -52,14 +52,13 @@ class EvaluateAgentConfig(JobConfig):
     video: int = 0  # episodes filmed: the first ones of the set
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_choice("task", self.task, tuple(TASKS))
         for name in ("episodes", "max_steps", "num_envs"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)} should be positive")
         if not 0 <= self.video <= self.episodes:
             raise InputError(f"video={self.video} should lie between 0 and episodes={self.episodes}")
-        if self.device != "cpu":
-            raise InputError(f"device={self.device}: this job runs on the CPU so far; leave device=cpu")
 
 
 CONFIG = EvaluateAgentConfig

@@ -69,6 +69,7 @@ class ScoreRewardsConfig(JobConfig):
     resamples: int = 1000  # bootstrap resamples of homes
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_choice("task", self.task, tuple(TASKS))
         for name in ("cameras", "walks", "walk_steps", "resamples"):
             if getattr(self, name) < 1:

@@ -84,6 +84,7 @@ class TrainAgentConfig(JobConfig):
     checkpoint_every: int = 20  # updates between checkpoints
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_choice("reward", self.reward, REWARDS)
         check_choice("task", self.task, tuple(TASKS))
         check_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
@@ -110,8 +111,6 @@ class TrainAgentConfig(JobConfig):
             raise InputError(
                 f"minibatches={self.minibatches} is more than num_envs={self.num_envs}: some would be empty"
             )
-        if self.device != "cpu":
-            raise InputError(f"device={self.device}: this job runs on the CPU so far; leave device=cpu")
 
     @property
     def updates(self) -> int:

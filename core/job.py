@@ -32,7 +32,7 @@ from core.errors import InputError, check_choice
 from core.packages import check_packages
 
 EXIT_INPUT, EXIT_INTERRUPTED = 2, 130
-MAX_SEED = 2**32  # what every generator in use takes
+SEEDS = 2**32  # how many there are: what every generator in use takes
 
 
 @dataclass
@@ -54,8 +54,8 @@ class JobConfig:
         check_choice("wandb", self.wandb, ("off", "offline", "online"))
         if self.threads < 0:
             raise InputError(f"threads={self.threads}: give 0 (all cores) or a positive number")
-        if not 0 <= self.seed < MAX_SEED:
-            raise InputError(f"seed={self.seed}: give a whole number from 0 to {MAX_SEED - 1}")
+        if not 0 <= self.seed < SEEDS:
+            raise InputError(f"seed={self.seed}: give a whole number from 0 to {SEEDS - 1}")
         if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
             raise InputError(f"device={self.device!r}: expected cpu, cuda or cuda:<index>")
         if self.device != "cpu" and not self.CUDA:
