@@ -11,8 +11,9 @@ from numpy import ndarray
 from torch import Tensor
 from torch.nn import functional as F
 
-from core.errors import InputError
+from core.errors import InputError, MissingFileError
 from core.files import read_json
+from vl.towers import looks_like_path
 from vl.two_tower import FORMAT, VLModel, checked_images
 
 DUAL_ENCODERS = ("clip", "siglip", "siglip2", "align", "altclip", "chinese_clip", "metaclip_2")
@@ -129,10 +130,11 @@ def _pooled(output: Any) -> Float[Tensor, "B D"]:
 def load_embedder(path_or_id: str | Path, device: str = "cpu") -> VLModel | DualEncoder:
     """Opens a dual encoder by what it is: a two-tower folder of ours, a transformers directory, or a hub id.
 
-    A string that names no folder is taken as a hub id (the only case that may use the network).
+    Text that names no folder and does not look like a path is a hub id (the only case that may use the network).
 
     Raises:
-        InputError: nothing loadable there, or a model without an image and a text side.
+        MissingFileError: a path where no folder is. InputError: nothing loadable there, or a model without an image and
+            a text side.
     """
     path = Path(path_or_id).expanduser()
     if path.is_dir():
@@ -147,8 +149,8 @@ def load_embedder(path_or_id: str | Path, device: str = "cpu") -> VLModel | Dual
                 f"{file} describes {content.get('model_type') or content.get('format')!r}; "
                 f"expected {FORMAT} or a transformers model type of {', '.join(DUAL_ENCODERS)}"
             )
-    elif str(path_or_id).startswith((".", "/", "~")) or str(path_or_id).count("/") > 1:
-        raise InputError(f"model folder not found: {path} (working folder: {Path.cwd()})")
+    elif looks_like_path(path_or_id):
+        raise MissingFileError(f"model folder not found: {path} (working folder: {Path.cwd()})")
     return _load_dual_encoder(str(path if path.is_dir() else path_or_id), local=path.is_dir(), device=device)
 
 
@@ -164,7 +166,8 @@ def _load_dual_encoder(name: str, *, local: bool, device: str) -> DualEncoder:
         )
     except Exception as error:  # safetensors, tokenizers and the hub client each raise their own kinds
         first = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise InputError(f"{name!r} does not load as a CLIP or SigLIP model: {first}") from error
+        where = "" if local else f"no folder {name!r} here, and as a hub id "
+        raise InputError(f"{where}{name!r} does not load as a CLIP or SigLIP model: {first}") from error
     if not (hasattr(model, "get_image_features") and hasattr(model, "get_text_features")):
         raise InputError(f"{name!r} is a {model.config.model_type}: it has no image and text features to compare")
     preprocessing = json.loads(Path(statistics).read_text(encoding="utf-8")) if statistics else {}

@@ -27,7 +27,7 @@ from vl.data import Batch, CaptionedViews, ViewBatches, mirrored
 from vl.losses import LOSSES
 from vl.retrieval import recall_at, target_ranks
 from vl.tokenizer import train_tokenizer
-from vl.towers import scale_pixels
+from vl.towers import load_pretrained, scale_pixels
 from vl.two_tower import TwoTowerConfig, VLModel
 
 
@@ -85,7 +85,7 @@ def learning_rate(step: int, steps: int, warmup_steps: int, peak: float) -> floa
 def make_tokenizer(cfg: PretrainVLConfig, texts: list[str]) -> PreTrainedTokenizerFast:
     """The pretrained text encoder's own tokenizer, or one trained on the captions."""
     if cfg.model.text.pretrained:
-        found = AutoTokenizer.from_pretrained(cfg.model.text.pretrained)
+        found = load_pretrained(AutoTokenizer, cfg.model.text.pretrained)
         if not isinstance(found, PreTrainedTokenizerFast):
             raise InputError(
                 f"{cfg.model.text.pretrained} has no fast tokenizer (tokenizer.json); choose another encoder"

@@ -7,12 +7,18 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModel
 
-from core.errors import InputError
+from core.errors import InputError, MissingFileError, nearest
 
 STRIDE = 8
 """Pixels of the image per cell of the local map, along each side."""
+
+TEXT_ENCODERS = (
+    "albert", "bert", "clip_text_model", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "roberta",
+    "siglip_text_model",
+)  # fmt: skip
+"""Some model types to suggest; transformers knows more."""
 
 
 @dataclass
@@ -148,6 +154,11 @@ def text_encoder_config(config: TextTowerConfig, vocab_size: int, max_tokens: in
             f"text hidden_size={options['hidden_size']} does not split over "
             f"num_attention_heads={options['num_attention_heads']}"
         )
+    if config.model_type not in CONFIG_MAPPING:
+        raise InputError(
+            f"text model_type={config.model_type!r} is unknown to transformers; "
+            f"{nearest(config.model_type, TEXT_ENCODERS)}"
+        )
     try:
         return AutoConfig.for_model(config.model_type, **options)
     except (ValueError, TypeError) as error:
@@ -164,10 +175,31 @@ def pretrained_text_tower(name: str, pool: str) -> TextTower:
     """A tower with a published encoder's weights: a directory, or a hub id that the user named.
 
     Raises:
-        InputError: transformers finds no encoder under that name.
+        MissingFileError: a path where no folder is. InputError: transformers finds no encoder under that name.
     """
+    return TextTower(load_pretrained(AutoModel, name), pool)
+
+
+def load_pretrained(auto_class: Any, name: str) -> Any:
+    """What `auto_class` of transformers (AutoModel, AutoTokenizer) makes of a text encoder's directory or hub id.
+
+    Raises:
+        MissingFileError: a path where no folder is. InputError: it does not load.
+    """
+    path = Path(name).expanduser()
+    if not path.is_dir() and looks_like_path(name):
+        raise MissingFileError(f"text encoder folder not found: {path} (working folder: {Path.cwd()})")
     try:
-        return TextTower(AutoModel.from_pretrained(name, local_files_only=Path(name).is_dir()), pool)
-    except (OSError, ValueError) as error:
-        message = str(error).splitlines()[0][:160]
+        return auto_class.from_pretrained(str(path if path.is_dir() else name), local_files_only=path.is_dir())
+    except Exception as error:  # safetensors, tokenizers and the hub client each raise their own kinds
+        message = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise InputError(f"text encoder {name!r} does not load: {message}") from error
+
+
+def looks_like_path(path_or_id: str | Path) -> bool:
+    """Whether a name that is no folder was meant as one: a hub id is `name` or `org/name`, with no folder `org` here."""
+    text = str(path_or_id)
+    if isinstance(path_or_id, Path) or text.startswith((".", "/", "~", "runs/")) or text.endswith("/"):
+        return True
+    parent, slash, _ = text.rpartition("/")
+    return bool(slash) and ("/" in parent or Path(parent).is_dir())

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 
-from core.errors import InputError
+from core.errors import InputError, MissingFileError
 from vl.embedder import DualEncoder, load_embedder
 from vl.rewards import StepBatch, VLMReward
 from vl.tokenizer import save_tokenizer, train_tokenizer
@@ -80,6 +80,24 @@ def test_folders_that_hold_no_dual_encoder_are_named(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "clip"}')
     with pytest.raises(InputError, match="does not load as a CLIP or SigLIP"):
         load_embedder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["towers/modl", "runs/modl", "a/b/c", "./modl", "~/modl", "modl/", "/modl"])
+def test_a_mistyped_path_is_never_taken_for_a_hub_id(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "towers").mkdir()
+    monkeypatch.setattr("vl.embedder._load_dual_encoder", lambda *_, **__: pytest.fail("asked the network"))
+    with pytest.raises(MissingFileError, match="model folder not found"):
+        load_embedder(name)
+
+
+def test_a_name_that_is_no_path_is_a_hub_id(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = []
+    monkeypatch.setattr("vl.embedder._load_dual_encoder", lambda name, **_: asked.append(name))
+    for name in ("openai/clip-vit-base-patch32", "clip-small"):
+        load_embedder(name)
+    assert asked == ["openai/clip-vit-base-patch32", "clip-small"]
 
 
 def test_texts_the_encoder_cannot_read_are_named(tmp_path):

@@ -6,10 +6,11 @@ import math
 import pytest
 import torch
 
-from core.errors import InputError
+from core.errors import InputError, MissingFileError
 from core.run import read_metrics
 from tests.vl.views_on_disk import write_views
-from vl.pretrain import PretrainVLConfig, learning_rate, make_optimizer, run
+from vl.pretrain import PretrainVLConfig, learning_rate, make_optimizer, make_tokenizer, run
+from vl.towers import TextTowerConfig
 from vl.two_tower import VLModel
 
 
@@ -110,3 +111,15 @@ def test_impossible_settings_stop_before_anything_is_written(config, tmp_path):
     with pytest.raises(InputError, match="no views of split"):
         run(dataclasses.replace(config, views=str(tmp_path)))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_text_encoder_that_is_not_there_or_does_not_load_is_named(config, tmp_path):
+    def tokenizer(name: str) -> None:
+        model = dataclasses.replace(config.model, text=TextTowerConfig(pretrained=name))
+        make_tokenizer(dataclasses.replace(config, model=model), ["a red box"])
+
+    with pytest.raises(MissingFileError, match="text encoder folder not found"):
+        tokenizer(str(tmp_path / "bert"))
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(InputError, match="text encoder .* does not load"):
+        tokenizer(str(tmp_path))
