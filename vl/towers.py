@@ -197,7 +197,7 @@ def load_pretrained(auto_class: Any, name: str) -> Any:
 
 
 def looks_like_path(path_or_id: str | Path) -> bool:
-    """Whether a name that is no folder was meant as one: a hub id is `name` or `org/name`, with no folder `org` here."""
+    """Whether a name that is no folder was meant as one: a hub id is `name` or `org/name`, with no folder `org`."""
     text = str(path_or_id)
     if isinstance(path_or_id, Path) or text.startswith((".", "/", "~", "runs/")) or text.endswith("/"):
         return True
