@@ -37,7 +37,31 @@ class Goal:
 
 
 class Task(Protocol):
-    """What the simulator asks of a task; envs/tasks/find_object.py is the example to copy."""
+    """What the simulator and the jobs ask of a task; envs/tasks/find_object.py is the example to copy.
+
+    The class takes `goals=` by name, so that an agent meets the goals it was trained on.
+    """
+
+    @classmethod
+    def from_pool(cls, pool: HomePool) -> "Task":
+        """The task with the goals that some home of the pool offers.
+
+        Raises:
+            InputError: no home offers any.
+        """
+        ...
+
+    @classmethod
+    def from_manifest(cls, manifest: dict) -> "Task":
+        """The task with every goal that homes built like these may offer; the same in training and evaluation.
+
+        Args:
+            manifest: of a folder that build-scenes filled (scene/io.py).
+
+        Raises:
+            InputError: the manifest lacks what the goals are made from.
+        """
+        ...
 
     @property
     def goals(self) -> tuple[Goal, ...]:

@@ -18,7 +18,7 @@ from core.errors import InputError, check_choice
 from core.job import JobConfig, job_main
 from core.progress import track
 from core.run import RunFolder
-from scene.corpus import HomeSource, Skipped, procedural_source, procthor_source
+from scene.corpus import SOURCES, HomeSource, Skipped, Wanted
 from scene.graph import SceneGraph, build_graph
 from scene.io import MANIFEST, save_manifest, save_scene
 from scene.language import Referral, generate_referrals, save_referrals
@@ -37,9 +37,9 @@ class SourceConfig:
     assets: str = ""  # procthor: folder of the asset boxes; empty = procthor_db beside the file's folder
 
     def __post_init__(self) -> None:
-        check_choice("source", self.name, ("procedural", "procthor"))
-        if self.name == "procthor" and not self.path:
-            raise InputError("source=procthor needs source.path=FILE, a .jsonl or .jsonl.gz of houses")
+        check_choice("source", self.name, SOURCES)
+        if self.name != "procedural" and not self.path:  # all others read homes from a file
+            raise InputError(f"source={self.name} needs source.path=FILE, e.g. a .jsonl or .jsonl.gz of houses")
         if self.name == "procedural" and (self.path or self.assets):
             raise InputError(
                 f"source=procedural reads no file, but source.path={self.path!r} source.assets={self.assets!r} is "
@@ -141,9 +141,8 @@ def _build(cfg: BuildScenesConfig, source: HomeSource, folder: RunFolder) -> dic
 
 
 def _source(cfg: BuildScenesConfig) -> HomeSource:
-    if cfg.source.name == "procedural":
-        return procedural_source(cfg.homes, cfg.seed, cfg.rooms_min, cfg.rooms_max)
-    return procthor_source(cfg.homes, cfg.source.path, cfg.source.assets)
+    wanted = Wanted(cfg.homes, cfg.seed, cfg.rooms_min, cfg.rooms_max, cfg.source.path, cfg.source.assets)
+    return SOURCES[cfg.source.name](wanted)
 
 
 def _describe(scene: Scene, n: int, seed: int) -> tuple[SceneGraph, list[Referral]] | Skipped:

@@ -42,25 +42,37 @@ class HomeSource:
                 yield Skipped(name, str(error))
 
 
-def procedural_source(homes: Mapping[str, int], seed: int, rooms_min: int, rooms_max: int) -> HomeSource:
+@dataclass(frozen=True)
+class Wanted:
+    """What a build asks of a source; each source reads what concerns it."""
+
+    homes: Mapping[str, int]  # per split, how many; where they come from a file, at most
+    seed: int = 0  # of the build
+    rooms_min: int = 1  # rooms of a generated home, from
+    rooms_max: int = 2  # rooms of a generated home, to
+    path: str | Path = ""  # file of homes
+    assets: str | Path = ""  # file or folder that the file of homes refers to; empty = the source knows where
+
+
+def procedural_source(wanted: Wanted) -> HomeSource:
     """Homes of the seeded generator. Raises InputError for room counts it cannot make."""
     from scene.datasets.procedural import HomeConfig, generate_home
 
     def maker(split: str, number: int) -> Callable[[], Scene]:
-        config = HomeConfig(split=split, rooms_min=rooms_min, rooms_max=rooms_max)
+        config = HomeConfig(split=split, rooms_min=wanted.rooms_min, rooms_max=wanted.rooms_max)
         return lambda: generate_home(number, config)
 
-    first = seed * SEEDS_PER_BUILD
+    first = wanted.seed * SEEDS_PER_BUILD
     return HomeSource(
         {
             split: [(f"{split} home {k}", maker(split, k)) for k in range(first, first + count)]
-            for split, count in homes.items()
+            for split, count in wanted.homes.items()
         }
     )
 
 
-def procthor_source(homes: Mapping[str, int], path: str | Path, assets: str | Path | None) -> HomeSource:
-    """Houses of a ProcTHOR file; `homes` are upper limits.
+def procthor_source(wanted: Wanted) -> HomeSource:
+    """Houses of a ProcTHOR file.
 
     Raises:
         MissingFileError, InputError: the file or the asset boxes are absent or damaged, or the file does not hold
@@ -68,14 +80,14 @@ def procthor_source(homes: Mapping[str, int], path: str | Path, assets: str | Pa
     """
     from scene.datasets.procthor import AssetBoxes, House, house_scene, read_assets, read_houses
 
-    houses = read_houses(path)
-    boxes = read_assets(path, assets or None)
+    houses = read_houses(wanted.path)
+    boxes = read_assets(wanted.path, wanted.assets or None)
     train = [house for house in houses if house.split == "train"]
     test = [house for house in houses if house.split == "val"]
     if len(train) <= TUNING_HOUSES or not test:
         raise InputError(
-            f"{path} holds {len(train)} train and {len(test)} val houses; expected more than {TUNING_HOUSES} of train "
-            f"(the last {TUNING_HOUSES} are for tuning) and some of val (the test set)"
+            f"{wanted.path} holds {len(train)} train and {len(test)} val houses; expected more than {TUNING_HOUSES} of "
+            f"train (the last {TUNING_HOUSES} are for tuning) and some of val (the test set)"
         )
 
     def maker(house: House, boxes: AssetBoxes) -> Callable[[], Scene]:
@@ -83,5 +95,12 @@ def procthor_source(homes: Mapping[str, int], path: str | Path, assets: str | Pa
 
     chosen = {"train": train[:-TUNING_HOUSES], "val": train[-TUNING_HOUSES:], "test": test}
     return HomeSource(
-        {split: [(house.where, maker(house, boxes)) for house in chosen[split][: homes[split]]] for split in homes}
+        {
+            split: [(house.where, maker(house, boxes)) for house in chosen[split][:count]]
+            for split, count in wanted.homes.items()
+        }
     )
+
+
+SOURCES: dict[str, Callable[[Wanted], HomeSource]] = {"procedural": procedural_source, "procthor": procthor_source}
+"""Where homes can come from, by name."""

@@ -79,7 +79,7 @@ class Scene:
     """
 
     id: str
-    source: str  # key of scene.datasets.SOURCES
+    source: str  # key of SOURCES in scene/corpus.py
     objects: list[SceneObject]
     rooms: list[Room] = field(default_factory=list)
     doors: list[Door] = field(default_factory=list)

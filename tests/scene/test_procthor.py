@@ -10,7 +10,6 @@ import pytest
 from scipy import ndimage
 
 from core.errors import InputError, MissingFileError
-from scene.datasets import SOURCES
 from scene.datasets.procthor import color_of, inside_polygon, load, our_box, read_houses, support_truth
 from scene.datasets.procthor_labels import label_of
 from scene.geometry import axis_aligned
@@ -269,7 +268,7 @@ def test_points_are_told_to_be_inside_concave_polygons():
 @pytest.mark.shared_data
 def test_real_houses_load_with_true_supports_and_walkable_doors(shared_data, tmp_path):
     path = shared_data / "procthor_houses/houses.jsonl.gz"
-    scenes = list(SOURCES["procthor"](path, "val"))
+    scenes = list(load(path, "val"))
     truth = support_truth(path, "val")
     assert len(scenes) == 9 and len(read_houses(path, "train")) == 29
     resting: list[bool] = []
