@@ -20,7 +20,6 @@ from jaxtyping import Float, Float64
 from numpy import ndarray
 
 NO_INSTANCE = -1
-BOX_SIZE = 7
 
 
 def camera_pose(position: Float[ndarray, "3"], yaw_rad: float, pitch_rad: float = 0.0) -> Float64[ndarray, "4 4"]:

@@ -13,7 +13,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -229,18 +228,6 @@ def _aligned_of_a_kind(p: Pairs, labels: list[str]) -> list[tuple[list[int], flo
             if round(margin, 4) > 0:
                 found.append((rows[list(group)].tolist(), round(margin, 4)))
     return found
-
-
-def contradictions(graph: SceneGraph) -> list[tuple[Edge, Edge]]:
-    """Pairs of edges that cannot both hold (A above B and B above A). Empty for every graph built here; for checks."""
-    strict = {**rel.CONVERSES}
-    known = {(e.subject, e.objects[0], e.relation): e for e in graph.edges if e.relation in strict}
-    return [(a, b) for (s, o, r), a in known.items() if s < o and (b := known.get((o, s, r))) is not None] + [
-        (a, b)
-        for x, y in combinations(DIRECTIONS, 2)
-        for (s, o, r), a in known.items()
-        if r == x and (b := known.get((s, o, y))) is not None
-    ]
 
 
 # --- which objects a sentence is about ---

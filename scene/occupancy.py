@@ -51,11 +51,6 @@ class Occupancy:
         index = np.where(known[..., None], index, 0)
         return np.asarray(known & self.free[index[..., 0], index[..., 1]])
 
-    @property
-    def free_points(self) -> Float[ndarray, "K 2"]:
-        """World xy of the middles of all free cells, row by row."""
-        return self.centers(np.argwhere(self.free))
-
 
 def occupancy(
     scene: Scene, cell_m: float = 0.05, agent_radius_m: float = 0.2, agent_height_m: float = 1.5

@@ -6,10 +6,6 @@ furniture varies it by part and by instance. Rooms keep to pale or woody tones t
 
 from typing import Final
 
-import numpy as np
-from jaxtyping import Float
-from numpy import ndarray
-
 RGB = tuple[int, int, int]
 
 PALETTE: Final[dict[str, RGB]] = {
@@ -59,10 +55,3 @@ SKY: Final[RGB] = (176, 212, 238)
 WOOD: Final[RGB] = (134, 98, 66)  # legs and frames of two-tone furniture
 DARK_WOOD: Final[RGB] = (84, 60, 44)
 METAL: Final[RGB] = (150, 152, 156)
-
-
-def nearest_name(rgb: Float[ndarray, "3"]) -> str:
-    """The palette name whose rgb (0..255) is closest."""
-    names = list(PALETTE)
-    distance = np.linalg.norm(np.array([PALETTE[n] for n in names], dtype=np.float64) - np.asarray(rgb), axis=1)
-    return names[int(distance.argmin())]

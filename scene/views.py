@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float64, Int, Int32, UInt8
+from jaxtyping import Float, Float64, Int32, UInt8
 from numba import njit
 from numpy import ndarray
 
@@ -35,8 +35,8 @@ from scene.render import prepare, render
 from scene.types import Scene, SceneObject
 
 __all__ = [
-    "BASELINE_PROMPTS", "Views", "Visible", "goal_prompts", "render_home_views", "render_views", "sample_camera",
-    "select_distinct", "view_captions", "visible_objects", "write_views",
+    "BASELINE_PROMPTS", "Views", "Visible", "goal_prompts", "render_home_views", "sample_camera", "view_captions",
+    "visible_objects", "write_views",
 ]  # fmt: skip
 
 AIMED = 0.7  # share of views that look towards a drawn object; the others look anywhere
@@ -75,30 +75,8 @@ class Views:
         return len(self.images)
 
     @classmethod
-    def join(cls, parts: list["Views"]) -> "Views":
-        """The views of several homes after one another."""
-        if not parts:
-            raise InputError("no views to join: the list of homes is empty")
-        return cls(
-            np.concatenate([part.images for part in parts]),
-            [row for part in parts for row in part.scene_id],
-            np.concatenate([part.extrinsics for part in parts]),
-            [row for part in parts for row in part.visible],
-            [row for part in parts for row in part.full],
-            [row for part in parts for row in part.objects],
-        )
-
-    def save(self, folder: str | Path) -> Path:
-        """Writes the three files of one split into a fresh folder, which appears whole or not at all."""
-        with atomic_folder(folder) as path:
-            writer = _Writer(path, len(self), self.images.shape[1:3])
-            writer.add(self)
-            writer.close()
-        return Path(folder)
-
-    @classmethod
     def load(cls, folder: str | Path) -> "Views":
-        """Reads what `save` or one split of `write_views` wrote; images stay on disk as a memory map.
+        """Reads one split that `write_views` wrote; images stay on disk as a memory map.
 
         Raises:
             MissingFileError: a file is not there. InputError: a file is cut short, or the files disagree.
@@ -242,24 +220,6 @@ def _each_home(
             progress.advance()
 
 
-def render_views(
-    store: SceneStore,
-    split: str,
-    n_views_per_home: int,
-    seed: int,
-    width: int = 64,
-    height: int = 64,
-    fov_deg: float = 90.0,
-) -> Views:
-    """All views of a split in memory; `write_views` streams to disk instead.
-
-    Raises:
-        InputError: unknown or empty split, or a home that cannot be rendered.
-    """
-    camera = {"width": width, "height": height, "fov_deg": fov_deg}
-    return Views.join(list(_each_home(store, split, n_views_per_home, seed, f"views of {split}", **camera)))
-
-
 def write_views(
     store: SceneStore,
     folder: str | Path,
@@ -357,36 +317,3 @@ class _Writer:
         self.images.flush()
         self.captions.close()
         self.meta.close()
-
-
-def select_distinct(views: Views, n: int, seed: int, at_least: int = 2) -> Int[ndarray, " n"]:
-    """Rows of `n` views with distinct full captions of at least `at_least` things each, spread over all homes.
-
-    Homes take turns in an order drawn from `seed`, each giving one view after the other.
-
-    Raises:
-        InputError: there are fewer such views.
-    """
-    rng = np.random.default_rng(seed)
-    turns: dict[str, list[int]] = {}
-    for row in rng.permutation(len(views)):
-        if len(views.visible[row]) >= at_least:
-            turns.setdefault(views.scene_id[row], []).append(int(row))
-    chosen: list[int] = []
-    taken: set[str] = set()
-    while len(chosen) < n and turns:
-        for home in list(turns):
-            rows = turns[home]
-            while rows and views.full[rows[-1]] in taken:
-                rows.pop()
-            if not rows:
-                del turns[home]
-            elif len(chosen) < n:
-                chosen.append(rows.pop())
-                taken.add(views.full[chosen[-1]])
-    if len(chosen) < n:
-        raise InputError(
-            f"only {len(chosen)} of {len(views)} views have distinct captions that name {at_least} things or more, "
-            f"{n} asked for; render more views or homes"
-        )
-    return np.array(chosen)

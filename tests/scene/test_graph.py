@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -14,14 +15,14 @@ from scene.datasets.procedural import HomeConfig, generate_home, generate_home_w
 from scene.geometry import rotate_scene
 from scene.graph import (
     DIRECTIONS,
+    Edge,
     SceneGraph,
     build_graph,
     candidates,
-    contradictions,
     scene_room,
     spoken_room_by_room,
 )
-from scene.relations import Relation, Viewpoint
+from scene.relations import CONVERSES, Relation, Viewpoint
 from scene.support import CEILING, FLOOR, WALL
 from scene.types import Room, Scene, SceneObject
 
@@ -96,6 +97,17 @@ def test_a_text_that_is_no_graph_is_refused():
     for text in ("", "{}", '{"format": "sightline-graph/1"}', build_graph(room_scene(*BEDROOM)).to_json()[:-9]):
         with pytest.raises(InputError, match="scene graph"):
             SceneGraph.from_json(text)
+
+
+def contradictions(graph: SceneGraph) -> list[tuple[Edge, Edge]]:
+    """Pairs of edges that cannot both hold (A above B and B above A)."""
+    known = {(e.subject, e.objects[0], e.relation): e for e in graph.edges if e.relation in CONVERSES}
+    return [(a, b) for (s, o, r), a in known.items() if s < o and (b := known.get((o, s, r))) is not None] + [
+        (a, b)
+        for x, y in combinations(DIRECTIONS, 2)
+        for (s, o, r), a in known.items()
+        if r == x and (b := known.get((s, o, y))) is not None
+    ]
 
 
 def test_no_two_edges_contradict_each_other_in_generated_homes():

@@ -17,7 +17,6 @@ from scene.views import (
     Visible,
     render_home_views,
     sample_camera,
-    select_distinct,
     view_captions,
     visible_objects,
     write_views,
@@ -182,14 +181,11 @@ def test_written_views_come_back_and_equal_views_made_in_memory(store, tmp_path)
     counts = write_views(store, tmp_path / "views", {"train": 5, "test": 3}, seed=2, width=24, height=16)
     assert counts["train"]["homes"] == 2 and counts["train"]["views"] == 10 and counts["test"]["views"] == 6
     parts = [render_home_views(store.load(name), 5, 2, 24, 16) for name in store.split("train")]
-    made = Views.join(parts)
     read = Views.load(tmp_path / "views" / "train")
-    made.save(tmp_path / "saved")
-    for other in (read, Views.load(tmp_path / "saved")):
-        assert (other.images == made.images).all() and (other.extrinsics == made.extrinsics).all()
-        assert (other.full, other.objects, other.visible, other.scene_id) == (
-            made.full, made.objects, made.visible, made.scene_id
-        )  # fmt: skip
+    assert (read.images == np.concatenate([part.images for part in parts])).all()
+    assert (read.extrinsics == np.concatenate([part.extrinsics for part in parts])).all()
+    for column in ("full", "objects", "visible", "scene_id"):
+        assert getattr(read, column) == [row for part in parts for row in getattr(part, column)], column
     assert read.images.shape == (10, 16, 24, 3)
 
 
@@ -226,15 +222,3 @@ def test_the_vision_language_reader_understands_the_folder(store, tmp_path):
     assert len(table) == 8 and table.scene_id == views.scene_id
     assert [{table.texts[row] for row in rows} for rows in table.full] == [{text} for text in views.full]
     assert [{table.texts[row] for row in rows} for rows in table.objects] == [set(texts) for texts in views.objects]
-
-
-def test_selected_views_have_distinct_captions_from_all_homes():
-    views = Views.join([render_home_views(home(f"home-{k}", k), 20, 0, 16, 16) for k in range(3)])
-    rows = select_distinct(views, 12, seed=0)
-    assert len({views.full[row] for row in rows}) == 12
-    assert all(len(views.visible[row]) >= 2 for row in rows)
-    homes = [views.scene_id[row] for row in rows]
-    assert max(map(homes.count, homes)) - min(map(homes.count, homes)) <= 1
-    assert (rows == select_distinct(views, 12, seed=0)).all()
-    with pytest.raises(InputError, match="61 asked for"):
-        select_distinct(views, 61, seed=0)
