@@ -10,7 +10,7 @@ TORCH_INDEX ?=#         another index to look for torch, e.g. https://download.p
 
 BIN := .venv/bin
 STAMP := .venv/.stamp
-QUICK := tests/core tests/sightline tests/test_imports.py
+QUICK := tests/core tests/sightline tests/test_imports.py tests/test_architecture.py
 
 export OMP_WAIT_POLICY := passive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
