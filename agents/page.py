@@ -25,13 +25,14 @@ section { background: var(--paper); border: 1px solid var(--line); border-radius
 p { margin: 0 0 14px; max-width: 76ch; }
 .lead { color: var(--soft); margin-bottom: 0; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: 15px; }
+table { border-collapse: collapse; width: 100%; font-size: 15px; margin-bottom: 14px; }
 th, td { text-align: left; padding: 7px 14px 7px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { font-weight: 600; color: var(--soft); }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 tr.group td { font-weight: 600; padding-top: 16px; border-bottom-color: var(--ink); }
 figure { margin: 0 0 8px; }
-figure img { max-width: 100%; height: auto; display: block; }
+figure img { max-width: 100%; max-height: 640px; height: auto; display: block; object-fit: contain;
+             object-position: left; }
 figcaption { color: var(--soft); font-size: 14px; margin-top: 6px; max-width: 80ch; }
 .grid figure img { max-height: 330px; max-width: 100%; width: auto; margin: 0 auto; }
 .grid { display: grid; margin-bottom: 18px; align-items: end;

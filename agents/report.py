@@ -63,8 +63,8 @@ def rows(stages: Mapping[str, Stage]) -> list[Row]:
             "accuracy",
             ground["accuracy"],
             tuple(ground["interval"]),
-            f"chance {ground['chance']:.3f}, right class only {ground['label']:.3f}, "
-            f"no sentence {ground['no_text']:.3f}",
+            f"chance {ground['chance']:.3f}, right class {ground['label']:.3f}, "
+            f"right class and colour {ground['label_color']:.3f}, no sentence {ground['no_text']:.3f}",
         )
     ]
     retrieval = stages["retrieval-test"].result
