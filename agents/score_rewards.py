@@ -57,6 +57,8 @@ KINDS = ("near", "far", "absent", "sliver")
 class ScoreRewardsConfig(JobConfig):
     """Measure a VLM reward on unseen homes: sightline score-rewards scenes=SCENES vl=MODEL"""
 
+    CUDA = True
+
     scenes: str = ""  # folder of homes made by build-scenes
     vl: str = ""  # two-tower model, or a CLIP / SigLIP folder or hub id
     task: str = "find_object"  # whose goals are scored

@@ -44,6 +44,8 @@ DRAWN = 2  # points drawn per object and scene, as a multiple of those the encod
 class PretrainGroundingConfig(JobConfig):
     """Grounded pretraining: objects first, then sentences."""
 
+    CUDA = True
+
     scenes: str = MISSING  # folder made by build-scenes
     object_steps: int = 150  # updates of the object encoder
     object_batch: int = 128  # objects per such update

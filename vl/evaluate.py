@@ -31,6 +31,8 @@ from vl.two_tower import VLModel
 class EvaluateVLConfig(JobConfig):
     """Retrieval on unseen homes: sightline evaluate-vl views=FOLDER model=FOLDER"""
 
+    CUDA = True
+
     views: str = ""  # folder of rendered views
     model: str = ""  # two-tower folder, a CLIP or SigLIP directory, or a hub id
     split: str = "test"  # which homes: train, val or test
