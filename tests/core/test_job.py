@@ -1,5 +1,6 @@
 """Starting a job: configuration, errors in one line, interruption, help."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -164,7 +165,10 @@ def test_a_bug_keeps_its_traceback_and_an_input_error_shows_one_when_asked(monke
 def test_an_interrupted_job_says_how_to_go_on():
     def start(out: Path) -> subprocess.Popen:
         command = [sys.executable, "-m", "tests.core.example_job", f"out={out}", "goal=a b", "wait_s=60"]
-        return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        # a test run in the background of a shell has SIGINT ignored, and its children inherit that
+        heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        return subprocess.Popen(command, cwd=ROOT, text=True, preexec_fn=heed, **pipes)
 
     jobs = [(start(Path(number.name).absolute()), number) for number in (signal.SIGINT, signal.SIGTERM)]
     for job, number in jobs:

@@ -21,6 +21,8 @@ class Inner:
 
 @dataclass
 class Config(JobConfig):
+    CUDA = True
+
     lr: float = 0.1
     inner: Inner = field(default_factory=Inner)
 
