@@ -83,7 +83,9 @@ def test_resuming_with_another_configuration_names_the_keys():
 
 def test_device_threads_and_mirror_may_change_between_parts():
     RunFolder.open(Config(out="r"), "try").close()
-    RunFolder.open(Config(out="r", resume="auto", threads=3, device="cuda"), "try").close()
+    run = RunFolder.open(Config(out="r", resume="auto", threads=3, device="cuda"), "try")
+    assert not run.fresh and "device: cpu" in (run.path / "config.yaml").read_text()  # the first part's record stays
+    run.close()
 
 
 def test_resume_without_out_takes_the_newest_unfinished_run_of_this_configuration():

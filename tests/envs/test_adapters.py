@@ -129,7 +129,11 @@ def test_sb3_ppo_runs_an_update(homes):
     from stable_baselines3 import PPO
 
     env = SB3VecEnv(2, homes=homes, width=36, height=36, max_steps=4)
-    PPO("MultiInputPolicy", env, n_steps=4, batch_size=8, n_epochs=1, seed=0).learn(8)
+    model = PPO("MultiInputPolicy", env, n_steps=4, batch_size=8, n_epochs=1, seed=0)
+    before = [weight.clone() for weight in model.policy.parameters()]
+    model.learn(8)
+    assert model.num_timesteps == 8
+    assert any((old != new).any() for old, new in zip(before, model.policy.parameters()))
 
 
 def test_homes_and_scenes_together_are_refused(homes):
