@@ -23,6 +23,7 @@ from core.intervals import grouped_mean, grouped_rate
 from core.job import JobConfig, job_main
 from core.progress import track
 from core.run import RunFolder
+from core.threads import one_torch_thread
 from envs.episodes import EpisodeResults, PolicyFn, load_episodes, make_episodes, run_episodes, save_episodes
 from envs.expert import Expert, RandomPolicy
 from envs.pool import HomePool
@@ -140,6 +141,7 @@ def make_policy(cfg: EvaluateAgentConfig, simulator: Simulator) -> tuple[PolicyF
     return agent, agent.encoder.sensors
 
 
+@one_torch_thread()
 def run(cfg: EvaluateAgentConfig) -> dict[str, Any]:
     """Run the episodes, print the table, write files and videos."""
     if not cfg.scenes:

@@ -33,6 +33,7 @@ from core.intervals import grouped_mean, grouped_rate
 from core.job import JobConfig, job_main
 from core.progress import track
 from core.run import RunFolder
+from core.threads import one_torch_thread
 from envs.episodes import EpisodeResults, make_episodes, run_episodes
 from envs.pool import HomePool
 from envs.simulator import Simulator
@@ -133,6 +134,7 @@ def evaluate(agent: Agent, homes: HomePool, task: Any, episodes: int, max_steps:
     return run_episodes(simulator, agent, make_episodes(homes, simulator.task, episodes, seed, simulator.fields))
 
 
+@one_torch_thread()
 def run(cfg: TrainAgentConfig) -> dict[str, Any]:
     """Collect, update, log, checkpoint; then act on val homes."""
     for name, what in (("scenes", "made by build-scenes"), ("vl", "model/ of a pretrain-vl run")):

@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from core.errors import InputError
 from core.files import TEMPORARY, atomic_write, plain, read_json
+from core.threads import granted
 
 if TYPE_CHECKING:
     from core.job import JobConfig
@@ -210,7 +211,7 @@ def describe_version() -> dict[str, Any]:
         "code": code,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
+        "threads": granted(),
         "platform": platform.platform(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }

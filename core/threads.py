@@ -1,7 +1,11 @@
 """How many processor threads a run uses. Same seed and same thread count give the same numbers to the last bit."""
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
+
+_granted = 0  # what use_threads set; 0 = it was not called
 
 
 def available_cores() -> int:
@@ -28,6 +32,8 @@ def use_threads(n: int = 0) -> int:
     if n == 0:
         wanted = os.environ.get("OMP_NUM_THREADS", "")
         n = int(wanted) if wanted.isdigit() and int(wanted) > 0 else available_cores()
+    global _granted
+    _granted = n
     os.environ["OMP_NUM_THREADS"] = str(n)  # read by libraries that load later, and by child processes
     if "torch" in sys.modules:
         import torch
@@ -40,3 +46,27 @@ def use_threads(n: int = 0) -> int:
     else:
         os.environ.setdefault("NUMBA_NUM_THREADS", str(n))
     return n
+
+
+def granted() -> int:
+    """Threads that `use_threads` gave this process; torch's own number where it was not called."""
+    import torch
+
+    return _granted or torch.get_num_threads()
+
+
+@contextlib.contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Inside, torch computes on one thread; casting rays still takes all threads granted. Also a decorator.
+
+    Policies and towers of the size trained here run faster so: on 2 cores the PPO update took 0.59 s with two threads
+    and 0.27 s with one, since threads wait for each other longer than they work.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from core.conventions import NO_INSTANCE
 from core.errors import InputError, MissingLibraryError
+from core.threads import granted
 from scene.palette import SKY  # what a ray that leaves the home shows
 from scene.types import Scene, SceneMesh
 
@@ -232,7 +233,7 @@ def render(
     poses32 = np.ascontiguousarray(poses[:, :3], dtype=np.float32)
     sky, falloff = np.asarray(SKY, np.uint8), np.float32(FALLOFF_PER_M)
     tensor = load_open3d().core.Tensor.from_numpy
-    threads = torch.get_num_threads()
+    threads = granted()
 
     frames_per_cast = max(1, RAYS_PER_CAST // pixels)
     rays = np.empty((min(frames_per_cast, max(batch, 1)), pixels, 6), np.float32)

@@ -36,3 +36,18 @@ def test_idle_threads_sleep_once_core_is_imported():
     code = "import os, core; print(os.environ['OMP_WAIT_POLICY'])"
     env = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env).stdout == "passive\n"
+
+
+def test_small_networks_get_one_thread_and_rays_all_that_were_granted():
+    import torch
+
+    from core.threads import granted, one_torch_thread, use_threads
+
+    before = torch.get_num_threads()
+    try:
+        use_threads(2)
+        with one_torch_thread():
+            assert (torch.get_num_threads(), granted()) == (1, 2)
+        assert torch.get_num_threads() == 2
+    finally:
+        use_threads(before)
