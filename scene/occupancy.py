@@ -1,19 +1,34 @@
 """Where an agent can stand in a home, and what it can see past: a grid over the floor made from walls and boxes.
 
-Rows of every grid run along +y, columns along +x; `origin` is the corner of cell (0, 0). One storey: heights count from
-the lowest room's floor.
+Rows of every grid run along +y, columns along +x; `origin` is the corner of cell (0, 0). A grid shows one storey:
+heights count from its lowest floor, and `storeys` lists those of a home.
+
+Interactive grids are for homes whose small things can be carried and whose doors can be opened and shut: such things
+block nothing, inner doors all stand open in `free`, and `shut` says which cells each door takes away while it is shut.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Int16
+from jaxtyping import Bool, Float, Int, Int16, UInt32
 from numba import njit
 from numpy import ndarray
 from scipy import ndimage
 
 from core.errors import InputError
-from scene.types import Door, Scene
+from scene.storeys import (
+    DOOR_LABELS,
+    door_foot,
+    doorway_ends,
+    is_inner,
+    outline,
+    removable_leaves,
+    storey_of,
+    storeys,
+)
+from scene.types import Door, Room, Scene
+
+__all__ = ["EYE_M", "OPEN", "WALL", "Occupancy", "line_of_sight", "occupancy", "storeys"]
 
 OPEN, WALL = -1, -2  # values of Occupancy.sight beside object ids
 EYE_M = 1.2  # what is taller hides what is behind it
@@ -21,7 +36,8 @@ STEP_M = 0.05  # lower things are walked over: rugs, thresholds
 SLICE_M = 0.2  # spacing of the horizontal cuts that find walls in a mesh
 MARGIN_M = 0.2  # grid beyond the rooms' bounding rectangle
 DOOR_REACH_M = 0.15  # a doorway reaches this far to both sides of its box, across the thickness of the wall
-DOOR_LABELS = ("door", "doorway")
+MOST_DOORS = 32  # bits of `Occupancy.shut`
+MOST_CELLS = 100_000_000  # a larger grid is a mistake in the room outlines
 
 
 @dataclass(eq=False)
@@ -34,6 +50,9 @@ class Occupancy:
     obstacle: Bool[ndarray, "H W"]  # walls and furniture themselves, not inflated
     sight: Int16[ndarray, "H W"]  # OPEN, WALL, or the id of the object taller than the eye that stands here
     inside: Bool[ndarray, "H W"]  # floor of a room or of an open doorway
+    floor_z: float = 0.0  # height of the storey's lowest floor
+    shut: UInt32[ndarray, "H W"] | None = None  # bit k: no agent's centre here while door openable[k] is shut
+    openable: list[int] = field(default_factory=list)  # indices into scene.doors; their place here is their bit
 
     def cells(self, xy: Float[ndarray, "*s 2"]) -> Int[ndarray, "*s 2"]:
         """(row, column) of world points; points outside the grid get the nearest border cell."""
@@ -53,9 +72,15 @@ class Occupancy:
 
 
 def occupancy(
-    scene: Scene, cell_m: float = 0.05, agent_radius_m: float = 0.2, agent_height_m: float = 1.5
+    scene: Scene,
+    cell_m: float = 0.05,
+    agent_radius_m: float = 0.2,
+    agent_height_m: float = 1.5,
+    *,
+    floor_z: float | None = None,
+    interactive: bool = False,
 ) -> Occupancy:
-    """The occupancy grid of a home for a round agent.
+    """The occupancy grid of one storey of a home for a round agent.
 
     Furniture blocks with the footprint of its box wherever the box crosses the agent's height; things flatter than
     5 cm on the floor and things above the agent do not. Walls and door leaves are cut out of the mesh's structure
@@ -66,38 +91,59 @@ def occupancy(
         cell_m: side of a cell.
         agent_radius_m: free cells keep this distance to obstacles (to the middles of their cells).
         agent_height_m: what hangs higher does not block.
+        floor_z: which storey, one of `storeys(scene)`; None is the lowest.
+        interactive: things with the affordance "pickup" do not block, all doors between rooms stand open in `free`,
+            and the first 32 of them can be shut (`shut`, `openable`). Doors to the outside stay part of the wall.
 
     Raises:
-        InputError: the scene has no rooms, or no cell is free (the rooms are too small or too full for this agent).
+        InputError: the scene has no rooms, no such storey, room outlines, doors or mesh parts that are garbled (NaN,
+            wrong shapes, faces naming missing vertices), or no cell is free (the rooms are too small or too full).
     """
-    if not scene.rooms:
-        raise InputError(f"scene {scene.id} has no rooms; an occupancy grid needs room outlines to know the floor")
+    floors = storeys(scene)
     if cell_m <= 0 or agent_radius_m < 0 or agent_height_m <= STEP_M:
         raise InputError(
             f"occupancy needs cell_m > 0, agent_radius_m >= 0 and agent_height_m > {STEP_M}, got {cell_m}, "
             f"{agent_radius_m} and {agent_height_m} metres"
         )
-    corners = np.concatenate([room.polygon for room in scene.rooms])
+    floor_z = floors[0] if floor_z is None else floor_z
+    storey = int(np.argmin(np.abs(np.array(floors) - floor_z)))
+    if not abs(floors[storey] - floor_z) < 1e-3:
+        raise InputError(f"scene {scene.id} has no storey at {floor_z} m; its floors are at {floors} m")
+    floor_z = floors[storey]
+    rooms = [room for room in scene.rooms if storey_of(room.floor_z, floors) == storey]
+    doors = [k for k, door in enumerate(scene.doors) if storey_of(door_foot(scene, k), floors) == storey]
+
+    corners = np.concatenate([outline(scene, room) for room in rooms])
     origin = corners.min(axis=0) - MARGIN_M
-    width, height = (int(n) for n in np.ceil((corners.max(axis=0) + MARGIN_M - origin) / cell_m))
+    sides_m = corners.max(axis=0) + MARGIN_M - origin
+    if not (sides_m / cell_m).prod() < MOST_CELLS:
+        raise InputError(
+            f"scene {scene.id}: its rooms span {sides_m.round(1).tolist()} m, too many cells of {cell_m} m; check the "
+            "room outlines' unit or use larger cells"
+        )
+    width, height = (int(n) for n in np.ceil(sides_m / cell_m))
     x = origin[0] + (np.arange(width) + 0.5) * cell_m
     y = origin[1] + (np.arange(height) + 0.5) * cell_m
-    floor_z = min(room.floor_z for room in scene.rooms)
+    inner = [k for k in doors if is_inner(scene, scene.doors[k])] if interactive else []
+    passages = [scene.doors[k] for k in (inner if interactive else doors) if interactive or scene.doors[k].open]
 
     inside = np.zeros((height, width), bool)
-    for room in scene.rooms:
+    for room in rooms:
         inside |= _in_polygon(room.polygon, x, y)
-    for door in scene.doors:
-        if door.open:
-            inside |= _in_box(_doorway(door), x, y)
+    for door in passages:
+        inside |= _in_box(_doorway(door), x, y)
 
-    low = _wall_cells(scene, origin, cell_m, (height, width), floor_z, agent_height_m)
+    shut_doors = [scene.doors[k] for k in doors if not scene.doors[k].open and k not in inner]
+    walls = _Shell(rooms, passages, shut_doors, removable_leaves(scene) if interactive else [])
+    low = _wall_cells(scene, walls, origin, cell_m, (height, width), floor_z, agent_height_m)
     sight = np.where(low.sight, np.int16(WALL), np.int16(OPEN))
     obstacle = low.body
     for item in scene.objects:
         bottom, top = item.box[2] - item.box[5] / 2 - floor_z, item.box[2] + item.box[5] / 2 - floor_z
         if item.label in DOOR_LABELS or top <= STEP_M or bottom >= agent_height_m:
             continue  # doors are among the wall cells: an open leaf stands where its faces are, not in its doorway
+        if interactive and "pickup" in item.affordances:
+            continue
         rows, columns, cover = _window(item.box, x, y, at_least_m=0.71 * cell_m)
         obstacle[rows, columns] |= cover
         if bottom < EYE_M < top:
@@ -113,7 +159,28 @@ def occupancy(
             "too full. Use a smaller radius or leave the scene out"
         )
     largest = 1 + int(np.bincount(regions.ravel())[1:].argmax())
-    return Occupancy(origin, cell_m, regions == largest, obstacle, sight, inside)
+    grid = Occupancy(origin, cell_m, regions == largest, obstacle, sight, inside, floor_z)
+    if interactive:
+        grid.openable = inner[:MOST_DOORS]
+        grid.shut = np.zeros((height, width), np.uint32)
+        for bit, k in enumerate(grid.openable):
+            near = _near_line(doorway_ends(scene.doors[k]), agent_radius_m + 0.5 * cell_m, x, y)
+            grid.shut[near] |= np.uint32(1 << bit)
+    return grid
+
+
+def _near_line(
+    ends: Float[ndarray, "2 2"], within_m: float, x: Float[ndarray, " W"], y: Float[ndarray, " H"]
+) -> Bool[ndarray, "H W"]:
+    """Cell middles at most `within_m` from a line from end to end."""
+    low, high = ends.min(axis=0) - within_m, ends.max(axis=0) + within_m
+    columns, rows = slice(*np.searchsorted(x, [low[0], high[0]])), slice(*np.searchsorted(y, [low[1], high[1]]))
+    along = ends[1] - ends[0]
+    dx, dy = x[columns][None] - ends[0, 0], y[rows][:, None] - ends[0, 1]
+    share = np.clip((dx * along[0] + dy * along[1]) / (along @ along), 0.0, 1.0)
+    near = np.zeros((len(y), len(x)), bool)
+    near[rows, columns] = np.hypot(dx - share * along[0], dy - share * along[1]) <= within_m
+    return near
 
 
 def line_of_sight(
@@ -202,6 +269,16 @@ def _doorway(door: Door) -> Float[ndarray, "7"]:
 
 
 @dataclass(eq=False)
+class _Shell:
+    """What of a storey makes walls: rooms, the doors that let through, those that do not, and what never blocks."""
+
+    rooms: list[Room]
+    passages: list[Door]
+    shut_doors: list[Door]
+    without: list[int]  # ids of door objects whose faces do not count
+
+
+@dataclass(eq=False)
 class _Walls:
     """Cells of walls and door leaves: at any of the agent's heights, and at eye height."""
 
@@ -210,75 +287,94 @@ class _Walls:
 
 
 def _wall_cells(
-    scene: Scene, origin: Float[ndarray, "2"], cell_m: float, shape: tuple[int, int], floor_z: float, agent_m: float
-) -> _Walls:
-    """Walls and door leaves, from the mesh where there is one, else from room outlines and doors."""
-    mesh = scene.mesh if scene.mesh is not None and len(scene.mesh.faces) else None
-    if mesh is not None:
-        door_ids = [item.id for item in scene.objects if item.label in DOOR_LABELS]
-        chosen = np.isin(mesh.face_instance, [-1, *door_ids])
-        triangles = mesh.vertices[mesh.faces[chosen]].astype(np.float64)
-        heights = floor_z + np.arange(STEP_M + SLICE_M / 2, agent_m, SLICE_M)
-        starts, ends = _cuts(triangles, heights)
-        eye_starts, eye_ends = _cuts(triangles, np.array([floor_z + EYE_M + 1e-3]))
-    else:
-        segments = [(room.polygon, np.roll(room.polygon, -1, axis=0)) for room in scene.rooms]
-        for door in scene.doors:
-            if not door.open:
-                along = int(door.box[3:5].argmax())
-                yaw = door.box[6] + along * np.pi / 2
-                half = np.array([np.cos(yaw), np.sin(yaw)]) * door.box[3 + along] / 2
-                segments.append((door.box[None, :2] - half, door.box[None, :2] + half))
-        starts, ends = (np.concatenate(side) for side in zip(*segments))
-        eye_starts, eye_ends = starts, ends
-    body = _segment_cells(starts, ends, origin, cell_m, shape)
-    sight = _segment_cells(eye_starts, eye_ends, origin, cell_m, shape)
-    if mesh is None:
-        x, y = (origin[k] + (np.arange(shape[1 - k]) + 0.5) * cell_m for k in (0, 1))
-        for door in scene.doors:
-            if door.open:
-                body &= ~_in_box(_doorway(door), x, y)
-                sight &= ~_in_box(_doorway(door), x, y)
-    return _Walls(body, sight)
-
-
-def _cuts(
-    triangles: Float[ndarray, "F 3 3"], heights: Float[ndarray, " Z"]
-) -> tuple[Float[ndarray, "S 2"], Float[ndarray, "S 2"]]:
-    """The segments in which triangles meet horizontal planes, as start and end xy.
-
-    Cutting, rather than projecting whole triangles, keeps doorways open whose wall was triangulated across them.
-    """
-    above = triangles[None, :, :, 2] > heights[:, None, None]  # (Z, F, 3)
-    plane, face = np.nonzero(above.any(axis=2) != above.all(axis=2))
-    side = above[plane, face]
-    lone = np.where(side.sum(axis=1) == 1, side.argmax(axis=1), (~side).argmax(axis=1))  # the corner alone on its side
-    corners, rows = triangles[face], np.arange(len(face))
-    apex, z = corners[rows, lone], heights[plane]
-    ends = []
-    for turn in (1, 2):
-        other = corners[rows, (lone + turn) % 3]
-        share = (z - apex[:, 2]) / (other[:, 2] - apex[:, 2])
-        ends.append(apex[:, :2] + share[:, None] * (other[:, :2] - apex[:, :2]))
-    return ends[0], ends[1]
-
-
-def _segment_cells(
-    starts: Float[ndarray, "S 2"],
-    ends: Float[ndarray, "S 2"],
+    scene: Scene,
+    shell: _Shell,
     origin: Float[ndarray, "2"],
     cell_m: float,
     shape: tuple[int, int],
-) -> Bool[ndarray, "H W"]:
-    """Cells touched by segments, sampled every half cell."""
-    grid = np.zeros(shape, bool)
-    if len(starts) == 0:
-        return grid
-    counts = np.ceil(np.linalg.norm(ends - starts, axis=1) / (0.5 * cell_m)).astype(int) + 1
-    owner = np.repeat(np.arange(len(starts)), counts)
-    share = (np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)) / np.maximum(counts[owner] - 1, 1)
-    points = starts[owner] + share[:, None] * (ends - starts)[owner]
-    cells = np.floor((points - origin) / cell_m).astype(int)
-    cells = cells[((cells >= 0) & (cells < shape[::-1])).all(axis=1)]
-    grid[cells[:, 1], cells[:, 0]] = True
-    return grid
+    floor_z: float,
+    agent_m: float,
+) -> _Walls:
+    """Walls and door leaves, from the mesh where there is one, else from room outlines and doors."""
+    body, sight = np.zeros(shape, bool), np.zeros(shape, bool)
+    if scene.mesh is not None and len(scene.mesh.faces):
+        vertices, faces = _structure(scene, shell.without)
+        heights = floor_z + np.arange(STEP_M + SLICE_M / 2, agent_m, SLICE_M)
+        for grid, planes in ((body, heights), (sight, np.array([floor_z + EYE_M + 1e-3]))):
+            _mark_cuts(vertices, faces, planes, origin[0], origin[1], cell_m, grid)
+        return _Walls(body, sight)
+    for room in shell.rooms:
+        for start, end in zip(room.polygon, np.roll(room.polygon, -1, axis=0)):
+            _mark_line(start[0], start[1], end[0], end[1], origin[0], origin[1], cell_m, body)
+    for door in shell.shut_doors:
+        start, end = doorway_ends(door)
+        _mark_line(start[0], start[1], end[0], end[1], origin[0], origin[1], cell_m, body)
+    x, y = (origin[k] + (np.arange(shape[1 - k]) + 0.5) * cell_m for k in (0, 1))
+    for door in shell.passages:
+        body &= ~_in_box(_doorway(door), x, y)
+    return _Walls(body, body.copy())
+
+
+def _structure(scene: Scene, without: list[int]) -> tuple[Float[ndarray, "V 3"], Int[ndarray, "F 3"]]:
+    """Vertices, and the faces of walls, floors, ceilings and doors less those of the objects `without`.
+
+    Raises:
+        InputError: faces name missing vertices, or the vertices they use are NaN or infinite.
+    """
+    mesh = scene.mesh
+    assert mesh is not None
+    kept = [item.id for item in scene.objects if item.label in DOOR_LABELS and item.id not in without]
+    faces = np.ascontiguousarray(mesh.faces[np.isin(mesh.face_instance, [-1, *kept])], dtype=np.int32)
+    vertices = np.ascontiguousarray(mesh.vertices, dtype=np.float32)
+    if len(faces) and (faces.min() < 0 or faces.max() >= len(vertices)):
+        raise InputError(
+            f"scene {scene.id}: mesh faces name vertices {faces.min()}..{faces.max()}, there are {len(vertices)}"
+        )
+    if not np.isfinite(vertices).all() and not np.isfinite(vertices[faces]).all():
+        raise InputError(f"scene {scene.id}: vertices of its walls are NaN or infinite; mend the source")
+    return vertices, faces
+
+
+@njit(cache=True, nogil=True)
+def _mark_cuts(vertices, faces, heights, origin_x, origin_y, cell_m, grid):
+    """Marks the cells touched by the lines in which triangles meet horizontal planes.
+
+    Cutting, rather than projecting whole triangles, keeps doorways open whose wall was triangulated across them.
+    """
+    ends = np.empty((2, 2))
+    for f in range(faces.shape[0]):
+        z0 = np.float64(vertices[faces[f, 0], 2])
+        z1 = np.float64(vertices[faces[f, 1], 2])
+        z2 = np.float64(vertices[faces[f, 2], 2])
+        lowest, highest = min(z0, z1, z2), max(z0, z1, z2)
+        for z in heights:
+            if not lowest <= z < highest:  # a corner counts as above only beyond the plane
+                continue
+            above = (z0 > z, z1 > z, z2 > z)
+            count = int(above[0]) + int(above[1]) + int(above[2])
+            lone = 0  # the corner alone on its side
+            for k in range(3):
+                if above[k] == (count == 1):
+                    lone = k
+                    break
+            a = faces[f, lone]
+            apex_x, apex_y, apex_z = np.float64(vertices[a, 0]), np.float64(vertices[a, 1]), np.float64(vertices[a, 2])
+            for turn in range(2):
+                b = faces[f, (lone + 1 + turn) % 3]
+                share = (z - apex_z) / (np.float64(vertices[b, 2]) - apex_z)
+                ends[turn, 0] = apex_x + share * (np.float64(vertices[b, 0]) - apex_x)
+                ends[turn, 1] = apex_y + share * (np.float64(vertices[b, 1]) - apex_y)
+            _mark_line(ends[0, 0], ends[0, 1], ends[1, 0], ends[1, 1], origin_x, origin_y, cell_m, grid)
+
+
+@njit(cache=True, nogil=True)
+def _mark_line(start_x, start_y, end_x, end_y, origin_x, origin_y, cell_m, grid):
+    """Marks the cells touched by a line, sampled every half cell."""
+    dx, dy = end_x - start_x, end_y - start_y
+    count = int(np.ceil(np.sqrt(dx * dx + dy * dy) / (0.5 * cell_m))) + 1
+    for k in range(count):
+        share = k / max(count - 1, 1)
+        column = int(np.floor((start_x + share * dx - origin_x) / cell_m))
+        row = int(np.floor((start_y + share * dy - origin_y) / cell_m))
+        if 0 <= row < grid.shape[0] and 0 <= column < grid.shape[1]:
+            grid[row, column] = True
