@@ -21,6 +21,7 @@ from scene.storeys import (
     door_foot,
     doorway_ends,
     is_inner,
+    openable_doors,
     outline,
     removable_leaves,
     storey_of,
@@ -36,7 +37,6 @@ STEP_M = 0.05  # lower things are walked over: rugs, thresholds
 SLICE_M = 0.2  # spacing of the horizontal cuts that find walls in a mesh
 MARGIN_M = 0.2  # grid beyond the rooms' bounding rectangle
 DOOR_REACH_M = 0.15  # a doorway reaches this far to both sides of its box, across the thickness of the wall
-MOST_DOORS = 32  # bits of `Occupancy.shut`
 MOST_CELLS = 100_000_000  # a larger grid is a mistake in the room outlines
 
 
@@ -52,7 +52,7 @@ class Occupancy:
     inside: Bool[ndarray, "H W"]  # floor of a room or of an open doorway
     floor_z: float = 0.0  # height of the storey's lowest floor
     shut: UInt32[ndarray, "H W"] | None = None  # bit k: no agent's centre here while door openable[k] is shut
-    openable: list[int] = field(default_factory=list)  # indices into scene.doors; their place here is their bit
+    openable: list[int] = field(default_factory=list)  # scene/storeys.py openable_doors: the same on every storey
 
     def cells(self, xy: Float[ndarray, "*s 2"]) -> Int[ndarray, "*s 2"]:
         """(row, column) of world points; points outside the grid get the nearest border cell."""
@@ -161,9 +161,11 @@ def occupancy(
     largest = 1 + int(np.bincount(regions.ravel())[1:].argmax())
     grid = Occupancy(origin, cell_m, regions == largest, obstacle, sight, inside, floor_z)
     if interactive:
-        grid.openable = inner[:MOST_DOORS]
+        grid.openable = openable_doors(scene)
         grid.shut = np.zeros((height, width), np.uint32)
         for bit, k in enumerate(grid.openable):
+            if k not in inner:
+                continue
             near = _near_line(doorway_ends(scene.doors[k]), agent_radius_m + 0.5 * cell_m, x, y)
             grid.shut[near] |= np.uint32(1 << bit)
     return grid

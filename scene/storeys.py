@@ -15,6 +15,7 @@ from scene.types import Door, Room, Scene
 DOOR_LABELS = ("door", "doorway")
 STOREY_M = 1.0  # floors further apart belong to different storeys
 DOOR_OBJECT_M = 0.3  # the object of a door has its middle this close to the door's
+MOST_DOORS = 32  # that open and shut in one home: bits of a mask
 
 
 def storeys(scene: Scene) -> list[float]:
@@ -53,6 +54,14 @@ def door_object(scene: Scene, door: Door) -> int:
 def is_inner(scene: Scene, door: Door) -> bool:
     """Whether a door joins two rooms of the home. A door to the outside (-1) leads nowhere and never opens."""
     return all(0 <= room < len(scene.rooms) for room in door.rooms)
+
+
+def openable_doors(scene: Scene) -> list[int]:
+    """Indices into scene.doors of the doors that open and shut; bit k of every mask of doors is the k-th of them.
+
+    All storeys count. Inner doors after the 32nd have no bit and simply stand open.
+    """
+    return [k for k, door in enumerate(scene.doors) if is_inner(scene, door)][:MOST_DOORS]
 
 
 def removable_leaves(scene: Scene) -> list[int]:
