@@ -1,27 +1,28 @@
-"""Pictures of homes: colour, depth and object ids for a batch of cameras, by ray casting on the CPU.
+"""Pictures of homes: colour, depth and object ids for a batch of cameras, by ray casting.
 
 Embree (through open3d's RaycastingScene) finds the first triangle along every pixel's ray; two small compiled kernels
-make the rays and turn triangles into pixels. Nothing here needs OpenGL, a GPU or a display. Rendering on CUDA is not
-part of this file; the call below (poses in, `Frame` out) says nothing that is particular to Embree.
+make the rays and turn triangles into pixels. Nothing here needs OpenGL, a GPU or a display. That is the backend
+"embree". The backend "warp" (scene/render_warp.py) casts the same rays on CUDA, or on the CPU where a test wants it;
+`make_renderer` chooses between the two.
 
 Shading is one table look-up per pixel: each face's colour is multiplied beforehand by an ambient term plus a fixed sun
 (Lambert, both sides alike), and a gentle falloff with depth darkens what is far. Light does not follow the camera, so a
 surface keeps its colour while the agent turns.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int, Int32, UInt8
+from jaxtyping import Float, Float32, Float64, Int, Int32, UInt8
 from numba import njit
 from numpy import ndarray
 from torch import Tensor
 
 from core.conventions import NO_INSTANCE
-from core.errors import InputError, MissingLibraryError
+from core.errors import InputError, MissingLibraryError, check_choice
 from core.threads import granted
 from scene.palette import SKY  # what a ray that leaves the home shows
 from scene.types import Scene, SceneMesh
@@ -38,11 +39,21 @@ RAYS_PER_CAST = 65_536  # about 3.6 MB of rays and hits: stays in cache
 
 @dataclass(eq=False)
 class Frame:
-    """What a batch of B cameras sees; torch tensors on the CPU."""
+    """What a batch of B cameras sees; torch tensors on the device that drew them."""
 
     rgb: UInt8[Tensor, "B H W 3"]
     depth: Float32[Tensor, "B H W"]  # metres along the camera's z axis, 0 = nothing hit
     instance: Int32[Tensor, "B H W"]  # index into scene.objects, -1 = structure or nothing
+
+
+@dataclass(eq=False)
+class Surfaces:
+    """The checked triangles of a home and what they look like: all that a backend needs to draw it."""
+
+    vertices: Float32[ndarray, "V 3"] = field(repr=False)
+    faces: Int32[ndarray, "F 3"] = field(repr=False)
+    face_colors: UInt8[ndarray, "F 3"] = field(repr=False)  # under the fixed sun
+    face_instance: Int32[ndarray, " F"] = field(repr=False)
 
 
 @dataclass(eq=False)
@@ -91,12 +102,11 @@ def shade(mesh: SceneMesh) -> UInt8[ndarray, "F 3"]:
     return np.clip(np.rint(mesh.face_colors * light[:, None]), 0, 255).astype(np.uint8)
 
 
-def prepare(scene: Scene) -> PreparedScene:
-    """Builds the search tree of a home, once; it serves any number of `render` calls.
+def surfaces(scene: Scene) -> Surfaces:
+    """The triangles of a scene, checked and shaded.
 
     Raises:
         InputError: the scene has no mesh, an empty one, or one whose parts do not fit together.
-        MissingLibraryError: open3d does not load.
     """
     mesh = scene.mesh
     if mesh is None or len(mesh.faces) == 0:
@@ -113,14 +123,41 @@ def prepare(scene: Scene) -> PreparedScene:
         )
     if not np.isfinite(vertices).all():
         raise InputError(f"scene {scene.id}: mesh vertices contain NaN or infinity; mend the source")
+    return Surfaces(
+        np.ascontiguousarray(vertices, dtype=np.float32),
+        np.ascontiguousarray(faces, dtype=np.int32),
+        shade(mesh),
+        np.ascontiguousarray(mesh.face_instance, dtype=np.int32),
+    )
+
+
+def prepare(scene: Scene) -> PreparedScene:
+    """Builds Embree's search tree of a home, once; it serves any number of `render` calls.
+
+    Raises:
+        InputError: the scene has no mesh, an empty one, or one whose parts do not fit together.
+        MissingLibraryError: open3d does not load.
+    """
+    home = surfaces(scene)
     open3d = load_open3d()
     embree = open3d.t.geometry.RaycastingScene()
     embree.add_triangles(
-        open3d.core.Tensor.from_numpy(np.ascontiguousarray(vertices, dtype=np.float32)),
-        open3d.core.Tensor.from_numpy(np.ascontiguousarray(faces, dtype=np.uint32)),
+        open3d.core.Tensor.from_numpy(home.vertices), open3d.core.Tensor.from_numpy(home.faces.astype(np.uint32))
     )
     embree.cast_rays(open3d.core.Tensor.from_numpy(np.array([[0, 0, 0, 0, 0, 1]], np.float32)))  # builds the tree now
-    return PreparedScene(scene.id, embree, shade(mesh), np.ascontiguousarray(mesh.face_instance, dtype=np.int32))
+    return PreparedScene(scene.id, embree, home.face_colors, home.face_instance)
+
+
+def checked_lens(intrinsics: Float[ndarray, "3 3"], width: int, height: int) -> Float64[ndarray, "3 3"]:
+    """The intrinsics as float64; InputError for a matrix or a picture size that no camera has."""
+    intrinsics = np.asarray(intrinsics, dtype=np.float64)
+    if intrinsics.shape != (3, 3) or not np.isfinite(intrinsics).all():
+        raise InputError(f"intrinsics should be a finite (3, 3) matrix, got shape {intrinsics.shape}")
+    if intrinsics[0, 0] <= 0 or intrinsics[1, 1] <= 0:
+        raise InputError(f"focal lengths should be positive, got {intrinsics[0, 0]} and {intrinsics[1, 1]} pixels")
+    if width < 1 or height < 1:
+        raise InputError(f"pictures need at least one pixel, got width={width} height={height}")
+    return intrinsics
 
 
 def pixel_directions(intrinsics: Float[ndarray, "3 3"], width: int, height: int) -> Float32[ndarray, "P 3"]:
@@ -216,13 +253,7 @@ def render(
     if not np.isfinite(poses).all():
         bad = np.flatnonzero(~np.isfinite(poses).all(axis=(1, 2)))
         raise InputError(f"extrinsics of cameras {bad[:8].tolist()} hold NaN or infinity; check the poses' source")
-    intrinsics = np.asarray(intrinsics, dtype=np.float64)
-    if intrinsics.shape != (3, 3) or not np.isfinite(intrinsics).all():
-        raise InputError(f"intrinsics should be a finite (3, 3) matrix, got shape {intrinsics.shape}")
-    if intrinsics[0, 0] <= 0 or intrinsics[1, 1] <= 0:
-        raise InputError(f"focal lengths should be positive, got {intrinsics[0, 0]} and {intrinsics[1, 1]} pixels")
-    if width < 1 or height < 1:
-        raise InputError(f"pictures need at least one pixel, got width={width} height={height}")
+    intrinsics = checked_lens(intrinsics, width, height)
     batch, pixels = len(poses), width * height
     homes, index = _homes_and_index(prepared, home_index, batch)
 
@@ -255,3 +286,91 @@ def render(
         torch.from_numpy(depth).view(batch, height, width),
         torch.from_numpy(instance).view(batch, height, width),
     )
+
+
+class Renderer(Protocol):
+    """One camera model over homes that come and go by number; the same meaning on every backend."""
+
+    device: torch.device  # where frames are made
+
+    def put(self, number: int, scene: Scene) -> None:
+        """Makes a home ready under a number, in place of the one that had it; other homes are not touched."""
+        ...
+
+    def drop(self, number: int) -> None:
+        """Forgets a home and frees its memory; a number nobody has is no error."""
+        ...
+
+    def render(self, home_index: Int[Tensor, " B"], extrinsics: Float[Tensor, "B 4 4"]) -> Frame:
+        """Colour, depth and object ids for B cameras, each in the home of its number.
+
+        Raises:
+            InputError: wrong shapes, NaN or infinite poses, a number without a home.
+        """
+        ...
+
+
+class EmbreeRenderer:
+    """`prepare` and `render` as a Renderer; frames are fresh tensors on the CPU."""
+
+    def __init__(self, width: int, height: int, intrinsics: Float[ndarray, "3 3"]) -> None:
+        self.device, self.width, self.height = torch.device("cpu"), width, height
+        self.intrinsics = checked_lens(intrinsics, width, height)
+        self._homes: dict[int, PreparedScene] = {}
+
+    def put(self, number: int, scene: Scene) -> None:
+        self._homes[number] = prepare(scene)
+
+    def drop(self, number: int) -> None:
+        self._homes.pop(number, None)
+
+    def render(self, home_index: Int[Tensor, " B"], extrinsics: Float[Tensor, "B 4 4"]) -> Frame:
+        used, index = np.unique(np.asarray(home_index), return_inverse=True)
+        missing = [int(number) for number in used if int(number) not in self._homes]
+        if missing:
+            raise InputError(f"no home has the numbers {missing[:8]}; put() them before rendering")
+        homes = [self._homes[int(number)] for number in used]
+        return render(homes, extrinsics, self.intrinsics, self.width, self.height, index)
+
+
+def _embree(
+    width: int, height: int, intrinsics: Float[ndarray, "3 3"], batch: int, device: str | torch.device
+) -> Renderer:
+    if torch.device(device).type != "cpu":
+        raise InputError(f"backend='embree' draws on the CPU only, got device={str(device)!r}; use backend='warp'")
+    return EmbreeRenderer(width, height, intrinsics)
+
+
+def _warp(
+    width: int, height: int, intrinsics: Float[ndarray, "3 3"], batch: int, device: str | torch.device
+) -> Renderer:
+    from scene.render_warp import WarpHomes, WarpRenderer
+
+    return WarpRenderer(WarpHomes(device), width, height, intrinsics, batch)
+
+
+BACKENDS: dict[str, Callable[..., Renderer]] = {"embree": _embree, "warp": _warp}
+
+
+def make_renderer(
+    backend: str,
+    width: int,
+    height: int,
+    intrinsics: Float[ndarray, "3 3"],
+    *,
+    batch: int,
+    device: str | torch.device = "cpu",
+) -> Renderer:
+    """A renderer without homes yet.
+
+    Args:
+        backend: a name of BACKENDS: "embree" (CPU), "warp" (CUDA; its CPU mode is slower than Embree).
+        intrinsics: in pixels, shared by all cameras.
+        batch: the most cameras of one `render` call.
+
+    Raises:
+        InputError: an unknown backend, a device it does not draw on, an impossible camera.
+        MissingLibraryError: the backend's library does not load.
+    """
+    check_choice("backend", backend, BACKENDS)
+    return BACKENDS[backend](width, height, intrinsics, batch, device)
