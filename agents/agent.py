@@ -66,9 +66,9 @@ class Agent:
     """
 
     def __init__(self, encoder: ObservationEncoder, policy: Policy, *, seed: int = 0, greedy: bool = False) -> None:
-        if policy.shape.observation_size != encoder.size:
+        if policy.config.size("vector") != encoder.size:
             raise InputError(
-                f"the policy reads {policy.shape.observation_size} numbers, this tower and camera give {encoder.size}; "
+                f"the policy reads {policy.config.size('vector')} numbers, this tower and camera give {encoder.size}; "
                 "use the tower the policy was trained with"
             )
         self.encoder, self.policy, self.seed, self.greedy = encoder, policy, seed, greedy
@@ -133,7 +133,7 @@ class Agent:
         memory = self.memory[rows].masked_fill(start[:, None], 0.0)
         seen = self.encoder.perceive(frame, state.goal)
         observation, note = self.encoder.observe(seen, state, note)
-        logits, _, memory = self.policy(self.policy.norm(observation), memory)
+        logits, _, memory = self.policy(self.policy.normalise({"vector": observation}), memory)
         action = logits.argmax(-1) if self.greedy else self._draw(logits, state)
         note.action = action
         for field in fields(Note):

@@ -8,7 +8,9 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from agents.encoders import ObservationSpec
 from agents.features import Note, ObservationEncoder, Perception
+from agents.networks import Observation
 from agents.rollout import EnvStep
 from agents.shaping import FrameReward
 from core.errors import InputError
@@ -30,6 +32,7 @@ class TaskEnv:
     """
 
     num_actions = len(ACTION_NAMES)
+    action_size = 0
 
     def __init__(
         self,
@@ -43,19 +46,24 @@ class TaskEnv:
             raise InputError(f"reward={reward!r} is unknown; choose {' or '.join(REWARDS)}")
         self.simulator, self.encoder, self.reward = simulator, encoder, reward
         self.model, self.frame_reward = model, frame_reward
-        self.num_envs, self.observation_size = simulator.num_envs, encoder.size
+        self.num_envs = simulator.num_envs
         self.seconds: dict[str, float] = defaultdict(float)
         self.state: SimState = simulator.reset()
         self.note = Note.empty(self.num_envs)
         self.potential = torch.zeros(self.num_envs)
         self.returns = torch.zeros(len(REWARDS), self.num_envs)
 
-    def reset(self) -> Float[Tensor, "B F"]:
+    @property
+    def observation_spec(self) -> dict[str, ObservationSpec]:
+        """One vector of features."""
+        return {"vector": ObservationSpec((self.encoder.size,))}
+
+    def reset(self) -> Observation:
         """New episodes everywhere, the first ones of the simulator's seed."""
         self.state = self.simulator.reset()
         self.note = Note.empty(self.num_envs)
         self.returns.zero_()
-        return self._begin(torch.ones(self.num_envs, dtype=torch.bool), None)
+        return {"vector": self._begin(torch.ones(self.num_envs, dtype=torch.bool), None)}
 
     def step(self, action: Int64[Tensor, " B"]) -> EnvStep:
         """One action everywhere; environments whose episode ended go on with their next one."""
@@ -85,7 +93,7 @@ class TaskEnv:
             self.returns[:, done] = 0.0
             observation = self._begin(done, final)
         reward = rewards[REWARDS.index(self.reward)]
-        return EnvStep(observation, final, reward, step.terminated, step.truncated, metrics)
+        return EnvStep({"vector": observation}, {"vector": final}, reward, step.terminated, step.truncated, metrics)
 
     def _begin(self, mask: Bool[Tensor, " B"], observation: Float[Tensor, "B F"] | None) -> Float[Tensor, "B F"]:
         """First observations of the episodes in `mask`, merged into `observation`."""
@@ -103,7 +111,7 @@ class TaskEnv:
             setattr(self.note, field.name, column)
         self.potential = self.potential.clone()
         self.potential[rows] = self._potential(seen, state.goal)
-        observation = torch.zeros(self.num_envs, self.observation_size) if observation is None else observation.clone()
+        observation = torch.zeros(self.num_envs, self.encoder.size) if observation is None else observation.clone()
         observation[rows] = first
         self._spend("encode", started)
         return observation

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from agents.agent import Agent, goal_reward, make_encoder, save_agent, score_every_goal
 from agents.features import FrameStatistics
-from agents.networks import Policy, PolicyShape
+from agents.networks import make_policy
 from agents.ppo import update
 from agents.rollout import EpisodeLog, Progress, collect
 from agents.shaping import Calibration, FrameReward
@@ -169,9 +169,14 @@ def run(cfg: TrainAgentConfig) -> dict[str, Any]:
     encoder = make_encoder(model, reward_model, task.goals, statistics, sensors, cfg.max_steps, cfg.precision)
     env = TaskEnv(simulator, encoder, cfg.reward, reward_model, frame_reward)
 
-    with torch.random.fork_rng(devices=[]):  # layers initialise themselves from the global generator
-        torch.manual_seed(cfg.seed)
-        policy = Policy(PolicyShape(env.observation_size, env.num_actions, cfg.width, cfg.memory))
+    policy = make_policy(
+        "recurrent",
+        env.observation_spec,
+        num_actions=env.num_actions,
+        seed=cfg.seed,
+        width=cfg.width,
+        memory=cfg.memory,
+    )
     with torch.no_grad():  # an untrained agent that stops at every fourth step would never see how episodes go on
         policy.action_head.bias[STOP] = cfg.initial_stop_logit
     optimizer = torch.optim.Adam(policy.parameters(), lr=cfg.lr, eps=1e-5, fused=True)
@@ -216,7 +221,7 @@ def run(cfg: TrainAgentConfig) -> dict[str, Any]:
                 max_grad_norm=cfg.max_grad_norm,
                 max_kl=cfg.max_kl,
             )
-            policy.norm.update(rollout.observation)
+            policy.update_norms(rollout.observation)
             ended = time.perf_counter()
             seconds += ended - began
             done, episodes = index + 1, log.flush()

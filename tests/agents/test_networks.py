@@ -3,13 +3,16 @@ import json
 import pytest
 import torch
 
-from agents.networks import Policy, PolicyShape, RunningNorm, sample_action
+from agents.distributions import Categorical
+from agents.encoders import ObservationSpec, RunningNorm
+from agents.networks import Policy, make_policy
 from core.errors import InputError
+
+VECTOR = {"vector": ObservationSpec((5,))}
 
 
 def make(memory: int = 8) -> Policy:
-    torch.manual_seed(0)
-    return Policy(PolicyShape(observation_size=5, num_actions=3, width=16, memory=memory))
+    return make_policy("recurrent", VECTOR, num_actions=3, width=16, memory=memory)
 
 
 @pytest.mark.parametrize("memory", [0, 8])
@@ -19,9 +22,9 @@ def test_unrolling_equals_stepping_with_the_memory_emptied_at_episode_starts(mem
     observation = torch.randn(6, 4, 5, generator=generator)
     start = torch.rand(6, 4, generator=generator) < 0.3
     state = torch.randn(4, memory, generator=generator)
-    logits, value = policy.unroll(observation, start, state)
+    logits, value = policy.unroll({"vector": observation}, start, state)
     for t in range(6):
-        step_logits, step_value, state = policy(observation[t], state.masked_fill(start[t][:, None], 0.0))
+        step_logits, step_value, state = policy({"vector": observation[t]}, state.masked_fill(start[t][:, None], 0.0))
         torch.testing.assert_close(logits[t], step_logits, atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(value[t], step_value, atol=1e-5, rtol=1e-4)
 
@@ -37,26 +40,27 @@ def test_running_statistics_equal_those_of_all_rows_together():
 
 def test_actions_follow_their_probabilities_and_come_with_them():
     logits = torch.log(torch.tensor([[0.7, 0.2, 0.1]])).expand(20_000, 3)
-    action, log_prob = sample_action(logits, torch.Generator().manual_seed(0))
+    actions = Categorical(torch.log_softmax(logits, -1))
+    action = actions.sample(Categorical.noise((20_000,), torch.Generator().manual_seed(0)))
     share = torch.bincount(action, minlength=3) / 20_000
     assert share.tolist() == pytest.approx([0.7, 0.2, 0.1], abs=0.015)
-    torch.testing.assert_close(log_prob, logits.gather(1, action[:, None]).squeeze(1))
+    torch.testing.assert_close(actions.log_prob(action), logits.gather(1, action[:, None]).squeeze(1))
 
 
 def test_a_saved_policy_comes_back_the_same(tmp_path):
     policy = make()
-    policy.norm.update(torch.randn(50, 5, generator=torch.Generator().manual_seed(2)))
+    policy.norms["vector"].update(torch.randn(50, 5, generator=torch.Generator().manual_seed(2)))
     policy.save_pretrained(tmp_path, goals=["red armchair"])
     loaded, document = Policy.from_pretrained(tmp_path)
     assert document["goals"] == ["red armchair"]
-    x, memory = policy.norm(torch.ones(2, 5)), policy.initial_memory(2)
-    assert torch.equal(policy(x, memory)[0], loaded(loaded.norm(torch.ones(2, 5)), memory)[0])
+    x, memory = {"vector": torch.ones(2, 5)}, policy.initial_memory(2)
+    assert torch.equal(policy(policy.normalise(x), memory)[0], loaded(loaded.normalise(x), memory)[0])
 
 
 def test_weights_of_another_shape_are_a_clear_error(tmp_path):
     make().save_pretrained(tmp_path)
     document = json.loads((tmp_path / "policy.json").read_text())
-    document["shape"]["width"] = 32
+    document["config"]["width"] = 32
     (tmp_path / "policy.json").write_text(json.dumps(document))
     with pytest.raises(InputError, match="do not fit this model"):
         Policy.from_pretrained(tmp_path)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from agents.networks import Policy, PolicyShape
+from agents.networks import Policy, make_policy
 from agents.ppo import clipped_surrogate, update
 from agents.rollout import EpisodeLog, Progress, collect
 from tests.agents.toy import Recall
@@ -11,9 +11,8 @@ SETTINGS |= {"entropy_coef": 0.01, "value_coef": 0.5, "max_grad_norm": 0.5}
 
 
 def train(memory: int, updates: int, seed: int = 0, length: int = 3, **changes) -> tuple[Policy, list[float]]:
-    torch.manual_seed(seed)
     env, generator = Recall(32, length=length, seed=seed), torch.Generator().manual_seed(seed)
-    policy = Policy(PolicyShape(2, 2, width=32, memory=memory))
+    policy = make_policy("recurrent", env.observation_spec, num_actions=2, width=32, memory=memory, seed=seed)
     optimizer = torch.optim.Adam(policy.parameters(), lr=3e-3, fused=True)
     progress, log, curve = Progress.begin(env, policy), EpisodeLog(32), []
     for _ in range(updates):
@@ -48,9 +47,8 @@ def test_the_surrogate_stops_rewarding_beyond_the_clip():
 
 
 def test_old_and_new_policy_coincide_on_the_first_minibatch():
-    torch.manual_seed(0)
     env, generator = Recall(8), torch.Generator().manual_seed(0)
-    policy = Policy(PolicyShape(2, 2, width=16, memory=4))
+    policy = make_policy("recurrent", env.observation_spec, num_actions=2, width=16, memory=4)
     optimizer = torch.optim.SGD(policy.parameters(), lr=0.0)
     rollout = collect(env, policy, Progress.begin(env, policy), 7, generator, EpisodeLog(8))
     stats = update(policy, optimizer, rollout, generator=generator, **SETTINGS, max_kl=1.0)
@@ -58,9 +56,8 @@ def test_old_and_new_policy_coincide_on_the_first_minibatch():
 
 
 def test_a_large_policy_change_ends_the_update_early():
-    torch.manual_seed(0)
     env, generator = Recall(8), torch.Generator().manual_seed(0)
-    policy = Policy(PolicyShape(2, 2, width=16, memory=4))
+    policy = make_policy("recurrent", env.observation_spec, num_actions=2, width=16, memory=4)
     optimizer = torch.optim.Adam(policy.parameters(), lr=0.1)
     rollout = collect(env, policy, Progress.begin(env, policy), 12, generator, EpisodeLog(8))
     assert update(policy, optimizer, rollout, generator=generator, **SETTINGS, max_kl=1e-3)["epochs"] == 1.0

@@ -1,14 +1,13 @@
 import torch
 
-from agents.networks import Policy, PolicyShape
+from agents.networks import make_policy
 from agents.rollout import EpisodeLog, Progress, collect
 from tests.agents.toy import Recall
 
 
 def gather(steps: int, truncates: bool = False, memory: int = 4):
-    torch.manual_seed(0)
     env = Recall(5, truncates=truncates)
-    policy = Policy(PolicyShape(2, 2, width=8, memory=memory))
+    policy = make_policy("recurrent", env.observation_spec, num_actions=2, width=8, memory=memory)
     progress, log = Progress.begin(env, policy), EpisodeLog(5)
     rollouts = [collect(env, policy, progress, s, torch.Generator().manual_seed(3), log) for s in (steps, steps)]
     return policy, rollouts, log
@@ -17,7 +16,7 @@ def gather(steps: int, truncates: bool = False, memory: int = 4):
 def test_values_and_log_probs_are_those_of_the_policy_unrolled():
     policy, rollouts, _ = gather(7)
     for part in rollouts:  # the second begins in the middle of episodes, with a memory
-        logits, value = policy.unroll(policy.norm(part.observation), part.start, part.memory)
+        logits, value = policy.unroll(policy.normalise(part.observation), part.start, part.memory)
         torch.testing.assert_close(value, part.value, atol=1e-5, rtol=1e-4)
         log_prob = torch.log_softmax(logits, -1).gather(-1, part.action[..., None]).squeeze(-1)
         torch.testing.assert_close(log_prob, part.log_prob, atol=1e-5, rtol=1e-4)
@@ -27,7 +26,9 @@ def test_the_next_value_at_a_time_limit_is_of_the_state_reached_and_not_of_the_n
     policy, (first, _), _ = gather(7, truncates=True, memory=0)
     end = first.truncated[2]
     assert bool(end.all())
-    reached = policy(policy.norm(torch.tensor([[0.0, 1.0]])), policy.initial_memory(1))[1]  # cue gone, time up
+    reached = policy(policy.normalise({"vector": torch.tensor([[0.0, 1.0]])}), policy.initial_memory(1))[
+        1
+    ]  # cue gone, time up
     torch.testing.assert_close(first.next_value[2], reached.expand(5))
     torch.testing.assert_close(first.next_value[0], first.value[1])
     assert not torch.allclose(first.next_value[2], first.value[3])

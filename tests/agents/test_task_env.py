@@ -84,8 +84,8 @@ def test_what_a_step_led_to_and_what_to_act_on_next_are_kept_apart():
     env = make_env()
     env.reset()
     steps = [env.step(torch.tensor([FORWARD, STOP])), *(env.step(torch.full((2,), FORWARD)) for _ in range(2))]
-    assert steps[0].final_observation.tolist() == [[0, 1], [1, 1]]
-    assert steps[0].observation.tolist() == [[0, 1], [0, 0]]
+    assert steps[0].final_observation["vector"].tolist() == [[0, 1], [1, 1]]
+    assert steps[0].observation["vector"].tolist() == [[0, 1], [0, 0]]
     assert (steps[0].terminated.tolist(), steps[0].truncated.tolist()) == ([False, True], [False, False])
     assert (steps[2].terminated.tolist(), steps[2].truncated.tolist()) == ([False, False], [True, False])
 
@@ -113,7 +113,7 @@ def test_a_saved_environment_goes_on_as_the_original():
     two.load_state_dict(one.state_dict())
     for action in (FORWARD, STOP, FORWARD):
         a, b = (env.step(torch.full((2,), action)) for env in (one, two))
-        assert torch.equal(a.reward, b.reward) and torch.equal(a.observation, b.observation)
+        assert torch.equal(a.reward, b.reward) and torch.equal(a.observation["vector"], b.observation["vector"])
     assert isinstance(two.note, Note)
 
 

@@ -2,6 +2,7 @@
 
 import torch
 
+from agents.encoders import ObservationSpec
 from agents.rollout import EnvStep
 
 
@@ -9,7 +10,8 @@ class Recall:
     """The cue (+1 or -1) is visible in the first step only; two steps later action 0 or 1 should match it."""
 
     num_actions = 2
-    observation_size = 2  # cue, time
+    action_size = 0
+    observation_spec = {"vector": ObservationSpec((2,))}  # noqa: RUF012  # cue, time
 
     def __init__(self, num_envs: int, length: int = 3, truncates: bool = False, seed: int = 0) -> None:
         self.num_envs, self.length, self.truncates = num_envs, length, truncates
@@ -17,15 +19,15 @@ class Recall:
         self.time = torch.zeros(num_envs, dtype=torch.long)
         self.cue = torch.zeros(num_envs)
 
-    def _observe(self) -> torch.Tensor:
-        return torch.stack([self.cue * (self.time == 0), self.time / self.length], dim=1)
+    def _observe(self) -> dict[str, torch.Tensor]:
+        return {"vector": torch.stack([self.cue * (self.time == 0), self.time / self.length], dim=1)}
 
     def _restart(self, mask: torch.Tensor) -> None:
         cue = torch.randint(0, 2, (self.num_envs,), generator=self.generator) * 2.0 - 1
         self.cue = torch.where(mask, cue, self.cue)
         self.time = torch.where(mask, 0, self.time)
 
-    def reset(self) -> torch.Tensor:
+    def reset(self) -> dict[str, torch.Tensor]:
         self._restart(torch.ones(self.num_envs, dtype=torch.bool))
         return self._observe()
 

@@ -1,0 +1,131 @@
+"""Several processes that train one model: who am I, and sums over all of us.
+
+torchrun --nproc_per_node 4 -m agents.train ...
+
+Everything here also works in a plain process, where the world is of size one and nothing is sent. Each process takes an
+equal share of the environments (`share`). Losses are divided by the number of rows of all processes and gradients are
+summed, so W processes make the same update as one process with all the rows would.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from core.errors import InputError
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return dist.get_rank() if _started() else 0
+
+
+def world_size() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if _started() else 1
+
+
+def is_main() -> bool:
+    """Whether this process is the one that logs, saves and prints."""
+    return rank() == 0
+
+
+def _started() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+@contextlib.contextmanager
+def processes(device: str = "cpu") -> Iterator[torch.device]:
+    """Joins the processes that torchrun started, if it did, and gives the device of this one; leaves at the end.
+
+    gloo on the CPU, nccl on CUDA, where process i of a machine takes its GPU i (nccl: never run on CUDA).
+
+    Raises:
+        InputError: torchrun's variables are incomplete, or a machine has more processes than GPUs.
+    """
+    if "WORLD_SIZE" not in os.environ or _started():
+        yield torch.device(device)
+        return
+    missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise InputError(
+            f"WORLD_SIZE is set, but {', '.join(missing)} is not; start with torchrun, or unset WORLD_SIZE"
+        )
+    place, backend = torch.device(device), "gloo"
+    if place.type == "cuda":
+        local, backend = int(os.environ["LOCAL_RANK"]), "nccl"
+        if local >= torch.cuda.device_count():
+            raise InputError(
+                f"process {local} of this machine has no GPU of its own, there are {torch.cuda.device_count()}; "
+                "start torchrun with --nproc_per_node at most that"
+            )
+        place = torch.device("cuda", local)
+        torch.cuda.set_device(place)
+    dist.init_process_group(backend)
+    try:
+        yield place
+    finally:
+        dist.destroy_process_group()
+
+
+def share(total: int, what: str = "num_envs") -> range:
+    """The numbers out of `range(total)` that fall to this process: equal, neighbouring parts.
+
+    Raises:
+        InputError: `total` does not divide by the number of processes.
+    """
+    world = world_size()
+    if total % world:
+        raise InputError(f"{what}={total} does not split over {world} processes; give a multiple of {world}")
+    size = total // world
+    return range(rank() * size, (rank() + 1) * size)
+
+
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """The sum of a tensor over all processes; the argument itself stays as it is."""
+    if world_size() == 1:
+        return tensor
+    total = tensor.detach().clone()
+    dist.all_reduce(total)
+    return total
+
+
+def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replaces every gradient by its sum over all processes, in one message; one that is None counts as zeros."""
+    if world_size() == 1:
+        return
+    trained = [p for p in parameters if p.requires_grad]
+    for p in trained:
+        if p.grad is None:
+            p.grad = torch.zeros_like(p)
+    gradients = [p.grad for p in trained if p.grad is not None]
+    flat = torch.cat([g.reshape(-1) for g in gradients])
+    dist.all_reduce(flat)
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients])):
+        gradient.copy_(part.view_as(gradient))
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replaces every gradient by its mean over all processes: for losses that are means over equal shares."""
+    parameters = list(parameters)
+    sum_gradients(parameters)
+    for p in parameters:
+        if p.grad is not None:
+            p.grad.div_(world_size())
+
+
+def broadcast(module: nn.Module, source: int = 0) -> None:
+    """Gives every process the weights and buffers of process `source`."""
+    if world_size() == 1:
+        return
+    for tensor in module.state_dict().values():
+        dist.broadcast(tensor, source)
+
+
+def barrier() -> None:
+    """Waits until every process is here."""
+    if world_size() > 1:
+        dist.barrier()
