@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from scene.types import Scene
 
 BEAT_S = 0.25
-START_LIMIT_S = 60.0  # for imports; a machine under load reads gigabytes of libraries slowly
+START_LIMIT_S = 60.0  # of silence before the first home: loading libraries holds the interpreter lock
 GRACE_S = 1.0  # for a process that is asked for its stacks
 REPORT_CHARS = 8_000  # of what the process wrote that an error quotes
 
@@ -202,7 +202,7 @@ class HomeWorker:
                     elif kind == "failed":
                         index, line, report = rest
                         self._fail(f"preparing home {self._name(index)} failed: {line}", index, report)
-                    self._started = True
+                    self._started |= kind == "ready"
                     self._news.notify_all()
         except (EOFError, OSError):
             pass
@@ -287,6 +287,7 @@ class _Child:
         source, options, limit_s = pickle.loads(self.connection.recv_bytes())
         import envs.pool  # noqa: F401  # before the clock of the first home starts
 
+        self.send("ready")
         while True:
             index = pickle.loads(self.connection.recv_bytes())
             self.at = index
