@@ -5,7 +5,7 @@ the finished frames, per environment and by depth:
 
     parts = MovingParts.of(scene)                       # once per home
     frame = render(...)                                 # of static_part(scene)
-    composite(frame, [parts], home_index, pose, visible, doors_shut, extrinsics, intrinsics)    # in place
+    composite(frame, [parts], home_index, pose, visible, doors_shut, extrinsics, intrinsics, width, height)  # in place
 
 Slots 0..K-1 are the objects with the affordance "pickup", in the scene's order; after them come the leaves of the doors
 that open and shut, in the order of their bits (scene/storeys.py: openable_doors). A leaf is drawn only while its door
@@ -189,6 +189,8 @@ def composite(
     doors_shut: Int[ndarray, " B"] | Int[Tensor, " B"],
     extrinsics: Float[ndarray, "B 4 4"] | Float[Tensor, "B 4 4"],
     intrinsics: Float[ndarray, "3 3"],
+    width: int,
+    height: int,
 ) -> None:
     """Draws moving parts into frames of the static home, in place.
 
@@ -201,12 +203,14 @@ def composite(
             things: what follows is not looked at.
         visible: slots to draw; a thing that is carried is not.
         doors_shut: mask of the doors to draw shut: bit k for the k-th of `openable_doors`.
-        extrinsics, intrinsics: as given to `render`.
+        extrinsics, intrinsics, width, height: as given to `render`.
 
     Raises:
         InputError: shapes that do not fit together, a home index out of range, NaN or infinite poses of visible things.
     """
-    batch, height, width = frame.depth.shape
+    batch = len(frame.depth)
+    if frame.depth.shape != (batch, height, width):
+        raise InputError(f"frames have shape {tuple(frame.depth.shape)}, expected (B, {height}, {width})")
     tables = [np.asarray(table.cpu() if isinstance(table, Tensor) else table) for table in (home_index, doors_shut)]
     index, shut = (table.astype(np.int64) for table in tables)
     poses, shown, cameras = (
