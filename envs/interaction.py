@@ -21,9 +21,11 @@ Rules, all of them deterministic:
   nearest point or its middle), with its bottom between the floor and 1.6 m above it, in sight, and behind no shut door.
   Sight is judged from the middle of the agent's cell: from anywhere in it, hands reach the same things. What carries a
   thing does not hide it.
-- A hand holds one thing. It takes the nearest one within reach that carries no other and is not inside something that
+- Of several things within reach those within 15 degrees of the heading come first, the nearest of them; then the
+  nearest of the others.
+- A hand holds one thing. It takes the first one within reach that carries no other and is not inside something that
   would have to be opened.
-- A thing is put on the nearest surface within reach that has room for it, never on the floor. A surface has the
+- A thing is put on the first surface within reach that has room for it, never on the floor. A surface has the
   affordance of that name, cannot be carried itself, and has a flat top at most 1.6 m high. The thing goes to the spot
   nearest to the agent, at most 1.2 m away, on a grid of 5 cm, aligned with the surface or a quarter turn from it, fully
   on the surface and 1 cm from other things at that height.
@@ -57,7 +59,7 @@ REACH_M = 1.0  # from the agent's middle to a footprint
 REACH_RAD = np.pi / 4  # to both sides of the heading
 ARM_M = 1.2  # from the agent's middle to the spot where a thing is put
 DOOR_M, DOOR_RAD = 1.2, np.pi / 3
-FACING_RAD = np.pi / 12  # an agent that turns by 30 degrees faces a thing this closely
+FACING_RAD = np.pi / 12  # what is faced comes first; an agent that turns by 30 degrees can face things this closely
 
 
 def pick(
@@ -76,9 +78,9 @@ def pick(
         return -1
     boxes, base = _now(layout, pose, support)
     able = takeable(layout, home.grid.floor_z, boxes, support[: len(boxes)])
-    distance = _reach(home, position, yaw, boxes, base, able, doors)
-    slot = int(distance.argmin())
-    return slot if distance[slot] < np.inf else -1
+    rank = _ranks(home, position, yaw, boxes, base, able, doors)
+    slot = int(rank.argmin())
+    return slot if rank[slot] < np.inf else -1
 
 
 def place(
@@ -96,11 +98,11 @@ def place(
     if held < 0 or len(layout.surfaces) == 0:
         return None
     able = at_height(layout.surface_boxes, home.grid.floor_z)
-    distance = _reach(home, position, yaw, layout.surface_boxes, layout.surfaces, able, doors)
+    rank = _ranks(home, position, yaw, layout.surface_boxes, layout.surfaces, able, doors)
     boxes, _ = _now(layout, pose, support)
     others = np.delete(boxes, held, axis=0)
-    for row in np.lexsort((layout.surfaces, distance)):
-        if distance[row] == np.inf:
+    for row in np.argsort(rank, kind="stable"):
+        if rank[row] == np.inf:
             return None
         spots = spots_on(layout, int(row), layout.size[held], others)
         away = np.hypot(spots[:, 0] - position[0], spots[:, 1] - position[1])
@@ -175,7 +177,7 @@ def reach_region(
                     things[slot], able[slot] = box, able[slot] or (moved and not layout.carries(slot))
                     base[slot] = layout.under(box) if moved else base[slot]
             able &= at_height(things, grid.floor_z, whole=False)
-        spots: list[Float64[ndarray, "M 4"]] | None = None
+        spots: dict[int, Float64[ndarray, "M 4"]] | None = None
     else:
         held = layout.slot(place)
         if held < 0:
@@ -183,7 +185,7 @@ def reach_region(
         things, base, ids = layout.surface_boxes, layout.surfaces, layout.surfaces
         others = np.delete(layout.boxes, held, axis=0)
         able = at_height(things, grid.floor_z)
-        spots = [spots_on(layout, row, layout.size[held], others) for row in range(len(ids))]
+        spots = {}
 
     half = 0.5 * np.hypot(things[:, 3], things[:, 4])
     best, good = np.zeros(grid.free.shape, bool), np.zeros(grid.free.shape, bool)
@@ -191,6 +193,9 @@ def reach_region(
         rivals = np.flatnonzero(able & ~np.isin(ids, wanted))
         apart = np.hypot(*(things[rivals, :2] - things[row, :2]).T) - half[rivals] - half[row]
         rivals = rivals[apart < 2 * REACH_M]
+        if spots is not None:
+            rows = {row, *rivals.tolist()} - spots.keys()
+            spots.update((k, spots_on(layout, k, layout.size[held], others)) for k in rows)
         cells, sure = _cells_for(home, things, base, row, rivals, spots)
         good[cells[:, 0], cells[:, 1]] = True
         best[cells[sure, 0], cells[sure, 1]] = True
@@ -203,7 +208,7 @@ def _cells_for(
     base: Int64[ndarray, " N"],
     row: int,
     rivals: Int64[ndarray, " R"],
-    spots: list[Float64[ndarray, "M 4"]] | None,
+    spots: dict[int, Float64[ndarray, "M 4"]] | None,
 ) -> tuple[Int64[ndarray, "C 2"], Bool[ndarray, " C"]]:
     """Cells from whose middle a thing is reached and no rival is nearer, and whether the rest of the cell agrees."""
     grid = home.grid
@@ -233,18 +238,19 @@ def _cells_for(
     good, sure = np.ones(len(cells), bool), np.ones(len(cells), bool)
     for rival in rivals:
         nearest, away = nearest_points(xy, np.broadcast_to(things[rival], (len(xy), 7)))
-        near = np.flatnonzero(good & (away < distance + 2 * slack))
-        middle = np.broadcast_to(things[rival, :2], (len(near), 2))
-        cone = REACH_RAD + FACING_RAD + 0.1  # a step within the cell turns what is near
-        near = near[in_front(xy[near], facing[near], cone, nearest[near], middle)]
-        near = near[reached(int(rival), xy[near], -slack) < np.inf]
-        sure[near] = False
-        first = rival < row if spots is None else base[rival] < base[row]  # who wins a tie
-        good[near[(away[near] <= distance[near]) if first else (away[near] < distance[near])]] = False
+        sooner = away <= distance if rival < row else away < distance
+        for mask, nearer, slack_m, slack_rad in (
+            (good, sooner, 0.0, 0.0),
+            (sure, away < distance + 2 * slack, slack, 0.1),
+        ):
+            near = np.flatnonzero(mask & nearer)
+            middle = np.broadcast_to(things[rival, :2], (len(near), 2))
+            near = near[in_front(xy[near], facing[near], 2 * FACING_RAD + slack_rad, nearest[near], middle)]
+            mask[near[reached(int(rival), xy[near], -slack_m) < np.inf]] = False
     return cells[good], sure[good]
 
 
-def _reach(
+def _ranks(
     home: HomeLike,
     position: Float[ndarray, "2"],
     yaw: float,
@@ -253,7 +259,7 @@ def _reach(
     able: Bool[ndarray, " N"],
     doors: int,
 ) -> Float64[ndarray, " N"]:
-    """Metres from the agent to the footprints within its reach, inf for the others."""
+    """The order in which hands choose: metres, more for what is aside, inf for what is out of reach."""
     grid = home.grid
     here = np.broadcast_to(np.asarray(position, np.float64), (len(boxes), 2))
     nearest, distance = nearest_points(here, boxes)
@@ -265,7 +271,8 @@ def _reach(
         for target in (nearest_points(eye, boxes[rows])[0], boxes[rows, :2]):
             seen |= line_of_sight(grid, eye, target, base[rows]) & ~_door_between(layout_of(home), doors, eye, target)
         ok[rows] = seen
-    return np.where(ok, distance, np.inf)
+    aside = ~in_front(here, yaw, FACING_RAD, nearest, boxes[:, :2])
+    return np.where(ok, distance + 2 * REACH_M * aside, np.inf)
 
 
 def _door_between(
