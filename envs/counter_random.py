@@ -52,3 +52,9 @@ def below(
 ) -> Int64[ndarray, " B"]:
     """A whole number in [0, bound), uniform to one part in 2**53 / bound."""
     return np.floor(uniform(key, step, draw) * bound).astype(np.int64)
+
+
+def normal(key: Int64[ndarray, " B"], step: Int64[ndarray, " B"] | int, draw: int) -> Float64[ndarray, " B"]:
+    """Draw number `draw` of a step, standard normal (Box and Muller 1958); draws from 2**32 on are its second half."""
+    radius = np.sqrt(-2.0 * np.log1p(-uniform(key, step, draw)))
+    return radius * np.cos(2 * np.pi * uniform(key, step, draw + 2**32))

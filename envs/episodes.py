@@ -8,8 +8,9 @@
 Two people who evaluate on the same file meet the same homes, starts and goals, whatever their batch size.
 """
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -22,23 +23,23 @@ from torch import Tensor
 from core.errors import InputError, existing_file
 from core.files import atomic_file
 from envs import counter_random
-from envs.goals import Goal, GoalFields, Task
+from envs.goals import Goal, GoalFields, Stage, Task, goal_number
 from envs.metrics import METRICS
 from envs.pool import HomePool
 from envs.simulator import Simulator
 from envs.state import SimState
 from scene.render import Frame
 
-COLUMNS = ("scene_id", "start_x", "start_y", "yaw", "goal_text", "goal_label", "goal_color", "shortest_m")
+COLUMNS = ("scene_id", "start_x", "start_y", "yaw", "goal_text", "goal_label", "goal_color", "stages", "shortest_m")
 
 
 class PolicyFn(Protocol):
-    """What acts: a state and what is seen of it to one action per environment.
+    """What acts: a state and what is seen of it to one action per environment, as Simulator.step takes them.
 
     Rows with `state.step == 0` have just begun an episode: a policy with a memory clears it there.
     """
 
-    def __call__(self, state: SimState, frame: Frame | None) -> Int64[Tensor, " B"]: ...
+    def __call__(self, state: SimState, frame: Frame | None) -> Tensor: ...
 
 
 @dataclass(eq=False)
@@ -71,8 +72,8 @@ def make_episodes(pool: HomePool, task: Task, n: int, seed: int, fields: GoalFie
     goal = fields.draw_goal(home, counter_random.uniform(key, 0, 1))
     start = fields.draw_start(home, goal, counter_random.uniform(key, 0, 2))
     yaw = (2 * counter_random.uniform(key, 0, 3) - 1) * np.pi
-    shortest = fields.distance(home, goal, start)
-    return Episodes([pool.ids[k] for k in home], start, yaw, [task.goals[k] for k in goal], shortest)
+    shortest = fields.distance(home, goal, np.zeros_like(home), pool.grids.cell(home, start))
+    return Episodes([pool.ids[k] for k in home], start, yaw, [fields.goal(h, g) for h, g in zip(home, goal)], shortest)
 
 
 def save_episodes(episodes: Episodes, path: str | Path) -> Path:
@@ -89,6 +90,7 @@ def save_episodes(episodes: Episodes, path: str | Path) -> Path:
             "goal_text": [goal.text for goal in episodes.goals],
             "goal_label": [goal.label for goal in episodes.goals],
             "goal_color": [goal.color for goal in episodes.goals],
+            "stages": [json.dumps([asdict(stage) for stage in goal.stages]) for goal in episodes.goals],
             "shortest_m": episodes.shortest_m,
         }
     )
@@ -121,9 +123,30 @@ def load_episodes(path: str | Path) -> Episodes:
         column["scene_id"],
         np.stack([column["start_x"], column["start_y"]], axis=1),
         np.array(column["yaw"]),
-        [Goal(*parts) for parts in zip(column["goal_text"], column["goal_label"], column["goal_color"])],
+        [
+            Goal(text, _stages(stages, path), label, color)
+            for text, stages, label, color in zip(
+                column["goal_text"], column["stages"], column["goal_label"], column["goal_color"]
+            )
+        ],
         np.array(column["shortest_m"]),
     )
+
+
+def _stages(text: str, path: Path) -> tuple[Stage, ...]:
+    try:
+        rows = json.loads(text)
+        return tuple(
+            Stage(
+                row["kind"],
+                tuple(row["objects"]),
+                tuple(row["on"]),
+                None if row["place"] is None else (float(row["place"][0]), float(row["place"][1])),
+            )
+            for row in rows
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"episode set {path} has stages that cannot be read ({error}); make it again") from error
 
 
 def place(sim: Simulator, episodes: Episodes, rows: Sequence[int] | Int64[ndarray, " K"]) -> SimState:
@@ -136,27 +159,27 @@ def place(sim: Simulator, episodes: Episodes, rows: Sequence[int] | Int64[ndarra
             longer works there (another home behind the same id, another agent size).
     """
     rows = np.asarray(rows, dtype=np.int64)
-    goals = {(goal.label, goal.color): index for index, goal in enumerate(sim.goals)}
     names = [episodes.scene_ids[row] for row in rows]
-    pairs = [(episodes.goals[row].label, episodes.goals[row].color) for row in rows]
     homeless = sorted({name for name in names if name not in sim.homes.index})
     if homeless:
         raise InputError(
             f"{len(homeless)} homes of the episode set are not in the simulator's pool, first {homeless[:3]}; "
             "load the split the episodes were made from"
         )
-    unknown = sorted({pair for pair in pairs if pair not in goals})
+    home = np.array([sim.homes.index[name] for name in names], dtype=np.int64)
+    numbers = [goal_number(sim.fields.goals[h], episodes.goals[row]) for h, row in zip(home, rows)]
+    unknown = sorted({episodes.goals[row].text for row, number in zip(rows, numbers) if number is None})
     if unknown:
         raise InputError(
-            f"goals of the episode set are not among the task's {len(goals)}: {unknown[:3]}; "
-            "give the task all goals, e.g. FindObject.from_manifest"
+            f"{len(unknown)} goals of the episode set are not among those the task offers in their homes: "
+            f"{unknown[:3]}; use the task and the homes the set was made for"
         )
     return sim.placed(
         env=np.zeros(len(rows), np.int64),
         episode=rows,
         key=counter_random.episode_key(sim.seed, -1, rows),
-        home=np.array([sim.homes.index[name] for name in names], dtype=np.int64),
-        goal=np.array([goals[pair] for pair in pairs], dtype=np.int64),
+        home=home,
+        goal=np.array(numbers, dtype=np.int64),
         position=episodes.start[rows],
         yaw=episodes.yaw[rows],
     )
@@ -172,7 +195,7 @@ class EpisodeResults:
     returns: Float64[ndarray, " n"]  # the task's rewards, summed
     stopped: ndarray  # (n,) bool: ended by the agent's own stop rather than by the time limit
     trajectories: list[Float64[ndarray, "t 3"]]  # x, y, yaw before each action and at the end: steps + 1 rows
-    actions: list[Int64[ndarray, " t"]]
+    actions: list[ndarray]  # (t,) numbers of Simulator.action_names, or (t, A) speeds
     frames: dict[int, UInt8[ndarray, "t H W 3"]]  # recorded episodes: the view at each row of their trajectory
 
     def __len__(self) -> int:
@@ -211,7 +234,7 @@ def run_episodes(
     if wanted and sim.sensors is None:
         raise InputError("recording pictures needs a simulator with sensors")
     paths: list[list[ndarray]] = [[] for _ in range(count)]
-    taken: list[list[int]] = [[] for _ in range(count)]
+    taken: list[list[ndarray]] = [[] for _ in range(count)]
     pictures: dict[int, list[ndarray]] = {row: [] for row in sorted(wanted)}
     metrics = {name: np.zeros(count, np.float32) for name in METRICS}
     steps, returns, stopped = np.zeros(count, np.int64), np.zeros(count), np.zeros(count, bool)
@@ -227,7 +250,7 @@ def run_episodes(
         state, step = sim.step(state, action)
         frame = step.frame
         for row, taken_action in zip(before, torch.as_tensor(action).cpu().numpy()):
-            taken[row].append(int(taken_action))
+            taken[row].append(taken_action)
         returns[before] += step.reward.cpu().numpy()
         _note(state, frame, paths, pictures)
         done = step.done
@@ -268,7 +291,7 @@ def run_episodes(
         returns=returns,
         stopped=stopped,
         trajectories=[np.array(path) for path in paths],
-        actions=[np.array(row, dtype=np.int64) for row in taken],
+        actions=[np.array(row) for row in taken],
         frames={row: np.stack(views) for row, views in pictures.items()},
     )
 

@@ -19,8 +19,11 @@ _LONGEST_STEP = 11
 
 
 @njit(cache=True, nogil=True)
-def _dijkstra(free, target):
-    """Distances in units from each free cell to the nearest free target cell; grids are (H, W)."""
+def _dijkstra(free, sources, costs):
+    """Smallest cost of a source plus distance to it, in units, of each free cell; free is (H, W).
+
+    Sources are flat indices of free cells in the order of their costs.
+    """
     rows, cols = free.shape
     width = cols + 4  # two blocked cells all around spare the bounds checks
     total = (rows + 4) * width
@@ -28,23 +31,29 @@ def _dijkstra(free, target):
     distance = np.full(total, np.int32(65_535), np.int32)
     ring = _LONGEST_STEP + 1
     head = np.full(ring, -1, np.int64)  # buckets are linked lists of queue entries
-    capacity = 4 * rows * cols + 16
+    capacity = 4 * rows * cols + len(sources) + 32
     node = np.empty(capacity, np.int32)
     link = np.empty(capacity, np.int64)
     used = 0
     for i in range(rows):
         for j in range(cols):
-            cell = (i + 2) * width + j + 2
-            open_[cell] = free[i, j]
-            if free[i, j] and target[i, j]:
-                distance[cell] = 0
-                node[used], link[used] = cell, head[0]
-                head[0] = used
-                used += 1
-    waiting = used
-    now = 0
-    while waiting > 0:
+            open_[(i + 2) * width + j + 2] = free[i, j]
+    waiting, following = 0, 0  # entries in the buckets; the next source to enter
+    now = costs[0] if len(costs) else 0
+    while waiting > 0 or following < len(sources):
+        if waiting == 0 and costs[following] > now:
+            now = costs[following]
         bucket = now % ring
+        while following < len(sources) and costs[following] == now:
+            source = sources[following]
+            cell = (source // cols + 2) * width + source % cols + 2
+            following += 1
+            if distance[cell] > now:
+                distance[cell] = now
+                node[used], link[used] = cell, head[bucket]
+                head[bucket] = used
+                used += 1
+                waiting += 1
         entry = head[bucket]
         if entry < 0:
             now += 1
@@ -54,7 +63,7 @@ def _dijkstra(free, target):
         cell = node[entry]
         if distance[cell] != now:
             continue  # a shorter way was found after this entry was queued
-        if used + 16 > capacity:
+        if used + 32 > capacity:
             capacity *= 2
             longer_node, longer_link = np.empty(capacity, np.int32), np.empty(capacity, np.int64)
             longer_node[:used], longer_link[:used] = node[:used], link[:used]
@@ -93,16 +102,29 @@ def _dijkstra(free, target):
     return field
 
 
-def distance_field(free: Bool[ndarray, "H W"], target: Bool[ndarray, "H W"]) -> UInt16[ndarray, "H W"]:
+def distance_field(
+    free: Bool[ndarray, "H W"], target: Bool[ndarray, "H W"], onward: UInt16[ndarray, "H W"] | None = None
+) -> UInt16[ndarray, "H W"]:
     """Walking distance of every cell to the nearest target cell, in fifths of a cell; UNREACHABLE where there is none.
 
     Args:
         free: cells the agent's centre may stand on.
         target: cells to reach; those that are not free are ignored.
+        onward: what is still to be walked from each target cell; left out: nothing. The result is then the shortest
+            way through the target and on, so fields can be chained through several places in turn.
 
     Raises:
-        InputError: the two grids differ in shape.
+        InputError: the grids differ in shape.
     """
-    if free.shape != target.shape or free.ndim != 2:
-        raise InputError(f"distance_field() needs two grids of one shape, got {free.shape} and {target.shape}")
-    return _dijkstra(np.ascontiguousarray(free, dtype=np.bool_), np.ascontiguousarray(target, dtype=np.bool_))
+    if free.shape != target.shape or free.ndim != 2 or (onward is not None and onward.shape != free.shape):
+        shapes = f"{free.shape} and {target.shape}" + ("" if onward is None else f" and {onward.shape}")
+        raise InputError(f"distance_field() needs grids of one shape, got {shapes}")
+    sources = np.flatnonzero(free & target)
+    if onward is None:
+        costs = np.zeros(len(sources), np.int64)
+    else:
+        costs = onward.ravel()[sources].astype(np.int64)
+        order = np.argsort(costs, kind="stable")
+        order = order[costs[order] < UNREACHABLE]
+        sources, costs = sources[order], costs[order]
+    return _dijkstra(np.ascontiguousarray(free, dtype=np.bool_), sources, costs)

@@ -1,13 +1,16 @@
 """Which goals each home offers, and how far every cell is from them.
 
-A task says where in a home a goal counts as reached (`success_region`); this file turns that into walking-distance
-fields, keeps them, and draws starts from them. A goal is offered only where its region exists and some start at the
-task's range of distances can reach it, so an impossible episode is never drawn.
+A goal is a row of stages: be somewhere, hold something, put it somewhere. A task says which goals a home has and where
+its "reach" stages count as done; this file turns that into walking distances through all stages still to come, keeps
+them, and draws starts from them. A goal is offered only where every stage can be done and some start at the task's
+range of distances can reach it, so an impossible episode is never drawn.
 """
 
 import warnings
+from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, UInt16
@@ -15,45 +18,62 @@ from numba import njit
 from numpy import ndarray
 from torch import Tensor
 
-from core.errors import InputError
+from core.errors import InputError, check_choice
 from envs.geodesic import UNITS_PER_CELL, UNREACHABLE, distance_field
+from envs.interaction import reach_region
 from envs.pool import Home, HomePool
 
 MAX_BYTES = 1 << 30  # of fields kept; a field takes two bytes a cell
+HAND_M = 0.1  # what picking up or putting down counts, in metres of way: success is near only when hands are done too
+MOVED_FIELDS = 256  # fields kept for things that lie where an agent put them
+STAGES = ("reach", "hold", "rest")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One thing to do; raises InputError for a kind that does not exist or one without objects."""
+
+    kind: str  # reach: be there. hold: have one of `objects` in the hand. rest: one of `objects` lies on one of `on`
+    objects: tuple[int, ...] = ()  # ids of the home's objects, any of which will do
+    on: tuple[int, ...] = ()
+    place: tuple[float, float] | None = None  # reach: a point instead of an object, world xy, metres
+
+    def __post_init__(self) -> None:
+        check_choice("stage kind", self.kind, STAGES)
+        if not self.objects and self.place is None or self.kind == "rest" and not self.on:
+            raise InputError(f"a {self.kind!r} stage needs objects" + (" and what they go on" * (self.kind == "rest")))
 
 
 @dataclass(frozen=True)
 class Goal:
-    """Something to be sent to."""
+    """Something to be sent to do; two goals are the same when all of this is."""
 
     text: str  # the sentence the agent is given, e.g. "find the red armchair"
-    label: str  # the object's noun
+    stages: tuple[Stage, ...]
+    label: str = ""  # noun of what is sought, for tables
     color: str = ""  # "" = any colour
 
     @property
     def phrase(self) -> str:
         """The thing without the errand: "red armchair"."""
-        return f"{self.color} {self.label}".strip()
+        return f"{self.color} {self.label}".strip() or self.text
 
 
 class Task(Protocol):
-    """What the simulator and the jobs ask of a task; envs/tasks/find_object.py is the example to copy.
-
-    The class takes `goals=` by name, so that an agent meets the goals it was trained on.
-    """
+    """What the simulator and the jobs ask of a task; envs/tasks/find_object.py is the example to copy."""
 
     @classmethod
     def from_pool(cls, pool: HomePool) -> "Task":
-        """The task with the goals that some home of the pool offers.
+        """The task for some homes at hand.
 
         Raises:
-            InputError: no home offers any.
+            InputError: no home offers any goal.
         """
         ...
 
     @classmethod
     def from_manifest(cls, manifest: dict) -> "Task":
-        """The task with every goal that homes built like these may offer; the same in training and evaluation.
+        """The task for all homes built like these; the same in training and evaluation.
 
         Args:
             manifest: of a folder that build-scenes filled (scene/io.py).
@@ -64,8 +84,13 @@ class Task(Protocol):
         ...
 
     @property
-    def goals(self) -> tuple[Goal, ...]:
-        """What goal numbers index."""
+    def interactive(self) -> bool:
+        """Whether things are picked up and put down, or doors opened: needs a pool of interactive homes."""
+        ...
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """Sentences known before any home is: they get the first numbers of Simulator.texts, in this order."""
         ...
 
     @property
@@ -73,12 +98,12 @@ class Task(Protocol):
         """Walking distance from a start to success: above the first number, at most the second."""
         ...
 
-    def matching(self, home: Home, goal: int) -> list[int]:
-        """Ids of the objects of a home that satisfy a goal."""
+    def goals(self, home: Home) -> list[Goal]:
+        """Goals of a home, always in one order; those that turn out to be impossible are dropped by the caller."""
         ...
 
-    def success_region(self, home: Home, goal: int) -> Bool[ndarray, "H W"] | None:
-        """Cells where stopping succeeds; None where the home has no such object."""
+    def region(self, home: Home, stage: Stage) -> Bool[ndarray, "H W"] | None:
+        """Cells where a "reach" stage is done; None or all False where that is nowhere."""
         ...
 
     def reward(
@@ -98,89 +123,178 @@ def _pick(fields, slot, cells, first, last, low, high, share, out):
     for b in range(len(slot)):
         count = 0
         for k in range(first[b], last[b]):
-            count += low < fields[slot[b], cells[k]] <= high
+            count += low < fields[slot[b], 0, cells[k]] <= high
         wanted = min(int(share[b] * count), count - 1)
         seen = -1
         for k in range(first[b], last[b]):
-            seen += low < fields[slot[b], cells[k]] <= high
+            seen += low < fields[slot[b], 0, cells[k]] <= high
             if seen == wanted and wanted >= 0:
                 out[b] = cells[k]
                 break
 
 
+@dataclass(eq=False)
+class Fields:
+    """The walking distances of one goal in one home."""
+
+    units: UInt16[ndarray, "S C"]  # through stage s and all later ones, in units of GoalFields.unit_m
+    inside: Bool[ndarray, "S C"]  # cells where stage s is done (reach) or can be done (hold, rest)
+
+
 class GoalFields:
-    """Distance fields of every (home, goal) a task offers in a pool.
+    """The goals a task offers in a pool, and the distance fields of every one.
 
     Memory stays under `max_bytes`: beyond it the fields used longest ago are dropped and made again when needed.
 
+    Args:
+        previous: of an earlier pool of the same task; its sentences keep their numbers, and the goals and fields of
+            homes that are in both pools are taken over.
+
     Attributes:
-        offered: (M, G) bool, goals that can be drawn in each home.
+        goals: per home, the goals that can be drawn there.
+        texts: the sentences that `text` numbers: the task's vocabulary, then others as they were met.
         playable: indices of the homes that offer at least one goal.
+        stages: the largest number of stages of a goal.
 
     Raises:
         InputError: no home offers any goal; names the first homes. Homes without goals are left out with a warning.
     """
 
-    def __init__(self, pool: HomePool, task: Task, max_bytes: int = MAX_BYTES) -> None:
-        if not task.goals:
-            raise InputError("the task has no goals; give it some, or homes whose objects can be goals")
-        self.pool, self.task = pool, task
-        self.cells_per_slot = max(home.grid.free.size for home in pool.homes)
-        self.capacity = max(1, max_bytes // (2 * self.cells_per_slot))
+    def __init__(
+        self, pool: HomePool, task: Task, max_bytes: int = MAX_BYTES, previous: "GoalFields | None" = None
+    ) -> None:
+        if task.interactive and not pool.interactive:
+            raise InputError(
+                "this task moves things, and the pool's homes are fixed; make the pool with interactive=True"
+            )
+        self.pool, self.task, self.max_bytes = pool, task, max_bytes
         self.unit_m = pool.grids.cell_m / UNITS_PER_CELL
-        self._slot = np.full((len(pool), len(task.goals)), -1, dtype=np.int64)
+        self.goals: list[list[Goal]] = []
+        found: dict[tuple[int, int], Fields] = {}
+        for index, home in enumerate(pool.homes):
+            at = None if previous is None else previous.pool.at.get(id(home))
+            if previous is not None and at is not None:
+                self.goals.append(previous.goals[at])
+                found |= {(index, g): kept for g in range(len(self.goals[-1])) if (kept := previous.kept(at, g))}
+                continue
+            offered = []
+            for goal in task.goals(home):
+                made = self._compute(home, goal)
+                if made is not None and self._startable(made.units[0]).any():
+                    found[index, len(offered)] = made
+                    offered.append(goal)
+            self.goals.append(offered)
+        counts = np.array([len(offered) for offered in self.goals], dtype=np.int64)
+        self.playable = np.flatnonzero(counts)
+        self._check_playable(counts)
+        self._counts = counts
+        self.stages = max(len(goal.stages) for offered in self.goals for goal in offered)
+        self.texts = list(task.vocabulary if previous is None else previous.texts)
+        number = {text: index for index, text in enumerate(self.texts)}
+        self._text = np.zeros((len(pool), counts.max()), dtype=np.int64)
+        self._last_stage = np.zeros((len(pool), counts.max()), dtype=np.int64)
+        for index, offered in enumerate(self.goals):
+            for g, goal in enumerate(offered):
+                if goal.text not in number:
+                    number[goal.text] = len(self.texts)
+                    self.texts.append(goal.text)
+                self._text[index, g] = number[goal.text]
+                self._last_stage[index, g] = len(goal.stages) - 1
+
+        self.cells_per_slot = max(home.grid.free.size for home in pool.homes)
+        self.keeps_regions = self.stages > 1 or pool.interactive
+        per_slot = self.stages * self.cells_per_slot * (3 if self.keeps_regions else 2)
+        self.capacity = max(1, max_bytes // per_slot)
+        rows = min(max(64, len(found)), self.capacity)
+        self._units = np.empty((rows, self.stages, self.cells_per_slot), dtype=np.uint16)
+        self._inside = np.empty((rows, self.stages, self.cells_per_slot if self.keeps_regions else 0), dtype=bool)
+        self._slot = np.full((len(pool), counts.max()), -1, dtype=np.int64)
         self._owner: list[tuple[int, int]] = []  # per slot in use, its home and goal
-        self._fields = np.empty((min(64, self.capacity), self.cells_per_slot), dtype=np.uint16)
-        self._last_use = np.zeros(len(self._fields), dtype=np.int64)
+        self._last_use = np.zeros(rows, dtype=np.int64)
         self._clock = 0
-        self.offered = np.zeros((len(pool), len(task.goals)), dtype=bool)
+        self._moved: OrderedDict[tuple[Any, ...], Fields] = OrderedDict()
+        for (index, g), made in found.items():
+            if len(self._owner) < self.capacity:
+                self._store(index, g, made)
         free = [home.free_cells for home in pool.homes]
         self._free_cells = np.concatenate(free)
         self._first = np.concatenate([[0], np.cumsum([len(part) for part in free])]).astype(np.int64)
-        low, high = self._start_units
-        for index, home in enumerate(pool.homes):
-            for goal in range(len(task.goals)):
-                if not task.matching(home, goal):
-                    continue
-                field = self._compute(index, goal)
-                if field is not None and bool(((field > low) & (field <= high)).any()):
-                    self.offered[index, goal] = True
-                    if len(self._owner) < self.capacity:
-                        self._store(index, goal, field)
-        self.playable = np.flatnonzero(self.offered.any(axis=1))
-        if len(self.playable) < len(pool):
-            empty = [pool.ids[k] for k in np.flatnonzero(~self.offered.any(axis=1))]
-            message = f"{len(empty)} of {len(pool)} homes offer no reachable goal: {', '.join(empty[:5])}"
-            if len(self.playable) == 0:
-                known = ", ".join(goal.phrase for goal in task.goals[:5])
-                raise InputError(f"{message}. The task's goals: {known}{', ...' if len(task.goals) > 5 else ''}")
-            warnings.warn(message + "; no episode takes place in them", stacklevel=3)
-        # for drawing the k-th goal a home offers
-        self._counts = self.offered.sum(axis=1)
-        self._order = np.argsort(~self.offered, axis=1, kind="stable")
+
+    def _check_playable(self, counts: Int64[ndarray, " M"]) -> None:
+        empty = [self.pool.ids[k] for k in np.flatnonzero(counts == 0)]
+        if not empty:
+            return
+        message = f"{len(empty)} of {len(self.pool)} homes offer no reachable goal: {', '.join(empty[:5])}"
+        if len(empty) == len(self.pool):
+            known = ", ".join(self.task.vocabulary[:5])
+            raise InputError(message + (f". The task's goals: {known}" if known else "") + "; use other homes or goals")
+        warnings.warn(message + "; no episode takes place in them", stacklevel=4)
 
     @property
     def _start_units(self) -> tuple[float, float]:
         low, high = self.task.start_range_m
         return low / self.unit_m, min(high / self.unit_m, int(UNREACHABLE) - 1)
 
-    def _compute(self, home: int, goal: int) -> UInt16[ndarray, " C"] | None:
-        """The field of one goal in one home, flat; None where it can be reached from nowhere."""
-        region = self.task.success_region(self.pool[home], goal)
-        free = self.pool[home].grid.free
-        if region is None or not (region & free).any():
-            return None
-        return distance_field(free, region).ravel()
+    def _startable(self, units: UInt16[ndarray, " C"]) -> Bool[ndarray, " C"]:
+        low, high = self._start_units
+        return (units > low) & (units <= high)
 
-    def _store(
-        self, home: int, goal: int, field: UInt16[ndarray, " C"], keep: Int64[ndarray, " B"] | None = None
-    ) -> None:
+    def region(
+        self, home: Home, stage: Stage, boxes: Float64[ndarray, "N 7"] | None = None
+    ) -> Bool[ndarray, "H W"] | None:
+        """Cells where a stage is done, or from which it can be done by one action; None where that is nowhere.
+
+        Args:
+            boxes: where the stage's objects are, if not where the scene has them ("hold" only).
+        """
+        if stage.kind == "reach":
+            region = self.task.region(home, stage)
+        elif stage.kind == "hold":
+            region = reach_region(home, stage.objects, boxes)
+        else:
+            region = reach_region(home, stage.on, place=min(stage.objects))
+        return None if region is None or not (region & home.grid.free).any() else region & home.grid.free
+
+    def _compute(
+        self, home: Home, goal: Goal, moved: dict[int, Float64[ndarray, "N 7"]] | None = None
+    ) -> Fields | None:
+        """The fields of a goal in a home, flat; None where it can be reached from nowhere.
+
+        Args:
+            moved: per stage, the boxes of its objects where they lie now.
+        """
+        free = home.grid.free
+        units, inside, onward = [], [], None
+        for s in reversed(range(len(goal.stages))):
+            region = self.region(home, goal.stages[s], None if moved is None else moved.get(s))
+            if region is None:
+                return None
+            onward = distance_field(free, region, onward)
+            if goal.stages[s].kind != "reach":
+                hand = np.uint16(round(HAND_M / self.unit_m))
+                onward = np.where(onward < UNREACHABLE - hand, onward + hand, UNREACHABLE)
+            units.append(onward.ravel())
+            inside.append(region.ravel())
+        return Fields(np.stack(units[::-1]), np.stack(inside[::-1]))
+
+    def kept(self, home: int, goal: int) -> Fields | None:
+        """A copy of the fields of a goal, if they are in memory."""
+        slot, cells = self._slot[home, goal], self.pool[home].grid.free.size
+        if slot < 0:
+            return None
+        stages = len(self.goals[home][goal].stages)
+        units = self._units[slot, :stages, :cells].copy()
+        inside = self._inside[slot, :stages, :cells] if self.keeps_regions else units == 0
+        return Fields(units, inside.copy())
+
+    def _store(self, home: int, goal: int, made: Fields, keep: Int64[ndarray, " B"] | None = None) -> None:
         if len(self._owner) < self.capacity:
             slot = len(self._owner)
             self._owner.append((home, goal))
-            if slot == len(self._fields):
+            if slot == len(self._units):
                 more = min(self.capacity, 2 * slot) - slot
-                self._fields = np.concatenate([self._fields, np.empty((more, self.cells_per_slot), dtype=np.uint16)])
+                self._units = _grown(self._units, more)
+                self._inside = _grown(self._inside, more)
                 self._last_use = np.concatenate([self._last_use, np.zeros(more, dtype=np.int64)])
         else:
             use = self._last_use.copy()
@@ -190,43 +304,84 @@ class GoalFields:
             if use[slot] == np.iinfo(np.int64).max:
                 raise InputError(
                     f"the batch needs more distance fields at once than {self.capacity} "
-                    f"({self.capacity * 2 * self.cells_per_slot / 2**20:.0f} MiB); raise max_bytes or use fewer "
-                    "environments"
+                    f"({self.max_bytes / 2**20:.0f} MiB); raise max_bytes or use fewer environments"
                 )
             self._slot[self._owner[slot]] = -1
             self._owner[slot] = (home, goal)
-        self._fields[slot, : len(field)] = field
+        stages, cells = made.units.shape
+        self._units[slot, :stages, :cells] = made.units
+        if self.keeps_regions:
+            self._inside[slot, :stages, :cells] = made.inside
         self._slot[home, goal] = slot
         self._last_use[slot] = self._clock
 
     def slots(self, home: Int64[ndarray, " B"], goal: Int64[ndarray, " B"]) -> Int64[ndarray, " B"]:
-        """Rows of `fields` for B environments; makes the ones that are missing. Valid until the next call."""
+        """Rows of `units` for B environments; makes the ones that are missing. Valid until the next call."""
         slot = self._slot[home, goal]
-        if self.offered.sum() > self.capacity or (slot < 0).any():
+        if self._counts.sum() > self.capacity or (slot < 0).any():
             self._clock += 1
             self._last_use[slot[slot >= 0]] = self._clock
             for b in np.flatnonzero(slot < 0):
-                if self._slot[home[b], goal[b]] < 0:
-                    field = self._compute(int(home[b]), int(goal[b]))
-                    if field is None:
-                        raise InputError(
-                            f"home {self.pool.ids[home[b]]} has no reachable {self.task.goals[goal[b]].phrase!r}"
-                        )
-                    self._store(int(home[b]), int(goal[b]), field, keep=self._slot[home, goal])
+                h, g = int(home[b]), int(goal[b])
+                if self._slot[h, g] < 0:
+                    made = self._compute(self.pool[h], self.goals[h][g])
+                    assert made is not None, "offered goals have fields"
+                    self._store(h, g, made, keep=self._slot[home, goal])
             slot = self._slot[home, goal]
         return slot
 
     @property
-    def fields(self) -> UInt16[ndarray, "S C"]:
-        """Kept fields, one flat grid a row, in units of `unit_m`; geodesic.UNREACHABLE where there is no way."""
-        return self._fields
+    def units(self) -> UInt16[ndarray, "R S C"]:
+        """Kept fields per slot and stage: flat grids in units of `unit_m`, UNREACHABLE where there is no way."""
+        return self._units
+
+    @property
+    def inside(self) -> Bool[ndarray, "R S C"]:
+        """Kept regions per slot and stage; width 0 where every goal is one walk (its region is where units are 0)."""
+        return self._inside
+
+    def last_stage(self, home: Int64[ndarray, " B"], goal: Int64[ndarray, " B"]) -> Int64[ndarray, " B"]:
+        """Number of the last stage of each goal: 0 where there is one only."""
+        return self._last_stage[home, goal]
+
+    def text(self, home: Int64[ndarray, " B"], goal: Int64[ndarray, " B"]) -> Int64[ndarray, " B"]:
+        """Number of each goal's sentence in `texts`."""
+        return self._text[home, goal]
+
+    def goal(self, home: int, goal: int) -> Goal:
+        """A goal by its numbers."""
+        return self.goals[home][goal]
 
     def distance(
-        self, home: Int64[ndarray, " B"], goal: Int64[ndarray, " B"], position: Float64[ndarray, "B 2"]
+        self,
+        home: Int64[ndarray, " B"],
+        goal: Int64[ndarray, " B"],
+        stage: Int64[ndarray, " B"],
+        cell: Int64[ndarray, " B"],
     ) -> Float64[ndarray, " B"]:
-        """Walking distance in metres from world positions (on the grid) to success; infinite where there is no way."""
-        units = self.fields[self.slots(home, goal), self.pool.grids.cell(home, position)]
+        """Walking distance in metres from grid cells through `stage` and all later ones; infinite without a way.
+
+        Every picking up and putting down still to be done counts HAND_M.
+        """
+        units = self._units[self.slots(home, goal), stage, cell]
         return np.where(units == UNREACHABLE, np.inf, units * self.unit_m)
+
+    def moved(self, home: int, goal: int, boxes: dict[int, Float64[ndarray, "N 7"]]) -> Fields | None:
+        """Fields of a goal whose things lie elsewhere; None where there is no way. The last ones asked are kept.
+
+        Args:
+            boxes: per stage of kind "hold", where its objects lie now.
+        """
+        key = (home, goal, *((s, box.round(3).tobytes()) for s, box in sorted(boxes.items())))
+        if key in self._moved:
+            self._moved.move_to_end(key)
+            return self._moved[key]
+        made = self._compute(self.pool[home], self.goals[home][goal], boxes)
+        if made is not None:
+            self._moved[key] = made
+            if len(self._moved) > MOVED_FIELDS:
+                self._moved.popitem(last=False)
+        return made
 
     def draw_home(self, share: Float64[ndarray, " B"]) -> Int64[ndarray, " B"]:
         """Playable homes for uniform numbers in [0, 1)."""
@@ -234,7 +389,7 @@ class GoalFields:
 
     def draw_goal(self, home: Int64[ndarray, " B"], share: Float64[ndarray, " B"]) -> Int64[ndarray, " B"]:
         """Goals offered in each home for uniform numbers in [0, 1)."""
-        return self._order[home, np.floor(share * self._counts[home]).astype(np.int64)]
+        return np.floor(share * self._counts[home]).astype(np.int64)
 
     def draw_start(
         self, home: Int64[ndarray, " B"], goal: Int64[ndarray, " B"], share: Float64[ndarray, " B"]
@@ -243,8 +398,17 @@ class GoalFields:
         low, high = self._start_units
         cell = np.full(len(home), -1, dtype=np.int64)
         slot = self.slots(home, goal)
-        _pick(self.fields, slot, self._free_cells, self._first[home], self._first[home + 1], low, high, share, cell)
+        _pick(self._units, slot, self._free_cells, self._first[home], self._first[home + 1], low, high, share, cell)
         assert (cell >= 0).all(), "a goal was offered without a start"
         columns = self.pool.grids.shape[home, 1]
         middle = np.stack([cell % columns, cell // columns], axis=1) + 0.5
         return middle * self.pool.grids.cell_m + self.pool.grids.origin[home]
+
+
+def _grown(table: ndarray, more: int) -> ndarray:
+    return np.concatenate([table, np.empty((more, *table.shape[1:]), dtype=table.dtype)])
+
+
+def goal_number(goals: Sequence[Goal], goal: Goal) -> int | None:
+    """Where a goal is among a home's; None if it is not."""
+    return next((number for number, known in enumerate(goals) if known == goal), None)

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
-METRICS = ("success", "spl", "soft_spl", "distance_to_goal_m", "path_length_m", "collisions")
+METRICS = ("success", "spl", "soft_spl", "distance_to_goal_m", "path_length_m", "collisions", "subgoals")
 
 
 def spl(
@@ -37,8 +37,15 @@ def episode_metrics(
     distance_m: Float[Tensor, " B"],
     path_m: Float[Tensor, " B"],
     collisions: Float[Tensor, " B"],
+    done_stages: Float[Tensor, " B"],
+    stages: Float[Tensor, " B"],
 ) -> dict[str, Float32[Tensor, " B"]]:
-    """All metrics of B episodes, keyed as in METRICS."""
+    """All metrics of B episodes, keyed as in METRICS.
+
+    Args:
+        done_stages: stages of the goal that are done; the last one of a walk counts with success.
+        stages: how many there are. `subgoals` is the share done.
+    """
     values = (
         success,
         spl(success, shortest_m, path_m),
@@ -46,5 +53,6 @@ def episode_metrics(
         distance_m,
         path_m,
         collisions,
+        torch.where(success, 1.0, done_stages / stages),
     )
     return {name: value.to(torch.float32) for name, value in zip(METRICS, values)}

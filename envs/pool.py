@@ -13,7 +13,8 @@ from numpy import ndarray
 
 from core.errors import InputError
 from envs.motion import GridStack
-from scene.occupancy import Occupancy, occupancy
+from scene.moving import MovingParts, movable_objects, static_part
+from scene.occupancy import Occupancy, occupancy, storeys
 from scene.render import PreparedScene, prepare
 from scene.types import Scene
 
@@ -29,16 +30,31 @@ GOAL_SIZE_M = 0.4  # smaller things are hard to see at 64 pixels
 
 @dataclass(eq=False)
 class Home:
-    """One scene an agent can walk in."""
+    """One storey of a scene, ready for an agent to walk in."""
 
     scene: Scene
     grid: Occupancy
     floor_z: float  # metres; the agent's camera is above this
+    name: str  # the scene's id, with #1, #2, ... for upper storeys
+    interactive: bool = False  # things can be moved and doors opened: they are drawn apart from the rest
+    ground: "Home | None" = None  # the lowest storey of the same scene, which keeps what all share
 
     @cached_property
     def prepared(self) -> PreparedScene:
-        """The search tree for pictures, built on first use."""
-        return prepare(self.scene)
+        """The search tree for pictures of what does not move, built on first use."""
+        if self.ground is not None:
+            return self.ground.prepared
+        return prepare(static_part(self.scene) if self.interactive else self.scene)
+
+    @cached_property
+    def moving(self) -> MovingParts:
+        """What is drawn apart: movable things, then door leaves."""
+        return self.ground.moving if self.ground is not None else MovingParts.of(self.scene)
+
+    @cached_property
+    def things(self) -> list[int]:
+        """Ids of the objects that can be carried, by slot."""
+        return movable_objects(self.scene)
 
     @cached_property
     def free_cells(self) -> Int64[ndarray, " K"]:
@@ -46,19 +62,48 @@ class Home:
         return np.flatnonzero(self.grid.free)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "prepared"}  # search trees do not travel
+        return {name: value for name, value in vars(self).items() if name not in ("prepared", "moving")}
+
+
+def make_homes(
+    scene: Scene,
+    *,
+    cell_m: float = CELL_M,
+    agent_radius_m: float = AGENT_RADIUS_M,
+    agent_height_m: float = AGENT_HEIGHT_M,
+    interactive: bool = False,
+) -> list[Home]:
+    """The storeys of a scene an agent fits in, the lowest first.
+
+    Raises:
+        InputError: it fits in none, or the scene has no rooms.
+    """
+    homes: list[Home] = []
+    faults: list[InputError] = []
+    for level, floor_z in enumerate(storeys(scene)):
+        try:
+            grid = occupancy(scene, cell_m, agent_radius_m, agent_height_m, floor_z=floor_z, interactive=interactive)
+        except InputError as error:
+            faults.append(error)
+            continue
+        name = scene.id if level == 0 else f"{scene.id}#{level}"
+        homes.append(Home(scene, grid, floor_z, name, interactive, ground=homes[0] if homes else None))
+    if not homes:
+        raise faults[0]
+    return homes
 
 
 class HomePool:
     """Homes with their grids, in a fixed order.
 
-    A home in which no agent fits is left out; a warning counts and names those. Read-only: one pool can serve any
+    A scene in which no agent fits is left out; a warning counts and names those. Read-only: one pool can serve any
     number of simulators.
 
     Args:
         scenes: the homes; ids are unique.
         goal_labels: what agents may be sent to. Left out: every label with an object of at least 40 cm that is
             no door or window.
+        interactive: things marked "pickup" can be moved and inner doors opened; needed by some tasks, slower to draw.
 
     Raises:
         InputError: no scene at all, none that an agent fits in, or two with one id.
@@ -73,21 +118,22 @@ class HomePool:
         agent_height_m: float = AGENT_HEIGHT_M,
         goal_labels: Sequence[str] | None = None,
         manifest: dict | None = None,
+        interactive: bool = False,
     ) -> None:
-        self.homes: list[Home] = []
-        self.manifest = manifest or {}
+        homes: list[Home] = []
         left_out: list[str] = []
         for scene in scenes:
             try:
-                grid = occupancy(scene, cell_m, agent_radius_m, agent_height_m)
+                homes += make_homes(
+                    scene,
+                    cell_m=cell_m,
+                    agent_radius_m=agent_radius_m,
+                    agent_height_m=agent_height_m,
+                    interactive=interactive,
+                )
             except InputError as error:
                 left_out.append(str(error))
-                continue
-            if not grid.free.any():
-                left_out.append(f"scene {scene.id}: no free cell")
-                continue
-            self.homes.append(Home(scene, grid, min((room.floor_z for room in scene.rooms), default=0.0)))
-        if not self.homes:
+        if not homes:
             reasons = "; ".join(left_out[:3])
             raise InputError(
                 f"none of {len(left_out)} homes has floor to walk on: {reasons}"
@@ -96,15 +142,39 @@ class HomePool:
             )
         if left_out:
             warnings.warn(
-                f"{len(left_out)} of {len(left_out) + len(self.homes)} homes are left out: {'; '.join(left_out[:3])}",
+                f"{len(left_out)} of {len(left_out) + len(homes)} homes are left out: {'; '.join(left_out[:3])}",
                 stacklevel=2,
             )
-        self.ids = [home.scene.id for home in self.homes]
-        self.index = {scene_id: index for index, scene_id in enumerate(self.ids)}
+        self._take(homes, goal_labels, manifest)
+
+    @classmethod
+    def of(
+        cls, homes: Sequence[Home], *, goal_labels: Sequence[str] | None = None, manifest: dict | None = None
+    ) -> "HomePool":
+        """A pool of homes prepared already; they may be in other pools too.
+
+        Raises:
+            InputError: none, two with one name, grids of different cells, or homes with and without moving things.
+        """
+        if not homes:
+            raise InputError("a pool of homes needs at least one, got none")
+        kinds = {(home.grid.cell_m, home.interactive) for home in homes}
+        if len(kinds) > 1:
+            raise InputError(f"homes of one pool share the cell size and whether things move, but these have {kinds}")
+        pool = cls.__new__(cls)
+        pool._take(list(homes), goal_labels, manifest)
+        return pool
+
+    def _take(self, homes: list[Home], goal_labels: Sequence[str] | None, manifest: dict | None) -> None:
+        self.homes, self.manifest, self.interactive = homes, manifest or {}, homes[0].interactive
+        self.ids = [home.name for home in homes]
+        self.index = {name: index for index, name in enumerate(self.ids)}
+        self.at = {id(home): index for index, home in enumerate(homes)}
         if len(self.index) < len(self.ids):
-            twice = sorted({scene_id for scene_id in self.ids if self.ids.count(scene_id) > 1})
+            twice = sorted({name for name in self.ids if self.ids.count(name) > 1})
             raise InputError(f"scene ids of a pool are unique, but these come twice: {twice[:5]}")
-        self.grids = GridStack.of([home.grid for home in self.homes])
+        self.grids = GridStack.of([home.grid for home in homes])
+        self.floor_z: Float64[ndarray, " M"] = np.array([home.floor_z for home in homes])  # metres
         self.goal_labels = sorted(set(goal_labels)) if goal_labels is not None else self._large_labels()
 
     @classmethod
@@ -148,11 +218,6 @@ class HomePool:
 
     def __getitem__(self, index: int) -> Home:
         return self.homes[index]
-
-    @property
-    def floor_z(self) -> Float64[ndarray, " M"]:
-        """Floor height of every home, metres."""
-        return np.array([home.floor_z for home in self.homes])
 
     def _large_labels(self) -> list[str]:
         labels = {

@@ -19,24 +19,45 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64, Int32, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64
 from numpy import ndarray
 from torch import Tensor
 
 from core.conventions import intrinsics_from_fov
-from core.errors import InputError
+from core.errors import InputError, check_choice
 from envs import counter_random
-from envs.goals import GoalFields, Task
+from envs.goals import HAND_M, Fields, Goal, GoalFields, Task
+from envs.handling import Hands
 from envs.metrics import episode_metrics
-from envs.motion import move
+from envs.motion import FORWARD_M, LONGEST_M, MAX_PITCH_RAD, TILT_RAD, TURN_RAD, move
 from envs.pool import HomePool
-from envs.state import ACTION_NAMES, STOP, Sensors, SimState, Step
+from envs.sensor_noise import add_depth_noise
+from envs.state import (
+    ACTION_NAMES,
+    FORWARD,
+    LOOK_DOWN,
+    LOOK_UP,
+    OPEN,
+    PICK,
+    PLACE,
+    STOP,
+    TURN_LEFT,
+    TURN_RIGHT,
+    Noise,
+    Sensors,
+    SimState,
+    Step,
+)
 from envs.tasks import make_task
 from scene.geometry import distance_to_footprint
+from scene.moving import composite
 from scene.render import Frame, render
 
-_HOME, _GOAL, _START, _YAW = range(4)  # numbers of the draws that make an episode
-RESET = -1  # the step those draws belong to; actions have 0, 1, ...
+_HOME, _GOAL, _START, _YAW, _DOORS = range(5)  # numbers of the draws that make an episode
+_FORWARD, _DRIFT, _TURN = range(16, 19)  # of the noise of an action
+RESET = -1  # the step the first draws belong to; actions have 0, 1, ...
+CONTROLS = ("discrete", "continuous")
+STILL = 0.1  # continuous control: below this share of full speed, in walking and turning, the agent stops
 
 
 class Simulator:
@@ -53,10 +74,18 @@ class Simulator:
         max_steps: actions after which an episode is truncated.
         env_ids: numbers of the environments, 0..B-1 if left out. Environment i alone is `num_envs=1, env_ids=[i]`.
         slide: agents slide along what they touch.
+        control: "discrete" (Habitat's actions) or "continuous" (speeds, see `step`).
+        tilt: the agent can look up and down, 30 degrees an action, 60 at most.
+        noise: how far actions and depth stray; None for none.
+        shut_doors: chance of each inner door to be shut when an episode begins; needs interactive homes.
         fields: distance fields shared with another simulator of the same homes and task.
 
+    Attributes:
+        action_names: what the actions 0, 1, ... are called; the first four are always stop, forward, turn left, right.
+        action_codes: their codes in envs/state.py.
+
     Raises:
-        InputError: unknown task, no environment, no home with a reachable goal.
+        InputError: unknown task, no environment, no home with a reachable goal, options that do not go together.
     """
 
     def __init__(
@@ -71,36 +100,87 @@ class Simulator:
         *,
         env_ids: Sequence[int] | None = None,
         slide: bool = True,
+        control: str = "discrete",
+        tilt: bool = False,
+        noise: Noise | None = None,
+        shut_doors: float = 0.0,
         fields: GoalFields | None = None,
     ) -> None:
+        check_choice("control", control, CONTROLS)
         if num_envs < 1 or max_steps < 1:
             raise InputError(f"num_envs and max_steps start at 1, got {num_envs} and {max_steps}")
         if env_ids is not None and len(env_ids) != num_envs:
             raise InputError(f"env_ids names {len(env_ids)} environments, num_envs is {num_envs}")
         self.homes, self.task, self.num_envs = homes, make_task(task, homes), num_envs
         self.sensors, self.device, self.max_steps, self.slide = sensors, torch.device(device), max_steps, slide
+        self.control, self.tilt, self.noise, self.shut_doors = control, tilt, noise, shut_doors
+        if control == "continuous" and (self.task.interactive or shut_doors):
+            raise InputError("hands and doors need control='discrete': speeds have no way to say pick, place or open")
+        if not 0 <= shut_doors <= 1 or (shut_doors and not homes.interactive):
+            raise InputError(
+                f"shut_doors={shut_doors} is a chance from 0 to 1, and needs homes made with interactive=True"
+            )
+        codes = [STOP, FORWARD, TURN_LEFT, TURN_RIGHT]
+        codes += [LOOK_UP, LOOK_DOWN] * tilt + [PICK, PLACE] * self.task.interactive + [OPEN] * (shut_doors > 0)
+        self.action_codes = np.array(codes, dtype=np.int64)
+        self.action_names = tuple(ACTION_NAMES[code] for code in codes)
         self.env_ids = np.asarray(range(num_envs) if env_ids is None else env_ids, dtype=np.int64)
         self.seeds = self._seeds(seed)
         if fields is not None and (fields.pool is not homes or fields.task != self.task):
             raise InputError("the distance fields given belong to other homes or another task; leave them out")
         self.fields = fields or GoalFields(homes, self.task)
-        self._floor_z = homes.floor_z
+        self.hands = Hands(homes) if homes.interactive else None
 
     @property
-    def goals(self) -> tuple:
-        """What `state.goal` indexes."""
-        return self.task.goals
+    def texts(self) -> list[str]:
+        """The sentences that `state.text` indexes; those of the task's vocabulary first."""
+        return self.fields.texts
+
+    @property
+    def action_size(self) -> int:
+        """Numbers of a continuous action: speed, turn, and tilt where there is one."""
+        return 3 if self.tilt else 2
 
     @property
     def seed(self) -> int:
         """The seed; the first environment's where each has its own."""
         return int(self.seeds[0])
 
+    def goal(self, state: SimState, row: int) -> Goal:
+        """What one environment is after."""
+        return self.fields.goal(int(state.home[row]), int(state.goal[row]))
+
     def seeded(self, seed: int | Sequence[int]) -> "Simulator":
         """The same simulator with another seed, or one for each environment; homes and fields are shared."""
         twin = copy.copy(self)
         twin.seeds = self._seeds(seed)
         return twin
+
+    def moved_to(self, homes: HomePool, state: SimState) -> tuple["Simulator", SimState, Bool[Tensor, " B"]]:
+        """The same simulator over another pool, for runs that see more homes than fit in memory.
+
+        Homes that are in both pools (the same `Home` objects) keep their fields and their episodes.
+
+        Returns:
+            The new simulator, the state with the new pool's numbers, and the environments whose home is gone: end their
+            episodes as truncated and reset them before the next step.
+
+        Raises:
+            InputError: the pools differ in cell size or in whether things move; no home offers a goal.
+        """
+        if (homes.interactive, homes.grids.cell_m) != (self.homes.interactive, self.homes.grids.cell_m):
+            raise InputError("the new pool differs in cell size or in whether things move")
+        twin = copy.copy(self)
+        twin.homes, twin.fields = homes, GoalFields(homes, self.task, self.fields.max_bytes, self.fields)
+        twin.hands = Hands(homes) if homes.interactive else None
+        at = np.array([homes.at.get(id(home), -1) for home in self.homes.homes], dtype=np.int64)
+        new = at[_numpy(state.home)]
+        gone = new < 0
+        state = replace(state, home=self._to(np.maximum(new, 0)), goal=state.goal.masked_fill(self._to(gone), 0))
+        if state.world is not None:
+            assert twin.hands is not None
+            state = replace(state, world=twin.hands.resized(state.world))
+        return twin, state, self._to(gone)
 
     def _seeds(self, seed: int | Sequence[int]) -> Int64[ndarray, " B"]:
         given = [seed] if isinstance(seed, (int, np.integer)) else list(seed)
@@ -147,34 +227,43 @@ class Simulator:
     ) -> SimState:
         """The first state of K episodes that start at given places; fields as in SimState.
 
+        Doors are drawn from `key`; one that would shut on the agent stands open.
+
         Raises:
             InputError: a start is not on free floor, or its goal cannot be reached from there or is reached already.
         """
-        distance = np.full(len(home), np.inf)
+        count = len(home)
+        stage = np.zeros(count, np.int64)
+        distance = np.full(count, np.inf)
         standing = self.homes.grids.is_free(home, position)
         if standing.all():
-            distance = self.fields.distance(home, goal, position)
+            cell = self.homes.grids.cell(home, position)
+            stage = self._passed(home, goal, stage, cell)
+            distance = self.fields.distance(home, goal, stage, cell)
         bad = np.flatnonzero(~standing | ~np.isfinite(distance) | (distance <= 0))
         if len(bad):
             k = int(bad[0])
+            text = self.fields.goal(int(home[k]), int(goal[k])).text
             why = (
                 "is not on free floor" if not standing[k]
-                else f"already fulfils {self.goals[goal[k]].text!r}" if distance[k] <= 0
-                else f"does not lead to {self.goals[goal[k]].text!r}"
+                else f"already fulfils {text!r}" if distance[k] <= 0
+                else f"does not lead to {text!r}"
             )  # fmt: skip
             raise InputError(
-                f"{len(bad)} of {len(home)} starts do not work; in home {self.homes.ids[home[k]]} the start at "
+                f"{len(bad)} of {count} starts do not work; in home {self.homes.ids[home[k]]} the start at "
                 f"{np.round(position[k], 3).tolist()} {why}"
             )
-        count = len(home)
         columns: dict[str, ndarray] = {
             "env": env,
             "episode": episode,
             "key": key,
             "home": home,
             "goal": goal,
+            "text": self.fields.text(home, goal),
+            "stage": stage,
             "position": position,
             "yaw": yaw,
+            "pitch": np.zeros(count),
             "step": np.zeros(count, np.int64),
             "start_distance": distance,
             "distance": distance,
@@ -183,48 +272,159 @@ class Simulator:
             "terminated": np.zeros(count, bool),
             "truncated": np.zeros(count, bool),
         }
-        return SimState(**{name: torch.from_numpy(np.array(value)).to(self.device) for name, value in columns.items()})
+        world = None
+        if self.hands is not None:
+            shut = self.shut_doors and [
+                counter_random.uniform(key, RESET, _DOORS + k) < self.shut_doors for k in range(self.hands.most_doors)
+            ]
+            world = self.hands.first(home, position, np.stack(shut, axis=1) if shut else None, self.device)
+        return SimState(
+            **{name: torch.from_numpy(np.array(value)).to(self.device) for name, value in columns.items()}, world=world
+        )
 
-    def step(self, state: SimState, action: Int64[Tensor, " B"]) -> tuple[SimState, Step]:
+    def _passed(
+        self,
+        home: Int64[ndarray, " B"],
+        goal: Int64[ndarray, " B"],
+        stage: Int64[ndarray, " B"],
+        cell: Int64[ndarray, " B"],
+    ) -> Int64[ndarray, " B"]:
+        """The stage after those that are done by being here; the last "reach" of a goal is done by stopping alone."""
+        if self.fields.stages == 1 or self.hands is not None:
+            return stage  # with hands, Hands.stage looks at each goal's kinds
+        slot, last = self.fields.slots(home, goal), self.fields.last_stage(home, goal)
+        for _ in range(self.fields.stages - 1):
+            stage = stage + (self.fields.inside[slot, stage, cell] & (stage < last))
+        return stage
+
+    def step(self, state: SimState, action: Int64[Tensor, " B"] | Float[Tensor, "B A"]) -> tuple[SimState, Step]:
         """Carries out one action per environment.
 
         Environments whose episode has already ended stay as they are: reward 0, the same metrics, no new picture
         (zeros). Reset them first.
 
         Args:
-            action: 0 stop, 1 forward 0.25 m, 2 turn left 30 degrees, 3 turn right 30 degrees.
+            action: discrete: numbers of `action_names`; forward is 0.25 m, turns and tilts 30 degrees. Continuous:
+                (B, 2) or, with tilt, (B, 3) numbers in [-1, 1], cut where they are beyond: speed (times 0.25 m a step,
+                backward if negative), turn (times 30 degrees, positive to the left), tilt (positive up). An agent whose
+                speed and turn are both below 0.1 stops, as in Habitat's velocity control.
 
         Raises:
             InputError: actions of a wrong shape, type or value.
         """
-        chosen = self._actions(action, state)
         ended = state.done
         active = _numpy(~ended)
-        home, goal = _numpy(state.home), _numpy(state.goal)
+        forward, turn, tilt, stopping, reaching = self._motions(action, state, active)
+        home, goal, stage = _numpy(state.home), _numpy(state.goal), _numpy(state.stage)
+        drift = None
+        if self.noise is not None:
+            forward, turn, drift = self._stray(state, forward, turn)
+        doors = None if state.world is None else _numpy(state.world.doors)
         position, yaw, moved, touched = move(
-            self.homes.grids, home, _numpy(state.position), _numpy(state.yaw), chosen, active, slide=self.slide
-        )
-        distance = self._to(self.fields.distance(home, goal, position))
-        stopped = self._to((chosen == STOP) & active)
+            self.homes.grids, home, _numpy(state.position), _numpy(state.yaw), forward, turn,
+            drift=drift, doors=doors, slide=self.slide,
+        )  # fmt: skip
+        after = state
+        if self.tilt:
+            pitch = np.clip(_numpy(state.pitch) + tilt, -MAX_PITCH_RAD, MAX_PITCH_RAD)
+            after = replace(after, pitch=self._to(pitch))
+        world = state.world
+        if self.hands is not None and world is not None and reaching is not None:
+            world, failed = self.hands.act(world, home, position, yaw, reaching)
+            touched = touched | failed
+            moved = moved + HAND_M * ((reaching == PICK) | (reaching == PLACE))
+        cell = self.homes.grids.cell(home, position)
+        fields: dict[int, Fields] = {}
+        if self.hands is None:
+            stage = self._passed(home, goal, stage, cell)
+        elif world is not None:
+            stage, fields = self.hands.stage(self.fields, world, home, goal, stage, cell, active)
+        distance = self._distance(home, goal, stage, cell, fields)
+        left, stopped = self._to(distance), self._to(stopping)
         steps = state.step + ~ended
         terminated = state.terminated | stopped
         truncated = state.truncated | ((steps >= self.max_steps) & ~terminated)
-        success = terminated & (distance <= 0)
+        success = terminated & (left <= 0)
         after = replace(
-            state,
+            after,
+            stage=self._to(stage),
             position=self._to(position),
             yaw=self._to(yaw),
             step=steps,
-            distance=distance,
+            distance=left,
             path_length=state.path_length + self._to(moved),
             collisions=state.collisions + self._to(touched),
             terminated=terminated,
             truncated=truncated,
+            world=world,
         )
-        reward = self.task.reward(state.distance, distance, success & stopped, stopped).masked_fill(ended, 0.0)
-        metrics = episode_metrics(success, state.start_distance, distance, after.path_length, after.collisions)
+        reward = self.task.reward(state.distance, left, success & stopped, stopped).masked_fill(ended, 0.0)
+        stages = self._to(self.fields.last_stage(home, goal) + 1)
+        metrics = episode_metrics(
+            success, state.start_distance, left, after.path_length, after.collisions, after.stage, stages
+        )
         frame = None if self.sensors is None else self.observe(after, ~ended if bool(ended.any()) else None)
-        return after, Step(frame, reward.to(torch.float32), terminated, truncated, state.goal, metrics)
+        return after, Step(frame, reward.to(torch.float32), terminated, truncated, state.text, metrics)
+
+    def _distance(
+        self,
+        home: Int64[ndarray, " B"],
+        goal: Int64[ndarray, " B"],
+        stage: Int64[ndarray, " B"],
+        cell: Int64[ndarray, " B"],
+        fields: dict[int, Fields],
+    ) -> Float64[ndarray, " B"]:
+        """Walking distance through what is left to do; 0 where all stages are done.
+
+        Args:
+            fields: of environments whose things lie elsewhere than the scene has them.
+        """
+        if self.hands is None:
+            return self.fields.distance(home, goal, stage, cell)
+        last = self.fields.last_stage(home, goal)
+        distance = self.fields.distance(home, goal, np.minimum(stage, last), cell)
+        for b, made in fields.items():
+            distance[b] = made.units[min(stage[b], last[b]), cell[b]] * self.fields.unit_m
+        return np.where(stage > last, 0.0, distance)
+
+    def _motions(
+        self, action: Tensor, state: SimState, active: Bool[ndarray, " B"]
+    ) -> tuple[
+        Float64[ndarray, " B"],
+        Float64[ndarray, " B"],
+        Float64[ndarray, " B"],
+        Bool[ndarray, " B"],
+        Int64[ndarray, " B"] | None,
+    ]:
+        """Metres forward, radians of turn and tilt, who stops, and what hands do (a code, 0 = nothing)."""
+        if self.control == "continuous":
+            speed = self._speeds(action, state) * active[:, None]
+            stopping = (np.abs(speed[:, :2]) < STILL).all(axis=1) & active
+            speed = np.where(stopping[:, None], 0.0, speed)
+            tilt = TILT_RAD * speed[:, 2] if self.tilt else _NOTHING
+            return FORWARD_M * speed[:, 0], TURN_RAD * speed[:, 1], tilt, stopping, None
+        code = self.action_codes[self._actions(action, state)]
+        code = np.where(active, code, -1)
+        forward = _FORWARD_OF[code]
+        turn = _TURN_OF[code]
+        tilt = _TILT_OF[code] if self.tilt else _NOTHING
+        reaching = np.where(code >= PICK, code, 0) if self.hands is not None else None
+        return forward, turn, tilt, code == STOP, reaching
+
+    def _stray(
+        self, state: SimState, forward: Float64[ndarray, " B"], turn: Float64[ndarray, " B"]
+    ) -> tuple[Float64[ndarray, " B"], Float64[ndarray, " B"], Float64[ndarray, " B"]]:
+        """Noise on the actions that move; a walk or turn that was not asked for never happens."""
+        assert self.noise is not None
+        key, step = _numpy(state.key), _numpy(state.step)
+        normal = [counter_random.normal(key, step, draw) for draw in (_FORWARD, _DRIFT, _TURN)]
+        walks, turns = forward != 0, turn != 0
+        length = np.clip(forward + self.noise.forward_m * normal[0], -LONGEST_M, LONGEST_M)
+        return (
+            np.where(walks, length, 0.0),
+            turn + turns * self.noise.turn_rad * normal[2],
+            self.noise.drift_rad * normal[1],
+        )
 
     def observe(self, state: SimState, mask: Bool[Tensor, " B"] | None = None, sensors: Sensors | None = None) -> Frame:
         """What the agents see now; rows outside `mask` are zeros (depth 0, colour black, no instance).
@@ -238,7 +438,7 @@ class Simulator:
         rows = None if mask is None else np.flatnonzero(self._mask(mask, state))
         count, height, width = len(state), camera.height, camera.width
         if rows is None or len(rows) == count:
-            frame = self._pictures(_numpy(state.home), self.poses(state, camera), camera)
+            frame = self._pictures(state, camera)
         else:
             frame = Frame(
                 torch.zeros(count, height, width, 3, dtype=torch.uint8),
@@ -246,54 +446,63 @@ class Simulator:
                 torch.full((count, height, width), -1, dtype=torch.int32),
             )
             if len(rows):
-                part = self._pictures(_numpy(state.home)[rows], self.poses(state, camera)[rows], camera)
                 index = torch.from_numpy(rows)
+                part = self._pictures(state.rows(index.to(self.device)), camera)
                 for name in ("rgb", "depth", "instance"):
                     getattr(frame, name)[index] = getattr(part, name)
         if self.device.type == "cpu":
             return frame
         return Frame(frame.rgb.to(self.device), frame.depth.to(self.device), frame.instance.to(self.device))
 
-    def _pictures(self, home: Int64[ndarray, " K"], poses: Float64[ndarray, "K 4 4"], camera: Sensors) -> Frame:
-        used, index = np.unique(home, return_inverse=True)
+    def _pictures(self, state: SimState, camera: Sensors) -> Frame:
+        poses = self.poses(state, camera)
+        used, index = np.unique(_numpy(state.home), return_inverse=True)
         prepared = [self.homes[int(k)].prepared for k in used]
         intrinsics = intrinsics_from_fov(camera.width, camera.height, np.deg2rad(camera.fov_deg))
-        return render(prepared, poses, intrinsics, camera.width, camera.height, index)
+        frame = render(prepared, poses, intrinsics, camera.width, camera.height, index)
+        if self.hands is not None and state.world is not None:
+            parts = [self.homes[int(k)].moving for k in used]
+            pose, shown, shut = self.hands.drawn(state.world, _numpy(state.home), poses)
+            composite(frame, parts, index, pose, shown, shut, poses, intrinsics)
+        if self.noise is not None and self.noise.depth:
+            add_depth_noise(_numpy(frame.depth), _numpy(state.key), _numpy(state.step), self.noise.depth)
+        return frame
 
     def poses(self, state: SimState, sensors: Sensors | None = None) -> Float64[ndarray, "B 4 4"]:
         """Camera-to-world matrices of the agents' eyes (core/conventions.camera_pose, batched)."""
         camera = sensors or self.sensors or Sensors()
-        yaw, pitch = _numpy(state.yaw), np.deg2rad(camera.pitch_deg)
-        cos, sin = np.cos(yaw), np.sin(yaw)
+        yaw, pitch = _numpy(state.yaw), np.deg2rad(camera.pitch_deg) + _numpy(state.pitch)
+        cos, sin, up, level = np.cos(yaw), np.sin(yaw), np.sin(pitch), np.cos(pitch)
         pose = np.zeros((len(yaw), 4, 4))
         pose[:, 0, 0], pose[:, 1, 0] = sin, -cos  # right
-        pose[:, 0, 1], pose[:, 1, 1], pose[:, 2, 1] = cos * np.sin(pitch), sin * np.sin(pitch), -np.cos(pitch)  # down
-        pose[:, 0, 2], pose[:, 1, 2], pose[:, 2, 2] = cos * np.cos(pitch), sin * np.cos(pitch), np.sin(pitch)
+        pose[:, 0, 1], pose[:, 1, 1], pose[:, 2, 1] = cos * up, sin * up, -level  # down
+        pose[:, 0, 2], pose[:, 1, 2], pose[:, 2, 2] = cos * level, sin * level, up
         pose[:, :2, 3] = _numpy(state.position)
-        pose[:, 2, 3] = self._floor_z[_numpy(state.home)] + camera.eye_height_m
+        pose[:, 2, 3] = self.homes.floor_z[_numpy(state.home)] + camera.eye_height_m
         pose[:, 3, 3] = 1.0
         return pose
 
     def goal_visibility(
         self, instance: Int32[Tensor, "B H W"], state: SimState
     ) -> tuple[Int64[Tensor, " B"], Float32[Tensor, " B"]]:
-        """How much of its goal each agent sees, and how far that is.
+        """How much each agent sees of what it is after (its current stage's objects), and how far that is.
 
         Args:
             instance: object ids of the agents' frames (`frame.instance`).
 
         Returns:
-            Pixels that show any object matching the goal, and the horizontal distance in metres from the agent to the
+            Pixels that show any of these objects, and the horizontal distance in metres from the agent to the
             footprint of the nearest one of those that are seen; infinite where none is.
         """
         if len(instance) != len(state):
             raise InputError(f"{len(instance)} frames for a state of {len(state)} environments; give one frame each")
         ids = _numpy(instance).reshape(len(state), -1)
-        home, goal, position = _numpy(state.home), _numpy(state.goal), _numpy(state.position)
+        home, position = _numpy(state.home), _numpy(state.position)
         pixels, nearest = np.zeros(len(state), np.int64), np.full(len(state), np.inf, np.float32)
         for b in range(len(state)):
             place = self.homes[home[b]]
-            for item in self.task.matching(place, int(goal[b])):
+            stages = self.goal(state, b).stages
+            for item in stages[min(int(state.stage[b]), len(stages) - 1)].objects:
                 seen = np.count_nonzero(ids[b] == item)
                 if seen:
                     pixels[b] += seen
@@ -302,15 +511,26 @@ class Simulator:
         return self._to(pixels), self._to(nearest)
 
     def _actions(self, action: Tensor, state: SimState) -> Int64[ndarray, " B"]:
-        values = _numpy(torch.as_tensor(action))
+        values, count = _numpy(torch.as_tensor(action)), len(self.action_names)
         if values.shape != (len(state),):
             raise InputError(f"actions have shape {values.shape}, expected ({len(state)},): one per environment")
         if values.dtype.kind not in "iu":
-            raise InputError(f"actions are whole numbers 0..{len(ACTION_NAMES) - 1}, got type {values.dtype}")
-        if values.min() < 0 or values.max() >= len(ACTION_NAMES):
-            known = ", ".join(f"{number} {name}" for number, name in enumerate(ACTION_NAMES))
+            raise InputError(f"actions are whole numbers 0..{count - 1}, got type {values.dtype}")
+        if values.min() < 0 or values.max() >= count:
+            known = ", ".join(f"{number} {name}" for number, name in enumerate(self.action_names))
             raise InputError(f"actions hold {values.min()}..{values.max()}; there are: {known}")
         return values.astype(np.int64, copy=False)
+
+    def _speeds(self, action: Tensor, state: SimState) -> Float64[ndarray, "B A"]:
+        values = _numpy(torch.as_tensor(action))
+        if values.shape != (len(state), self.action_size) or values.dtype.kind != "f":
+            raise InputError(
+                f"continuous actions are floats of shape ({len(state)}, {self.action_size}), got {values.shape} of "
+                f"{values.dtype}"
+            )
+        if not np.isfinite(values).all():
+            raise InputError("continuous actions hold NaN or infinity; look at what the policy puts out")
+        return np.clip(values.astype(np.float64), -1.0, 1.0)
 
     def _mask(self, mask: Tensor, state: SimState) -> Bool[ndarray, " B"]:
         values = _numpy(torch.as_tensor(mask))
@@ -327,3 +547,14 @@ class Simulator:
 def _numpy(tensor: Tensor) -> ndarray:
     """The tensor's memory as an array; a copy only when it comes from another device."""
     return tensor.detach().cpu().numpy()
+
+
+def _table(entries: dict[int, float]) -> Float64[ndarray, " A"]:
+    """What each action code amounts to; index -1 is no action at all."""
+    return np.array([entries.get(code, 0.0) for code in range(len(ACTION_NAMES))] + [0.0])
+
+
+_NOTHING = np.zeros(1)
+_FORWARD_OF = _table({FORWARD: FORWARD_M})
+_TURN_OF = _table({TURN_LEFT: TURN_RAD, TURN_RIGHT: -TURN_RAD})
+_TILT_OF = _table({LOOK_UP: TILT_RAD, LOOK_DOWN: -TILT_RAD})

@@ -4,8 +4,14 @@ from core.errors import InputError, nearest
 from envs.goals import Task
 from envs.pool import HomePool
 from envs.tasks.find_object import FindObject
+from envs.tasks.find_referral import FindReferral
+from envs.tasks.point_goal import PointGoal
 
-TASKS = {"find_object": FindObject}
+TASKS: dict[str, type[Task]] = {
+    "find_object": FindObject,
+    "find_referral": FindReferral,
+    "point_goal": PointGoal,
+}
 
 
 def make_task(task: str | Task, pool: HomePool) -> Task:

@@ -1,8 +1,8 @@
 """FindObject: "find the red armchair". Walk up to any matching object and stop.
 
 Everything that makes this task is in this file; to make another, copy it, change it, and add it to TASKS in
-envs/tasks/__init__.py. A task says which goals exist, which objects of a home match one, where stopping succeeds, how
-far away episodes start, and the reward. All of it is batched; drawing starts, distances, time limit and metrics are the
+envs/tasks/__init__.py (docs/add_a_task.md goes through it). A task says which goals a home has, where they count as
+reached, how far away episodes start, and the reward. Drawing starts, distances, time limit and metrics are the
 simulator's.
 
 - Goals: colour x noun, e.g. "red armchair". An empty colour means any.
@@ -16,46 +16,44 @@ simulator's.
 
 from dataclasses import dataclass
 
-import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 from torch import Tensor
 
 from core.errors import InputError
-from envs.goals import Goal
+from envs.goals import Goal, Stage
 from envs.pool import STRUCTURE_LABELS, Home, HomePool
-from scene.geometry import distance_to_footprint
-from scene.occupancy import line_of_sight
+from envs.tasks.common import near_objects, progress_reward
 
 
 @dataclass(frozen=True)
 class FindObject:
     """Find an object by colour and noun.
 
-    `goals` is the vocabulary that goal numbers index; give training and evaluation the same one
-    (`FindObject.from_manifest`, or `FindObject(goals=other.goals)`). Pairs (label, color) are accepted too.
+    `pairs` (label, color) are the goals there can be, in the order of their numbers; give training and evaluation the
+    same ones (`FindObject.from_manifest`, or `FindObject(pairs=other.pairs)`).
 
     Raises:
-        InputError: a goal comes twice.
+        InputError: there are no pairs, or one comes twice.
     """
 
-    goals: tuple[Goal, ...] = ()
+    pairs: tuple[tuple[str, str], ...]
     success_radius_m: float = 1.0
     start_range_m: tuple[float, float] = (0.8, 5.0)
     success_bonus: float = 2.5
     step_cost: float = 0.01
+    interactive = False
 
     def __post_init__(self) -> None:
-        goals = tuple(goal if isinstance(goal, Goal) else self.goal(*goal) for goal in self.goals)
-        if len(set(goals)) < len(goals):
+        if not self.pairs:
+            raise InputError("the task has no goals; give it pairs of label and colour")
+        if len(set(self.pairs)) < len(self.pairs):
             raise InputError("each goal of a task is named once; remove the repeated ones")
-        object.__setattr__(self, "goals", goals)
 
-    @staticmethod
-    def goal(label: str, color: str = "") -> Goal:
-        """The goal and its sentence."""
-        thing = f"{color} {label}".strip()
-        return Goal(f"find the {thing}", label, color)
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The sentences of all pairs."""
+        return tuple(f"find the {phrase(*pair)}" for pair in self.pairs)
 
     @classmethod
     def from_pool(cls, pool: HomePool) -> "FindObject":
@@ -70,7 +68,7 @@ class FindObject:
             raise InputError(
                 f"no home of this pool has an object to be sent to (labels looked for: {', '.join(pool.goal_labels)})"
             )
-        return cls(tuple(cls.goal(*pair) for pair in sorted(pairs)))
+        return cls(tuple(sorted(pairs)))
 
     @classmethod
     def from_manifest(cls, manifest: dict) -> "FindObject":
@@ -84,31 +82,24 @@ class FindObject:
             raise InputError(f"the scenes' manifest lacks {' and '.join(missing)}; build the scenes again")
         labels = [label for label in sorted(manifest["goal_labels"]) if label not in STRUCTURE_LABELS]
         colors = sorted(manifest.get("goal_colors") or manifest["palette"])
-        return cls(tuple(cls.goal(label, color) for label in labels for color in colors))
+        return cls(tuple((label, color) for label in labels for color in colors))
 
-    def matching(self, home: Home, goal: int) -> list[int]:
-        """Ids of the objects of a home that satisfy goal number `goal`."""
-        wanted = self.goals[goal]
-        return [
-            item.id
-            for item in home.scene.objects
-            if item.label == wanted.label and wanted.color in ("", item.attributes.get("color", ""))
-        ]
+    def goals(self, home: Home) -> list[Goal]:
+        """The pairs that the home has, in the order of `pairs`; each may be any of the objects that match it."""
+        found = []
+        for (label, color), text in zip(self.pairs, self.vocabulary):
+            matching = tuple(
+                item.id
+                for item in home.scene.objects
+                if item.label == label and color in ("", item.attributes.get("color", ""))
+            )
+            if matching:
+                found.append(Goal(text, (Stage("reach", matching),), label, color))
+        return found
 
-    def success_region(self, home: Home, goal: int) -> Bool[ndarray, "H W"] | None:
-        """Free cells near a matching object and in sight of it; None where the home has no such object."""
-        objects = self.matching(home, goal)
-        if not objects:
-            return None
-        region = np.zeros_like(home.grid.free)
-        cells = np.argwhere(home.grid.free)
-        middles = home.grid.centers(cells)
-        for item in objects:
-            box = home.scene.objects[item].box
-            near = distance_to_footprint(middles, box) <= self.success_radius_m
-            seen = line_of_sight(home.grid, middles[near], _nearest_point(middles[near], box), item)
-            region[tuple(cells[near][seen].T)] = True
-        return region
+    def region(self, home: Home, stage: Stage) -> Bool[ndarray, "H W"]:
+        """Free cells near a matching object and in sight of it."""
+        return near_objects(home, stage.objects, self.success_radius_m)
 
     def reward(
         self,
@@ -117,18 +108,10 @@ class FindObject:
         success: Bool[Tensor, " B"],
         stopped: Bool[Tensor, " B"],
     ) -> Float[Tensor, " B"]:
-        """Metres come closer + bonus for success - cost of a step.
-
-        Args:
-            previous_m, distance_m: walking distance to success before and after the action.
-            success: the agent stopped where stopping succeeds. stopped: it stopped, anywhere.
-        """
-        return previous_m - distance_m + self.success_bonus * success - self.step_cost
+        """Metres come closer + bonus for success - cost of a step."""
+        return progress_reward(previous_m, distance_m, success, self.success_bonus, self.step_cost)
 
 
-def _nearest_point(xy: Float[ndarray, "K 2"], box: Float[ndarray, "7"]) -> Float[ndarray, "K 2"]:
-    """The point of a box's footprint nearest to each of `xy`."""
-    cos, sin = np.cos(box[6]), np.sin(box[6])
-    turn = np.array([[cos, sin], [-sin, cos]])  # world to box
-    local = np.clip((xy - box[:2]) @ turn.T, -box[3:5] / 2, box[3:5] / 2)
-    return local @ turn + box[:2]
+def phrase(label: str, color: str = "") -> str:
+    """What a pair is called: "red armchair"."""
+    return f"{color} {label}".strip()
