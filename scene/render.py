@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64, Int, Int32, UInt8
+from jaxtyping import Bool, Float, Float32, Float64, Int, Int32, Int64, UInt8
 from numba import njit
 from numpy import ndarray
 from torch import Tensor
@@ -288,21 +288,39 @@ def render(
     )
 
 
+@dataclass(eq=False)
+class Moving:
+    """Where the moving things of B environments are; slots and bits as in scene/moving.py."""
+
+    pose: Float[Tensor, "B K 4"]  # per slot xyz of the bottom centre and yaw, world frame
+    visible: Bool[Tensor, "B K"]  # slots to draw; a thing that is carried is not
+    doors_shut: Int64[Tensor, " B"]  # mask of the doors to draw shut
+
+
 class Renderer(Protocol):
     """One camera model over homes that come and go by number; the same meaning on every backend."""
 
     device: torch.device  # where frames are made
 
-    def put(self, number: int, scene: Scene) -> None:
-        """Makes a home ready under a number, in place of the one that had it; other homes are not touched."""
+    def put(self, number: int, scene: Scene, *, moving: bool = False) -> None:
+        """Makes a home ready under a number, in place of the one that had it; other homes are not touched.
+
+        Args:
+            moving: things that can be carried and leaves of doors that open are left to `Moving` to place.
+        """
         ...
 
     def drop(self, number: int) -> None:
         """Forgets a home and frees its memory; a number nobody has is no error."""
         ...
 
-    def render(self, home_index: Int[Tensor, " B"], extrinsics: Float[Tensor, "B 4 4"]) -> Frame:
-        """Colour, depth and object ids for B cameras, each in the home of its number.
+    def render(
+        self, home_index: Int[Tensor, " B"], extrinsics: Float[Tensor, "B 4 4"], moving: Moving | None = None
+    ) -> Frame:
+        """Colour, depth and object ids for B cameras, each in the home of its number; fresh tensors.
+
+        Args:
+            moving: where moving things are; left out, none is drawn.
 
         Raises:
             InputError: wrong shapes, NaN or infinite poses, a number without a home.
@@ -311,26 +329,48 @@ class Renderer(Protocol):
 
 
 class EmbreeRenderer:
-    """`prepare` and `render` as a Renderer; frames are fresh tensors on the CPU."""
+    """`prepare`, `render` and `scene.moving.composite` as a Renderer, on the CPU."""
 
     def __init__(self, width: int, height: int, intrinsics: Float[ndarray, "3 3"]) -> None:
         self.device, self.width, self.height = torch.device("cpu"), width, height
         self.intrinsics = checked_lens(intrinsics, width, height)
         self._homes: dict[int, PreparedScene] = {}
+        self._parts: dict[int, Any] = {}  # MovingParts, of the homes that have them
 
-    def put(self, number: int, scene: Scene) -> None:
-        self._homes[number] = prepare(scene)
+    def put(self, number: int, scene: Scene, *, moving: bool = False) -> None:
+        from scene.moving import MovingParts, static_part  # draws into the frames made here
+
+        home = prepare(static_part(scene) if moving else scene)
+        self.drop(number)
+        self._homes[number] = home
+        if moving:
+            self._parts[number] = MovingParts.of(scene)
 
     def drop(self, number: int) -> None:
         self._homes.pop(number, None)
+        self._parts.pop(number, None)
 
-    def render(self, home_index: Int[Tensor, " B"], extrinsics: Float[Tensor, "B 4 4"]) -> Frame:
-        used, index = np.unique(np.asarray(home_index), return_inverse=True)
+    def render(
+        self, home_index: Int[Tensor, " B"], extrinsics: Float[Tensor, "B 4 4"], moving: Moving | None = None
+    ) -> Frame:
+        from scene.moving import composite
+
+        numbers = np.asarray(home_index)
+        used, index = np.unique(numbers, return_inverse=True)
         missing = [int(number) for number in used if int(number) not in self._homes]
         if missing:
             raise InputError(f"no home has the numbers {missing[:8]}; put() them before rendering")
         homes = [self._homes[int(number)] for number in used]
-        return render(homes, extrinsics, self.intrinsics, self.width, self.height, index)
+        frame = render(homes, extrinsics, self.intrinsics, self.width, self.height, index)
+        if moving is not None:
+            still = [int(number) for number in used if int(number) not in self._parts]
+            if still:
+                raise InputError(f"homes {still[:8]} were put without moving=True, so nothing in them moves")
+            composite(
+                frame, [self._parts[int(number)] for number in used], index, moving.pose, moving.visible,
+                moving.doors_shut, extrinsics, self.intrinsics, self.width, self.height,
+            )  # fmt: skip
+        return frame
 
 
 def _embree(

@@ -16,19 +16,60 @@ from torch import Tensor
 
 from core.errors import InputError
 from core.threads import granted
-from scene.render import Frame, checked_lens, surfaces
+from scene import warp_kernels as kernels
+from scene.moving import MovingParts, static_part
+from scene.render import Frame, Moving, checked_lens, surfaces
 from scene.types import Scene
-from scene.warp_kernels import TILE, draw, pose34, wp
+from scene.warp_kernels import part5, pose34, wp
 
 
 @dataclass(eq=False)
 class _Home:
     """What keeps a home's memory alive on the device."""
 
-    scene_id: str
     mesh: Any  # wp.Mesh with its own points and indices
     faces: Int[Tensor, "F 2"]  # packed colour 0xBBGGRR, instance id
     triangles: int
+    moving: "_Moving | None"
+
+
+@dataclass(eq=False)
+class _Moving:
+    """The moving parts of a home on the device: one grouped mesh, a group for each part in its own frame."""
+
+    mesh: Any
+    columns: list[Tensor]  # ROOT, COLOR, SPHERE, REST, OWNER of scene/warp_kernels.py
+    things: int
+    parts: int
+
+    @classmethod
+    def of(cls, parts: MovingParts, device: torch.device) -> "_Moving | None":
+        """None where no part has a triangle."""
+        if len(parts.corners) == 0:
+            return None
+        warp_device = wp.device_from_torch(device)
+        slots = np.repeat(np.arange(len(parts.object_id)), np.diff(parts.start)).astype(np.int32)
+        mesh = wp.Mesh(
+            points=wp.array(parts.corners.reshape(-1, 3).astype(np.float32), dtype=wp.vec3, device=warp_device),
+            indices=wp.array(np.arange(3 * len(parts.corners), dtype=np.int32), dtype=wp.int32, device=warp_device),
+            groups=wp.array(slots, dtype=wp.int32, device=warp_device),
+        )
+        roots = torch.zeros(len(parts.object_id), dtype=torch.int32, device=device)
+        wp.launch(kernels.group_roots, dim=len(roots), inputs=[mesh.id, wp.from_torch(roots)], device=warp_device)
+        tables = (parts.colors, parts.sphere, parts.rest)
+        floats = [torch.from_numpy(table.astype(np.float32)).to(device) for table in tables]
+        owners = torch.from_numpy(parts.object_id.astype(np.int32)).to(device)
+        return cls(mesh, [roots, *floats, owners], parts.things, len(parts.object_id))
+
+    @property
+    def row(self) -> list[int]:
+        """This home's row of WarpHomes.parts."""
+        return [int(self.mesh.id), *(column.data_ptr() for column in self.columns), self.things, self.parts]
+
+
+def _stream(device: torch.device) -> Any:
+    """Torch's current stream for Warp; None on the CPU."""
+    return wp.stream_from_torch(torch.cuda.current_stream(device)) if device.type == "cuda" else None
 
 
 class WarpHomes:
@@ -43,7 +84,9 @@ class WarpHomes:
         InputError: the device is not there.
     """
 
-    def __init__(self, device: str | torch.device = "cpu", *, bvh: str | None = None, leaf_size: int | None = None):
+    def __init__(
+        self, device: str | torch.device = "cpu", *, bvh: str | None = None, leaf_size: int | None = None
+    ) -> None:
         self.device = torch.device(device)
         if self.device.type == "cuda":
             if not torch.cuda.is_available():
@@ -54,8 +97,10 @@ class WarpHomes:
         self.warp_device = wp.device_from_torch(self.device)
         self._tree: dict[str, Any] = {"bvh_constructor": bvh, "bvh_leaf_size": leaf_size}
         self._homes: dict[int, _Home] = {}
+        self.most_things, self.most_parts = 1, 1  # that any home has had; renderers reserve room for so many
         self.mesh = torch.zeros(64, dtype=torch.int64, device=self.device)  # Warp's handles, by number
         self.face = torch.zeros(64, dtype=torch.int64, device=self.device)  # addresses of the face tables
+        self.parts = torch.zeros(64, 8, dtype=torch.int64, device=self.device)  # columns: scene/warp_kernels.py
 
     def __len__(self) -> int:
         return len(self._homes)
@@ -65,38 +110,54 @@ class WarpHomes:
 
     @property
     def triangles(self) -> int:
-        """Triangles of all homes together."""
+        """Triangles of all homes together, moving parts left out."""
         return sum(home.triangles for home in self._homes.values())
 
-    def put(self, number: int, scene: Scene) -> None:
+    @property
+    def layout(self) -> tuple[int, ...]:
+        """Changes when recorded launches must be recorded anew."""
+        return (self.mesh.data_ptr(), self.face.data_ptr(), self.parts.data_ptr(), self.most_things, self.most_parts)
+
+    def put(self, number: int, scene: Scene, *, moving: bool = False) -> None:
         """Builds the search tree of a home under a number, in place of the one that had it.
+
+        Args:
+            moving: things that can be carried and leaves of doors that open are left to `Moving` to place.
 
         Raises:
             InputError: a negative number, or a mesh that cannot be drawn (scene.render.surfaces).
         """
         if number < 0:
             raise InputError(f"homes have numbers from 0, got {number}")
-        look = surfaces(scene)
+        look = surfaces(static_part(scene) if moving else scene)
         colors = look.face_colors.astype(np.int32)
         packed = colors[:, 0] | colors[:, 1] << 8 | colors[:, 2] << 16
         faces = torch.from_numpy(np.stack([packed, look.face_instance], axis=1)).to(self.device)
-        mesh = wp.Mesh(
-            points=wp.array(look.vertices, dtype=wp.vec3, device=self.warp_device),
-            indices=wp.array(look.faces.ravel(), dtype=wp.int32, device=self.warp_device),
-            **self._tree,
-        )
+        with wp.ScopedStream(_stream(self.device)):
+            mesh = wp.Mesh(
+                points=wp.array(look.vertices, dtype=wp.vec3, device=self.warp_device),
+                indices=wp.array(look.faces.ravel(), dtype=wp.int32, device=self.warp_device),
+                **self._tree,
+            )
+            parts = _Moving.of(MovingParts.of(scene), self.device) if moving else None
         self.drop(number)
-        if number >= len(self.mesh):
-            more = torch.zeros(max(number + 1, 2 * len(self.mesh)) - len(self.mesh), dtype=torch.int64)
-            self.mesh = torch.cat([self.mesh, more.to(self.device)])
-            self.face = torch.cat([self.face, more.to(self.device)])
-        self._homes[number] = _Home(scene.id, mesh, faces, len(faces))
+        missing = number + 1 - len(self.mesh)
+        if missing > 0:
+            more = torch.zeros(max(missing, len(self.mesh)), 8, dtype=torch.int64, device=self.device)
+            self.mesh, self.face = torch.cat([self.mesh, more[:, 0]]), torch.cat([self.face, more[:, 0]])
+            self.parts = torch.cat([self.parts, more])
+        self._homes[number] = _Home(mesh, faces, len(faces), parts)
         self.mesh[number], self.face[number] = int(mesh.id), faces.data_ptr()
+        if parts is not None:
+            self.most_things, self.most_parts = max(self.most_things, parts.things), max(self.most_parts, parts.parts)
+            self.parts[number] = torch.tensor(parts.row)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # pictures may be drawn on another stream
 
     def drop(self, number: int) -> None:
         """Frees a home's memory; a number nobody has is no error."""
         if number in self._homes:
-            self.mesh[number] = 0
+            self.mesh[number], self.parts[number] = 0, 0
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)  # a picture of it may still be in the making
             del self._homes[number]
@@ -105,13 +166,13 @@ class WarpHomes:
 class WarpRenderer:
     """Draws up to `batch` cameras at once in the homes of a WarpHomes.
 
-    Memory is reserved once: 11 bytes a pixel. On CUDA the launch is recorded as a graph and replayed on torch's current
-    stream (never run on CUDA); on the CPU it is split over `core.threads.granted()` threads.
+    Memory is reserved once: 11 bytes a pixel. On CUDA the launches are recorded as a graph and replayed on torch's
+    current stream (never run on CUDA); on the CPU they are split over `core.threads.granted()` threads.
 
     Args:
         intrinsics: in pixels, shared by all cameras.
         batch: the most cameras of one `render` call.
-        graph: False launches the kernel anew each time; for measurements.
+        graph: False launches kernels anew each time; for measurements.
         block: CUDA threads in a block.
         check: look for NaN poses and missing homes at each call, which on CUDA waits for the device. Without it such
             cameras show the sky, or nothing that means anything.
@@ -141,35 +202,52 @@ class WarpRenderer:
         down = (np.arange(height) + 0.5 - lens[1, 2]) / lens[1, 1]
         self._across = torch.from_numpy(across.astype(np.float32)).to(self.device)
         self._down = torch.from_numpy(down.astype(np.float32)).to(self.device)
-        self._count = torch.zeros(1, dtype=torch.int32, device=self.device)
-        self._home = torch.zeros(batch, dtype=torch.int32, device=self.device)
-        self._pose = torch.zeros(batch, 3, 4, dtype=torch.float32, device=self.device)
+        self._edges = wp.vec4(
+            -lens[0, 2] / lens[0, 0], (width - lens[0, 2]) / lens[0, 0],
+            -lens[1, 2] / lens[1, 1], (height - lens[1, 2]) / lens[1, 1],
+        )  # fmt: skip
+        self._count = self._zeros(1, dtype=torch.int32)
+        self._home = self._zeros(batch, dtype=torch.int32)
+        self._pose = self._zeros(batch, 3, 4)
         self.frame = Frame(
-            torch.zeros(batch, height, width, 3, dtype=torch.uint8, device=self.device),
-            torch.zeros(batch, height, width, dtype=torch.float32, device=self.device),
-            torch.zeros(batch, height, width, dtype=torch.int32, device=self.device),
+            self._zeros(batch, height, width, 3, dtype=torch.uint8),
+            self._zeros(batch, height, width),
+            self._zeros(batch, height, width, dtype=torch.int32),
         )
-        self._tables: tuple[int, int] | None = None  # addresses the recorded launches read
-        self._launches: list[Any] = []
-        self._graph: Any = None
+        self._shut = self._zeros(batch, dtype=torch.int64)
+        self._placed = self._shown = self._shut  # of moving things; made when there are some
+        self._layout: tuple[int, ...] = ()
+        self._still: list[list[Any]] = []  # per CPU thread (one on CUDA) the recorded launches
+        self._moving: list[list[Any]] = []
+        self._arrays: list[Any] = []  # what the launches read, kept alive
+        self._graphs: dict[bool, Any] = {}
         self._threads: ThreadPoolExecutor | None = None
 
-    def put(self, number: int, scene: Scene) -> None:
+    def _zeros(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.zeros(*shape, dtype=dtype, device=self.device)
+
+    def put(self, number: int, scene: Scene, *, moving: bool = False) -> None:
         """`WarpHomes.put` of this renderer's homes."""
-        self.homes.put(number, scene)
+        self.homes.put(number, scene, moving=moving)
 
     def drop(self, number: int) -> None:
         """`WarpHomes.drop` of this renderer's homes."""
         self.homes.drop(number)
 
     def render(
-        self, home_index: Int[Tensor, " B"], extrinsics: Float[Tensor, "B 4 4"], *, reuse: bool = False
+        self,
+        home_index: Int[Tensor, " B"],
+        extrinsics: Float[Tensor, "B 4 4"],
+        moving: Moving | None = None,
+        *,
+        reuse: bool = False,
     ) -> Frame:
         """Colour, depth and object ids for B cameras.
 
         Args:
             home_index: per camera the number of its home.
             extrinsics: camera-to-world poses, any float type.
+            moving: where moving things are; left out, none is drawn.
             reuse: hand out the renderer's own memory, which the next call overwrites, instead of a copy.
 
         Raises:
@@ -184,17 +262,16 @@ class WarpRenderer:
             raise InputError(f"home_index has shape {tuple(index.shape)}, expected ({n},): one home per camera")
         if n > self.batch:
             raise InputError(f"{n} cameras for a renderer of batch={self.batch}; make it larger")
-        if self.check and n:
-            self._check(index.to(self.device), poses)
-        self._pose[:n].copy_(poses[:, :3])
-        self._home[:n].copy_(index)
         if n:
-            self._count.fill_(n)
+            if self.check:
+                self._check(index.to(self.device), poses)
             self._record()
-            if self.device.type == "cuda":
-                self._run_cuda()
-            else:
-                self._run_cpu(n)
+            self._pose[:n].copy_(poses[:, :3])
+            self._home[:n].copy_(index)
+            self._count.fill_(n)
+            if moving is not None:
+                self._take(moving, index)
+            self._run(self._still if moving is None else self._moving, moving is not None)
         part = Frame(self.frame.rgb[:n], self.frame.depth[:n], self.frame.instance[:n])
         return part if reuse else Frame(part.rgb.clone(), part.depth.clone(), part.instance.clone())
 
@@ -210,56 +287,100 @@ class WarpRenderer:
         missing = torch.unique(index[~known])[:8].tolist()
         raise InputError(f"no home has the numbers {missing}; put() them before rendering")
 
-    def _record(self) -> None:
-        """Prepares launches that can be replayed; again when the table of homes has moved."""
-        tables = (self.homes.mesh.data_ptr(), self.homes.face.data_ptr())
-        if tables == self._tables:
-            return
-        side = int(TILE)
-        per_camera = -(-self.width // side) * -(-self.height // side) * side * side
-        parts = 1 if self.device.type == "cuda" else min(granted(), self.batch)
-        bounds = np.linspace(0, self.batch, parts + 1).astype(int)
-        self._launches = []
-        for first, last in zip(bounds[:-1], bounds[1:]):
-            arguments = [
-                int(first), wp.from_torch(self._count), self.width, self.height,
-                wp.from_torch(self._across), wp.from_torch(self._down),
-                wp.from_torch(self._home), wp.from_torch(self._pose, dtype=pose34),
-                wp.from_torch(self.homes.mesh, dtype=wp.uint64), wp.from_torch(self.homes.face, dtype=wp.uint64),
-                wp.from_torch(self.frame.rgb, dtype=wp.vec3ub), wp.from_torch(self.frame.depth),
-                wp.from_torch(self.frame.instance),
-            ]  # fmt: skip
-            self._launches.append(
-                wp.launch(
-                    draw,
-                    dim=int(last - first) * per_camera,
-                    inputs=arguments,
-                    device=self.homes.warp_device,
-                    block_dim=self._block,
-                    record_cmd=True,
-                )  # fmt: skip
+    def _take(self, moving: Moving, index: Int[Tensor, " B"]) -> None:
+        """Copies where things are into the memory that the launches read."""
+        n, slots = len(index), moving.pose.shape[1] if moving.pose.ndim == 3 else -1
+        found = [tuple(part.shape) for part in (moving.pose, moving.visible, moving.doors_shut)]
+        if found != [(n, slots, 4), (n, slots), (n,)]:
+            raise InputError(
+                f"moving pose, visible and doors_shut have shapes {found}, expected (B, K, 4), (B, K), (B,), B={n}"
             )
-        self._tables, self._graph = tables, None
+        if self.check:
+            rows = self.homes.parts[index.to(self.device).long()]
+            things = rows[:, kernels.THINGS]
+            if int(things.max()) > slots:
+                raise InputError(f"{slots} slots given, but a home has {int(things.max())} movable things")
+            shown = moving.visible.to(self.device) & (torch.arange(slots, device=self.device) < things[:, None])
+            lost = shown & ~torch.isfinite(moving.pose.to(self.device)).all(2)
+            if bool(lost.any()):
+                bad = torch.nonzero(lost.any(1)).flatten()[:8].tolist()
+                raise InputError(f"poses of visible things of environments {bad} hold NaN or infinity")
+        width = min(slots, self._placed.shape[1])  # what follows belongs to no home's things
+        self._placed[:n, :width].copy_(moving.pose[:, :width])
+        self._shown[:n].zero_()
+        self._shown[:n, :width].copy_(moving.visible[:, :width])
+        self._shut[:n].copy_(moving.doors_shut)
 
-    def _run_cuda(self) -> None:
-        """Replays the graph on torch's current stream. Never run on CUDA."""
-        stream = wp.stream_from_torch(torch.cuda.current_stream(self.device))
-        if not self._use_graph or torch.cuda.is_current_stream_capturing():
-            self._launches[0].launch(stream=stream)
+    def _record(self) -> None:
+        """Prepares launches that can be replayed; again when the tables of homes have moved or grown."""
+        homes = self.homes
+        if homes.layout == self._layout:
             return
-        if self._graph is None:
+        self._placed = self._zeros(self.batch, homes.most_things, 4)
+        self._shown = self._zeros(self.batch, homes.most_things, dtype=torch.uint8)
+        near_count = wp.from_torch(self._zeros(self.batch, dtype=torch.int32))
+        near_slot = wp.from_torch(self._zeros(self.batch, homes.most_parts, dtype=torch.int32))
+        near = wp.from_torch(self._zeros(self.batch, homes.most_parts, 5), dtype=part5)
+        count, home, pose = wp.from_torch(self._count), wp.from_torch(self._home), wp.from_torch(self._pose, pose34)
+        parts = wp.from_torch(homes.parts, wp.uint64)
+        rays = [self.width, self.height, wp.from_torch(self._across), wp.from_torch(self._down), home, pose]
+        pictures = [
+            wp.from_torch(self.frame.rgb, wp.vec3ub), wp.from_torch(self.frame.depth),
+            wp.from_torch(self.frame.instance),
+        ]  # fmt: skip
+        tables = [wp.from_torch(homes.mesh, wp.uint64), wp.from_torch(homes.face, wp.uint64)]
+        listed = [near_count, near_slot, near]
+        placed = [
+            wp.from_torch(self._placed, wp.vec4), wp.from_torch(self._shown), wp.from_torch(self._shut), *listed
+        ]  # fmt: skip
+        side = int(kernels.TILE)
+        per_camera = -(-self.width // side) * -(-self.height // side) * side * side
+        threads = 1 if self.device.type == "cuda" else min(granted(), self.batch)
+        bounds = np.linspace(0, self.batch, threads + 1).astype(int).tolist()
+        self._still, self._moving, self._graphs = [], [], {}
+        self._arrays = [count, parts, *rays, *tables, *placed, *pictures]
+        for first, last in zip(bounds[:-1], bounds[1:]):
+            cameras = last - first
+            still = self._recorded(kernels.draw, cameras * per_camera, [first, count, *rays, *tables, *pictures])
+            place = self._recorded(kernels.place, cameras, [first, count, self._edges, home, pose, parts, *placed])
+            added = self._recorded(
+                kernels.draw_parts, cameras * per_camera, [first, count, *rays, parts, *listed, *pictures]
+            )
+            self._still.append([still])
+            self._moving.append([still, place, added])
+        self._layout = homes.layout
+
+    def _recorded(self, kernel: Any, dim: int, inputs: list[Any]) -> Any:
+        return wp.launch(
+            kernel, dim=dim, inputs=inputs, device=self.homes.warp_device, block_dim=self._block, record_cmd=True
+        )
+
+    def _run(self, launches: list[list[Any]], moving: bool) -> None:
+        if self.device.type == "cuda":
+            self._run_cuda(launches[0], moving)
+        elif len(launches) == 1:
+            _launch(launches[0])
+        else:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(len(launches))
+            list(self._threads.map(_launch, launches))
+
+    def _run_cuda(self, launches: list[Any], moving: bool) -> None:
+        """Replays the graph on torch's current stream. Never run on CUDA."""
+        stream = _stream(self.device)
+        if not self._use_graph or torch.cuda.is_current_stream_capturing():
+            _launch(launches, stream)
+            return
+        if moving not in self._graphs:
             # a capture needs a stream of its own: torch's default one cannot be captured
             torch.cuda.synchronize(self.device)
-            with wp.ScopedCapture(stream=wp.Stream(self.homes.warp_device)) as capture:
-                self._launches[0].launch(stream=capture.stream)
-            self._graph = capture.graph
-        wp.capture_launch(self._graph, stream=stream)
+            own = wp.Stream(self.homes.warp_device)
+            with wp.ScopedCapture(device=self.homes.warp_device, stream=own) as capture:
+                _launch(launches, own)
+            self._graphs[moving] = capture.graph
+        wp.capture_launch(self._graphs[moving], stream=stream)
 
-    def _run_cpu(self, n: int) -> None:
-        """One launch a thread, each over its share of the cameras."""
-        if len(self._launches) == 1:
-            self._launches[0].launch()
-            return
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(len(self._launches))
-        list(self._threads.map(lambda launch: launch.launch(), self._launches))
+
+def _launch(launches: list[Any], stream: Any = None) -> None:
+    for one in launches:
+        one.launch(stream=stream)

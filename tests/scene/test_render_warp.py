@@ -9,8 +9,9 @@ import torch
 from core.conventions import camera_pose, intrinsics_from_fov
 from core.errors import InputError, MissingLibraryError
 from scene.datasets.procedural import generate_home
+from scene.moving import MovingParts
 from scene.palette import SKY
-from scene.render import Frame, Renderer, make_renderer, prepare, render
+from scene.render import Frame, Moving, Renderer, make_renderer, prepare, render
 from scene.render_warp import WarpHomes, WarpRenderer
 from scene.types import Scene, SceneMesh, SceneObject
 
@@ -67,6 +68,74 @@ def test_warp_and_embree_see_the_same(homes: list[Scene], width: int, height: in
     dim = (embree.rgb.int() - warp.rgb.int()).abs().amax(-1)
     assert (dim[agree] <= 2).float().mean() >= 0.998 and (dim <= 1).float().mean() > 0.99
     assert len(torch.unique(warp.instance)) > 10 and (warp.depth > 0).float().mean() > 0.5
+
+
+def moved(homes: list[Scene], index: torch.Tensor, poses: torch.Tensor) -> Moving:
+    """Things in front of every other camera, turned and some of them hidden; doors shut at random; NaN fills up."""
+    rng = np.random.default_rng(9)
+    parts = [MovingParts.of(scene) for scene in homes]
+    pose = np.full((len(index), max(part.things for part in parts) + 1, 4), np.nan)
+    for b, (home, camera) in enumerate(zip(index.tolist(), poses.numpy())):
+        rest = parts[home].rest_pose
+        if b % 2 == 0:
+            ahead = np.stack([rng.uniform(-0.5, 0.5, len(rest)), rng.uniform(-0.3, 0.3, len(rest)),
+                              rng.uniform(-0.3, 1.5, len(rest))], axis=1)  # fmt: skip
+            rest[:, :3] = camera[:3, 3] + ahead @ camera[:3, :3].T
+            rest[:, 3] = rng.uniform(-3, 3, len(rest))
+        pose[b, : len(rest)] = rest
+    visible = torch.from_numpy(rng.random(pose.shape[:2]) < 0.8)
+    return Moving(torch.from_numpy(pose), visible, torch.from_numpy(rng.integers(0, 32, len(index))))
+
+
+def test_warp_and_embree_see_the_same_things_carried_and_doors_shut(homes: list[Scene]):
+    lens = intrinsics_from_fov(48, 40, np.pi / 2)
+    index, poses = cameras(homes, 24, seed=7)
+    where = moved(homes, index, poses)
+    frames, still = [], []
+    for name in ("embree", "warp"):
+        renderer = make_renderer(name, 48, 40, lens, batch=24)
+        for number, scene in enumerate(homes):
+            renderer.put(number, scene, moving=True)
+        still.append(renderer.render(index, poses))
+        frames.append(renderer.render(index, poses, where))
+    embree, warp = frames
+    for b in range(24):  # in every frame that the parts change, the same pixels change
+        assert ((embree.depth[b] != still[0].depth[b]) != (warp.depth[b] != still[1].depth[b])).float().mean() < 0.01
+    changed = (warp.depth != still[1].depth) & (warp.instance != still[1].instance)
+    assert 0.01 < changed.float().mean() < 0.9
+    agree = embree.instance == warp.instance
+    assert agree.float().mean() >= 0.998 and agree[changed].float().mean() >= 0.99
+    off = (embree.depth - warp.depth).abs()
+    assert (off[agree] <= 1e-4).float().mean() >= 0.9998
+    dim = (embree.rgb.int() - warp.rgb.int()).abs().amax(-1)
+    assert (dim[agree] <= 2).float().mean() >= 0.998
+
+
+def test_what_does_not_move_right_says_why(homes: list[Scene]):
+    table = WarpHomes()
+    renderer = WarpRenderer(table, 24, 24, LENS, 8)
+    for number, scene in enumerate(homes):
+        renderer.put(number, scene, moving=True)
+    index, poses = cameras(homes, 8, seed=8)
+    where = moved(homes, index, poses)
+    lost = Moving(where.pose * torch.nan, torch.ones_like(where.visible), where.doors_shut)
+    few = Moving(where.pose[:, :1], where.visible[:, :1], where.doors_shut)
+    for moving, words in (
+        (lost, "visible things of environments"),
+        (few, "1 slots given"),
+        (Moving(where.pose, where.visible[:3], where.doors_shut), r"expected \(B, K, 4\)"),
+    ):
+        with pytest.raises(InputError, match=words):
+            renderer.render(index, poses, moving)
+    embree = make_renderer("embree", 24, 24, LENS, batch=8)
+    embree.put(0, homes[0])
+    with pytest.raises(InputError, match="put without moving=True"):
+        embree.render(index[:1] * 0, poses[:1], Moving(where.pose[:1], where.visible[:1], where.doors_shut[:1]))
+    with pytest.raises(InputError, match=r"numbers \[7\]"):
+        embree.render(index[:1] * 0 + 7, poses[:1])
+    embree.drop(0)
+    with pytest.raises(InputError, match=r"numbers \[0\]"):
+        embree.render(index[:1] * 0, poses[:1])
 
 
 def test_a_ray_through_the_open_side_shows_the_sky_on_both():
