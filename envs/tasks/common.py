@@ -25,7 +25,7 @@ def near_objects(home: Home, objects: Sequence[int], radius_m: float) -> Bool[nd
             continue
         box = home.scene.objects[item].box
         reach = radius_m + 0.5 * float(np.hypot(box[3], box[4]))
-        low, high = np.maximum(grid.cells(box[:2] - reach), 0), np.maximum(grid.cells(box[:2] + reach) + 1, 0)
+        low, high = grid.cells(box[:2] - reach), grid.cells(box[:2] + reach) + 1
         cells = np.argwhere(grid.free[low[0] : high[0], low[1] : high[1]]) + low
         middles = grid.centers(cells)
         near = distance_to_footprint(middles, box) <= radius_m

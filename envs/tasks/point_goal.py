@@ -1,7 +1,7 @@
 """PointGoal: go to a given point of the floor plan and stop there (Anderson et al., arXiv:1807.06757).
 
 - Goals: up to 64 points of each home, spread over its free floor, the same for a home wherever it is met. The sentence
-  names the point by its coordinates; adapters also give the agent its distance and bearing (Habitat's pointgoal sensor).
+  names the point by its coordinates; adapters also give the agent its distance and bearing (as Habitat does).
 - Success: stop within 0.2 m of the point, as in the Habitat challenge. A stop anywhere else ends the episode.
 - Start: more than 1 m and at most 10 m of walking away from success; any yaw.
 - Reward of a step: metres come closer + 2.5 for success - 0.01.
