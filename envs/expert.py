@@ -187,13 +187,15 @@ class Expert:
     def _held_by_door(self, home: int, position: Float64[ndarray, "2"], yaw: float, doors: int) -> bool:
         """Whether a step forward would go further with every door open."""
         grids = self.sim.homes.grids
-        place = (
-            grids.offset[home], *grids.shape[home], *grids.origin[home], grids.cell_m,
-        )  # fmt: skip
+        rows, columns = grids.shape[home]
+        x, y = grids.origin[home]
         ends = [
-            walk(*position, yaw, FORWARD_M, self.sim.slide, grids.free, grids.shut, np.int64(mask), *place)[:2]
+            walk(
+                position[0], position[1], yaw, FORWARD_M, self.sim.slide, grids.free, grids.shut, np.int64(mask),
+                grids.offset[home], rows, columns, x, y, grids.cell_m,
+            )[:2]
             for mask in (doors, ALL_OPEN)
-        ]
+        ]  # fmt: skip
         return ends[0] != ends[1]
 
     def _way(
@@ -215,8 +217,8 @@ class Expert:
 
 def _facing(position: Float64[ndarray, "2"], yaw: float, boxes: list[Float64[ndarray, "7"]], otherwise: int) -> int:
     """The turn towards the box that the least turning faces; `otherwise` where all are faced already."""
-    away = [wrap_angle(interaction.bearing(position, box) - yaw) for box in boxes]
-    away = [float(angle) for angle in away if abs(angle) > interaction.FACING_RAD]
+    turns = wrap_angle(np.array([interaction.bearing(position, box) - yaw for box in boxes]))
+    away = [float(angle) for angle in turns if abs(angle) > interaction.FACING_RAD]
     if not away:
         return otherwise
     return TURN_LEFT if min(away, key=abs) > 0 else TURN_RIGHT

@@ -177,7 +177,7 @@ class GoalFields:
                 self.goals.append(previous.goals[at])
                 found |= {(index, g): kept for g in range(len(self.goals[-1])) if (kept := previous.kept(at, g))}
                 continue
-            offered = []
+            offered: list[Goal] = []
             for goal in task.goals(home):
                 made = self._compute(home, goal)
                 if made is not None and self._startable(made.units[0]).any():
@@ -189,7 +189,7 @@ class GoalFields:
         self._check_playable(counts)
         self._counts = counts
         self.stages = max(len(goal.stages) for offered in self.goals for goal in offered)
-        self.texts = list(task.vocabulary if previous is None else previous.texts)
+        self.texts: list[str] = list(task.vocabulary if previous is None else previous.texts)
         number = {text: index for index, text in enumerate(self.texts)}
         self._text = np.zeros((len(pool), counts.max()), dtype=np.int64)
         self._last_stage = np.zeros((len(pool), counts.max()), dtype=np.int64)

@@ -161,7 +161,7 @@ class Hands:
         moved = ((world.held >= 0) | (world.support != AT_REST).any(dim=1)).cpu().numpy()
         own: dict[int, Fields] = {}
         several = last > 0
-        for b in np.flatnonzero(active & (moved | several)):
+        for b in np.flatnonzero(active & (moved | several)).tolist():
             h, stages = int(home[b]), fields.goal(int(home[b]), int(goal[b])).stages
             s = int(stage[b])
             while s > 0 and stages[s - 1].kind == "rest" and not self.rests(world, h, b, stages[s - 1]):
@@ -189,8 +189,8 @@ class Hands:
                     break
                 s += 1
             stage[b] = s
-            if moved[b] and (made := self.own_fields(fields, world, h, int(goal[b]), int(b), s)) is not None:
-                own[int(b)] = made
+            if moved[b] and (made := self.own_fields(fields, world, h, int(goal[b]), b, s)) is not None:
+                own[b] = made
         return stage, own
 
     def own_fields(self, fields: GoalFields, world: World, home: int, goal: int, row: int, stage: int) -> Fields | None:

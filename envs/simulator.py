@@ -463,7 +463,7 @@ class Simulator:
         if self.hands is not None and state.world is not None:
             parts = [self.homes[int(k)].moving for k in used]
             pose, shown, shut = self.hands.drawn(state.world, _numpy(state.home), poses)
-            composite(frame, parts, index, pose, shown, shut, poses, intrinsics)
+            composite(frame, parts, index, pose, shown, shut, poses, intrinsics, camera.width, camera.height)
         if self.noise is not None and self.noise.depth:
             add_depth_noise(_numpy(frame.depth), _numpy(state.key), _numpy(state.step), self.noise.depth)
         return frame
