@@ -47,7 +47,7 @@ def draw_episode(home: Home, results: EpisodeResults, row: int, task: Task) -> l
     left.set(xticks=[], yticks=[])
     left.spines[:].set_color("#c8ccd2")
     right = figure.add_axes((0.54, 0.13, 0.44, 0.75))
-    draw_map(right, home.scene, highlight=task.matching(home, _goal_number(task, goal)), viewer=False)
+    draw_map(right, home.scene, highlight=goal.stages[0].objects, viewer=False)
     canvas.draw()
     background = canvas.copy_from_bbox(figure.bbox)  # type: ignore[attr-defined]
 
@@ -82,10 +82,6 @@ def draw_episode(home: Home, results: EpisodeResults, row: int, task: Task) -> l
             figure.draw_artist(words)
         pictures.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
     return pictures
-
-
-def _goal_number(task: Task, goal: Any) -> int:
-    return next(k for k, known in enumerate(task.goals) if (known.label, known.color) == (goal.label, goal.color))
 
 
 def _outcome(results: EpisodeResults, row: int) -> tuple[str, bool]:

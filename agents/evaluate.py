@@ -131,7 +131,7 @@ def make_policy(cfg: EvaluateAgentConfig, simulator: Simulator) -> tuple[PolicyF
         InputError: the policy or its tower is not there or does not fit.
     """
     if cfg.policy == "random":
-        return RandomPolicy(cfg.seed), None
+        return RandomPolicy(cfg.seed, sim=simulator), None
     if cfg.policy == "oracle":
         return Expert(simulator), None
     folder = Path(cfg.policy).expanduser()
@@ -147,8 +147,8 @@ def run(cfg: EvaluateAgentConfig) -> dict[str, Any]:
     if not cfg.scenes:
         raise InputError("scenes is required: scenes=FOLDER, made by build-scenes")
     store = SceneStore(cfg.scenes)
-    homes = HomePool.from_store(store, store.split(cfg.split))
     task = TASKS[cfg.task].from_manifest(store.manifest)
+    homes = HomePool.from_store(store, store.split(cfg.split), interactive=task.interactive)
     simulator = Simulator(
         homes, task, num_envs=min(cfg.num_envs, cfg.episodes), seed=cfg.seed, max_steps=cfg.max_steps, sensors=None
     )

@@ -38,12 +38,14 @@ from core.run import RunFolder
 from envs import episodes as episode_sets
 from envs.episodes import PolicyFn, make_episodes
 from envs.expert import Expert, RandomPolicy
+from envs.goals import Goal
 from envs.pool import HomePool
 from envs.simulator import Simulator
 from envs.tasks import TASKS
 from scene.geometry import distance_to_footprint
 from scene.io import SceneStore
-from scene.render import Frame, render
+from scene.occupancy import EYE_M
+from scene.render import Frame, prepare, render
 from scene.views import sample_camera
 from vl.embedder import Embedder, load_embedder
 from vl.two_tower import VLModel
@@ -99,11 +101,26 @@ class Pairs:
     """A row for each frame and each goal its home offers."""
 
     frame: ndarray  # index into the embeddings
-    goal: ndarray  # index into the task's goals
+    goal: ndarray  # index into `goals_of` the simulator
     home: ndarray  # index into the pool
     pixels: ndarray  # of the goal
     distance_m: ndarray  # to the nearest matching object in view; inf where none is
     kind: ndarray  # index into KINDS
+
+
+def goals_of(simulator: Simulator) -> list[Goal]:
+    """One goal for each sentence that some home of the pool offers, in the order of their numbers.
+
+    Raises:
+        InputError: a goal is a place and no thing, so there is nothing to see.
+    """
+    known = {goal.text: goal for offered in simulator.fields.goals for goal in offered}
+    blind = [goal.text for goal in known.values() if not goal.stages[0].objects]
+    if blind:
+        raise InputError(
+            f"{len(blind)} goals name no thing that a picture could show, first {blind[0]!r}; choose another task"
+        )
+    return [known[text] for text in simulator.texts if text in known]
 
 
 def walk(simulator: Simulator, policy: PolicyFn, source: str, per_home: int, steps: int, seed: int) -> list[Shot]:
@@ -130,25 +147,27 @@ def cameras(simulator: Simulator, per_home: int, seed: int) -> Shot:
     sensors = simulator.sensors
     assert sensors is not None
     intrinsics = intrinsics_from_fov(sensors.width, sensors.height, np.deg2rad(sensors.fov_deg))
-    prepared = [item.prepared for item in simulator.homes.homes]
+    poses[:, 2, 3] = simulator.homes.floor_z[home] + EYE_M
+    prepared = [prepare(item.scene) if item.interactive else item.prepared for item in simulator.homes.homes]
     frame = render(prepared, poses, intrinsics, sensors.width, sensors.height, home)
     return Shot("camera", home, poses[:, :2, 3], frame)
 
 
 def label(simulator: Simulator, shots: list[Shot]) -> Pairs:
-    """What every frame shows of every goal its home offers."""
+    """What every frame shows of every goal its home offers: the things its first stage is about."""
     rows: list[tuple[int, int, int, int, float]] = []
     number = 0
+    index = {goal.text: k for k, goal in enumerate(goals_of(simulator))}
     for shot in shots:
         for k, (place, position) in enumerate(zip(shot.home.tolist(), shot.position)):
             objects = simulator.homes[place].scene.objects
             seen = np.bincount(shot.frame.instance[k].numpy().ravel() + 1, minlength=len(objects) + 1)[1:]
-            for wanted in np.flatnonzero(simulator.fields.offered[place]).tolist():
-                matching = [i for i in simulator.task.matching(simulator.homes[place], wanted) if seen[i]]
+            for wanted in simulator.fields.goals[place]:
+                matching = [i for i in wanted.stages[0].objects if seen[i]]
                 # what the goal shows: its nearest member in full view, else whatever there is of it
                 clear = [i for i in matching if seen[i] >= MIN_PIXELS] or matching
                 away = min((float(distance_to_footprint(position, objects[i].box)) for i in clear), default=np.inf)
-                rows.append((number, wanted, place, int(max((seen[i] for i in clear), default=0)), away))
+                rows.append((number, index[wanted.text], place, int(max((seen[i] for i in clear), default=0)), away))
             number += 1
     frame, goal, home, pixels, distance = map(np.array, zip(*rows))
     shown = pixels >= MIN_PIXELS
@@ -186,8 +205,8 @@ def reward_path(simulator: Simulator, embedder: Embedder, alpha: float, seed: in
         distance.append(float(state.distance[0]))
         pixels.append(int(simulator.goal_visibility(frame.instance, state)[0][0]))
         state, _ = simulator.step(state, expert(state, frame))
-    model = goal_reward(embedder, simulator.task.goals, alpha)
-    score = score_every_goal(model, embed(embedder, shots))[:, int(state.goal[0])]
+    model = goal_reward(embedder, [episodes.goals[row]], alpha)
+    score = score_every_goal(model, embed(embedder, shots))[:, 0]
     return {
         "scene_id": episodes.scene_ids[row],
         "goal": episodes.goals[row].text,
@@ -205,12 +224,13 @@ def save_pairs(pairs: Pairs, score: ndarray, shots: list[Shot], simulator: Simul
 
     source = np.concatenate([np.full(len(shot.home), shot.source) for shot in shots])
     position = np.concatenate([shot.position for shot in shots])
+    goals = goals_of(simulator)
     table = pyarrow.table(
         {
             "frame": pairs.frame,
             "source": source[pairs.frame],
             "scene_id": [simulator.homes.ids[k] for k in pairs.home],
-            "goal": [simulator.task.goals[k].text for k in pairs.goal],
+            "goal": [goals[k].text for k in pairs.goal],
             "x": position[pairs.frame, 0],
             "y": position[pairs.frame, 1],
             "pixels": pairs.pixels,
@@ -229,9 +249,10 @@ def run(cfg: ScoreRewardsConfig) -> dict[str, Any]:
             raise InputError(f"{name} is required: {name}=FOLDER, {what}")
     embedder = load_embedder(cfg.vl, cfg.device)
     store = SceneStore(cfg.scenes)
-    homes = HomePool.from_store(store, store.split(cfg.split))
     task = TASKS[cfg.task].from_manifest(store.manifest)
+    homes = HomePool.from_store(store, store.split(cfg.split), interactive=task.interactive)
     simulator = Simulator(homes, task, seed=cfg.seed, max_steps=100)
+    goals = goals_of(simulator)
     folder = RunFolder.open(cfg, "score-rewards")
     finished = folder.result()
     if finished is not None:
@@ -241,18 +262,18 @@ def run(cfg: ScoreRewardsConfig) -> dict[str, Any]:
     with track(3, "frames to score") as bar:
         shots = [cameras(simulator, cfg.cameras, cfg.seed)]
         bar.advance()
-        for source, policy in (("random", RandomPolicy(cfg.seed, stop=0.0)), ("oracle", Expert(simulator))):
+        for source, policy in (("random", RandomPolicy(cfg.seed, stop=0.0, sim=simulator)), ("oracle", Expert(simulator))):
             shots += walk(simulator, policy, source, cfg.walks, cfg.walk_steps, cfg.seed)
             bar.advance()
     pairs = label(simulator, shots)
     heldout = {tuple(pair) for pair in store.manifest.get("heldout_pairs", [])}
-    seen_goal = np.array([(goal.color, goal.label) not in heldout for goal in task.goals])
+    seen_goal = np.array([(goal.color, goal.label) not in heldout for goal in goals])
     groups = {"all pairs": np.ones(len(pairs.goal), bool)}
     if heldout and not seen_goal[pairs.goal].all():
         groups |= {"seen pairs": seen_goal[pairs.goal], "held-out pairs": ~seen_goal[pairs.goal]}
 
     def scored(model: Embedder, embedding: Tensor, alpha: float) -> ndarray:
-        every = score_every_goal(goal_reward(model, task.goals, alpha), embedding).cpu().numpy()
+        every = score_every_goal(goal_reward(model, goals, alpha), embedding).cpu().numpy()
         return every[pairs.frame, pairs.goal]
 
     embedding = embed(embedder, shots)
