@@ -213,6 +213,7 @@ def run_episodes(
     episodes: Episodes,
     record: Sequence[int] = (),
     on_episode: Callable[[int], object] | None = None,
+    on_state: Callable[[SimState, Frame | None], object] | None = None,
 ) -> EpisodeResults:
     """Runs every episode of a set once, `sim.num_envs` at a time.
 
@@ -224,6 +225,8 @@ def run_episodes(
             only ever shrinks towards the end of the set; rows keep their order, and `state.env` numbers them.
         record: rows whose pictures are kept.
         on_episode: called with the number of episodes finished since the last call, e.g. a progress bar's advance.
+        on_state: called with the states episodes begin in and each action leads to, and what is seen of them; the
+            number of an episode's row is in `state.episode`.
 
     Raises:
         InputError: see `place`; a row to record that does not exist; pictures asked of a simulator without sensors.
@@ -243,7 +246,7 @@ def run_episodes(
     state = _numbered(place(sim, episodes, range(width)), np.arange(width))
     frame = None if sim.sensors is None else sim.observe(state)
     waiting = width
-    _note(state, frame, paths, pictures)
+    _note(state, frame, paths, pictures, on_state)
     while len(state):
         action = policy(state, frame)
         before = state.episode.cpu().numpy()
@@ -252,7 +255,7 @@ def run_episodes(
         for row, taken_action in zip(before, torch.as_tensor(action).cpu().numpy()):
             taken[row].append(taken_action)
         returns[before] += step.reward.cpu().numpy()
-        _note(state, frame, paths, pictures)
+        _note(state, frame, paths, pictures, on_state)
         done = step.done
         if not bool(done.any()):
             continue
@@ -276,9 +279,9 @@ def run_episodes(
                 seen = sim.observe(fresh)
                 for name in ("rgb", "depth", "instance"):
                     getattr(frame, name)[new] = getattr(seen, name)
-                _note(fresh, seen, paths, pictures)
+                _note(fresh, seen, paths, pictures, on_state)
             else:
-                _note(fresh, None, paths, pictures)
+                _note(fresh, None, paths, pictures, on_state)
         if len(new) < len(places):  # nothing waits: drop the finished rows
             keep = ~state.done
             state = state.rows(keep)
@@ -302,10 +305,18 @@ def _numbered(state: SimState, env: Int64[ndarray, " K"]) -> SimState:
     return replace(state, env=torch.from_numpy(np.asarray(env, dtype=np.int64)).to(state.env.device))
 
 
-def _note(state: SimState, frame: Frame | None, paths: list[list[ndarray]], pictures: dict[int, list[ndarray]]) -> None:
+def _note(
+    state: SimState,
+    frame: Frame | None,
+    paths: list[list[ndarray]],
+    pictures: dict[int, list[ndarray]],
+    on_state: Callable[[SimState, Frame | None], object] | None,
+) -> None:
     """Adds where the agents are, and what those to record see, to the record of their episodes."""
     pose = torch.cat([state.position, state.yaw[:, None]], dim=1).cpu().numpy()
     for place_in_batch, row in enumerate(state.episode.tolist()):
         paths[row].append(pose[place_in_batch])
         if row in pictures and frame is not None:
             pictures[row].append(frame.rgb[place_in_batch].cpu().numpy().copy())
+    if on_state is not None:
+        on_state(state, frame)
