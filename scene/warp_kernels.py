@@ -17,7 +17,7 @@ try:
     import warp as wp
 except ImportError as error:
     raise MissingLibraryError(
-        f"rendering with backend='warp' needs warp-lang, which does not load ({error}). "
+        f"rendering with backend='warp' and stepping on CUDA need warp-lang, which does not load ({error}). "
         "Install it with: pip install sightline[cuda]"
     ) from error
 
