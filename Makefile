@@ -62,7 +62,7 @@ format: $(STAMP) ## mend formatting and simple lint
 bench: $(STAMP) ## the measurements behind benchmarks/results, with the peers they compare to (75 minutes on 2 cores)
 	@bash .ci/system_library.sh libEGL.so.1 "libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0" "the OpenGL peers"
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
-	@$(BIN)/python -m benchmarks.sim $(ARGS) || true # a short target is shown; the other measurements go on
+	@$(BIN)/python -m benchmarks.sim --out benchmarks/results $(ARGS) || true # a short target is shown; the other measurements go on
 	@bash benchmarks/demo.sh
 
 clean: ## remove .venv and caches; runs stay
