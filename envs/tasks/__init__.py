@@ -5,12 +5,16 @@ from envs.goals import Task
 from envs.pool import HomePool
 from envs.tasks.find_object import FindObject
 from envs.tasks.find_referral import FindReferral
+from envs.tasks.follow_instruction import FollowInstruction
 from envs.tasks.point_goal import PointGoal
+from envs.tasks.rearrange import Rearrange
 
 TASKS: dict[str, type[Task]] = {
     "find_object": FindObject,
     "find_referral": FindReferral,
+    "follow_instruction": FollowInstruction,
     "point_goal": PointGoal,
+    "rearrange": Rearrange,
 }
 
 

@@ -1,5 +1,7 @@
 """What several tasks share: names of things, where an object counts as reached, and the reward of coming closer."""
 
+import zlib
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -81,3 +83,22 @@ def progress_reward(
         success: the agent stopped where stopping succeeds.
     """
     return previous_m - distance_m + bonus * success - step_cost
+
+
+def names(home: Home) -> dict[int, str]:
+    """What to call objects so that nothing else in the whole home is meant: "bed", else "red bed".
+
+    Objects that share class and colour with another one have no name and are left out.
+    """
+    items = home.scene.objects
+    colored = {item.id: f"{item.attributes['color']} {item.label}" for item in items if item.attributes.get("color")}
+    count = Counter([item.label for item in items] + list(colored.values()))
+    called = {
+        item.id: next((n for n in (item.label, colored.get(item.id)) if n and count[n] == 1), "") for item in items
+    }
+    return {index: name for index, name in called.items() if name}
+
+
+def home_draws(home: Home) -> np.random.Generator:
+    """Random draws that belong to a home: the same wherever it is met."""
+    return np.random.default_rng(zlib.crc32(home.name.encode()))

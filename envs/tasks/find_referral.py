@@ -13,12 +13,10 @@
 - Reward of a step: metres come closer + 2.5 for success - 0.01.
 """
 
-import zlib
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 from torch import Tensor
@@ -26,13 +24,13 @@ from torch import Tensor
 from core.errors import InputError
 from envs.goals import Goal, Stage
 from envs.pool import GOAL_SIZE_M, STRUCTURE_LABELS, Home, HomePool
-from envs.tasks.common import near_objects, nearer_than_others, on_storey, progress_reward
+from envs.tasks.common import home_draws, near_objects, nearer_than_others, on_storey, progress_reward
 from scene.graph import SceneGraph, build_graph, spoken_room_by_room
 from scene.language import Referral, generate_referrals, wordings
 from scene.query import Query, resolve
 from scene.types import Scene
 
-ASKED = 400  # sentences the corpus is asked for in each home: more than are taken, to choose from
+ASKED = 200  # sentences the corpus is asked for in each home: more than are taken, to choose from
 
 
 @dataclass(frozen=True)
@@ -67,12 +65,13 @@ class FindReferral:
         scene = home.scene
         if not scene.objects:
             return []
-        rng = np.random.default_rng(zlib.crc32(scene.id.encode()))
+        rng = home_draws(home)
         graph = build_graph(scene)
         said = [r for r in generate_referrals(scene, graph, ASKED, rng) if not r.view_dependent]
-        chosen = [r for r in _in_turn(said) if self._is_target(home, r.targets[0]) and means_one(r, scene, graph)]
         goals: dict[str, Goal] = {}
-        for referral in chosen:
+        for referral in _in_turn(r for r in said if self._is_target(home, r.targets[0])):
+            if not means_one(referral, scene, graph):
+                continue
             item = scene.objects[referral.targets[0]]
             plain = [text for text in wordings(Query.from_json(referral.query)) if text.startswith("the ")]
             text = f"go to {plain[int(rng.integers(len(plain)))]}"
