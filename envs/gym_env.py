@@ -13,34 +13,44 @@ import torch
 from numpy import ndarray
 
 from core.errors import InputError
+from envs.goals import Task
 from envs.observation import Observer, make_simulator, row_of
 from envs.state import Sensors, SimState
+from envs.window import Window
 
 
 class GymEnv(gymnasium.Env):
     """A task of envs/tasks as a Gymnasium environment.
 
     Args:
-        depth: adds "depth" to the observation.
-        render_mode: None or "rgb_array" (the agent's view at `render_size` pixels square).
-        options: see envs.observation.make_simulator (homes, scenes, split, goals, width, height, max_steps, ...).
+        depth, instance, pose: add these to the observation (envs/observation.py).
+        render_mode: None, "rgb_array" (render() gives the agent's view, `render_size` pixels square) or "human" (the
+            same in a window, after every reset and step).
+        options: see envs.observation.make_simulator (homes, scenes, split, width, height, max_steps, control, ...).
+
+    Raises:
+        InputError: an unknown render mode, options that do not go together.
+        MissingLibraryError: "human" without pygame.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012  Gymnasium's own form
+    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 4}  # noqa: RUF012  Gymnasium's own form
 
     def __init__(
         self,
-        task: str = "find_object",
+        task: str | Task = "find_object",
         *,
         depth: bool = False,
+        instance: bool = False,
+        pose: bool = False,
         render_mode: str | None = None,
         render_size: int = 256,
         **options: Any,
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
-            raise InputError(f"render_mode={render_mode!r} is not known; use 'rgb_array' or None")
+            raise InputError(f"render_mode={render_mode!r} is not known; use 'rgb_array', 'human' or None")
+        self._window = Window("Sightline", self.metadata["render_fps"]) if render_mode == "human" else None
         self.sim = make_simulator(task, 1, **options)
-        self.observer = Observer(self.sim, depth)
+        self.observer = Observer(self.sim, depth=depth, instance=instance, pose=pose)
         self.observation_space, self.action_space = self.observer.space, self.observer.actions
         self.render_mode = render_mode
         self._camera = Sensors(render_size, render_size, self.sim.sensors.fov_deg if self.sim.sensors else 90.0)
@@ -63,26 +73,36 @@ class GymEnv(gymnasium.Env):
             seed = int(self.np_random.integers(2**31)) if seed is None else seed
             self.sim, self._state, self._seeded = self.sim.seeded(seed), None, True
         self._state = self.sim.reset(self._state)
-        frame = self.sim.observe(self._state)
-        return (
-            row_of(self.observer.observation(self._state, frame), 0),
-            row_of(self.observer.info(self._state), 0),
-        )
+        observation = row_of(self.observer.observation(self._state, self.sim.observe(self._state)), 0)
+        if self._window is not None:
+            self.render()
+        return observation, row_of(self.observer.info(self._state), 0)
 
-    def step(self, action: int) -> tuple[dict[str, ndarray], float, bool, bool, dict[str, Any]]:
-        """Carries out 0 stop, 1 forward, 2 turn left or 3 turn right."""
+    def step(self, action: int | ndarray) -> tuple[dict[str, ndarray], float, bool, bool, dict[str, Any]]:
+        """Carries out action number `action` of `sim.action_names` (0 stop, 1 forward, ...), or an array of speeds."""
         if bool(self.state.done):
             raise InputError("the episode is over; call reset() before the next step")
-        self._state, step = self.sim.step(self.state, torch.from_numpy(np.atleast_1d(np.asarray(action))))
+        self._state, step = self.sim.step(self.state, torch.from_numpy(np.asarray(action)[None]))
         assert step.frame is not None
         info = row_of(self.observer.info(self._state, step), 0)
         if bool(step.done):
             info["is_success"] = bool(info["success"])
         observation = row_of(self.observer.observation(self._state, step.frame), 0)
+        if self._window is not None:
+            self.render()
         return observation, float(step.reward), bool(step.terminated), bool(step.truncated), info
 
     def render(self) -> ndarray | None:  # type: ignore[override]
-        """The agent's view, (render_size, render_size, 3) uint8; None without a render mode."""
+        """The agent's view, (render_size, render_size, 3) uint8; None without a render mode, and in a window."""
         if self.render_mode is None:
             return None
-        return self.sim.observe(self.state, sensors=self._camera).rgb[0].cpu().numpy()
+        picture = self.sim.observe(self.state, sensors=self._camera).rgb[0].cpu().numpy()
+        if self._window is None:
+            return picture
+        self._window.show(picture)
+        return None
+
+    def close(self) -> None:
+        """Shuts the window, if there is one."""
+        if self._window is not None:
+            self._window.close()

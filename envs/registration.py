@@ -3,7 +3,15 @@
 `import envs` registers them; `gymnasium.make("envs:Sightline/FindObject-v0")` needs no import at all.
 """
 
-IDS = {"Sightline/FindObject-v0": "find_object"}  # id -> key of envs.tasks.TASKS
+from envs.tasks import TASKS
+
+
+def gymnasium_id(task: str) -> str:
+    """The id of a task: "find_object" is Sightline/FindObject-v0."""
+    return f"Sightline/{''.join(word.capitalize() for word in task.split('_'))}-v0"
+
+
+IDS = {gymnasium_id(task): task for task in TASKS}  # id -> key of TASKS
 
 
 def register_tasks() -> None:

@@ -18,6 +18,7 @@ from numpy import ndarray
 from stable_baselines3.common.vec_env import VecEnv
 
 from core.errors import InputError
+from envs.goals import Task
 from envs.observation import Observer, make_simulator, row_of
 from envs.state import Sensors, SimState, choose_frame
 
@@ -27,15 +28,23 @@ class SB3VecEnv(VecEnv):
 
     Args:
         seed: environment i plays the episodes of seed + i, as in the other adapters; `seed()` changes it.
-        depth, options: as for envs.gym_env.GymEnv.
+        depth, instance, pose, options: as for envs.gym_env.GymEnv.
     """
 
     def __init__(
-        self, num_envs: int = 8, task: str = "find_object", *, seed: int = 0, depth: bool = False, **options: Any
+        self,
+        num_envs: int = 8,
+        task: str | Task = "find_object",
+        *,
+        seed: int = 0,
+        depth: bool = False,
+        instance: bool = False,
+        pose: bool = False,
+        **options: Any,
     ) -> None:
         self.sim = make_simulator(task, num_envs, **options).seeded([seed + index for index in range(num_envs)])
         self.sim.env_ids = np.zeros(num_envs, dtype=np.int64)
-        self.observer = Observer(self.sim, depth)
+        self.observer = Observer(self.sim, depth=depth, instance=instance, pose=pose)
         self.render_mode = "rgb_array"
         self._camera = Sensors(256, 256, self.sim.sensors.fov_deg if self.sim.sensors else 90.0)
         self._state: SimState | None = None

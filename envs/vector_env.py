@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
-from jaxtyping import Bool, Float64, Int
+from jaxtyping import Bool, Float32, Float64, Int
 from numpy import ndarray
 
 from core.errors import InputError
+from envs.goals import Task
 from envs.observation import Observer, make_simulator, masked_info, row_of
 from envs.state import Sensors, SimState, choose_frame
+from envs.window import Window, tiled
 
 Observation = dict[str, ndarray]
 
@@ -27,11 +29,12 @@ class GymVectorEnv(gymnasium.vector.VectorEnv):
     Args:
         autoreset_mode: NEXT_STEP (Gymnasium's default: the step after an end ignores its action and resets), SAME_STEP
             (the ending step returns the new episode's view; the last one is in infos["final_obs"]) or DISABLED.
-        depth, render_mode, render_size, options: as for envs.gym_env.GymEnv.
+        depth, instance, pose, render_mode, render_size, options: as for envs.gym_env.GymEnv; a window shows all views
+            side by side.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012  Gymnasium's own form
-        "render_modes": ["rgb_array"],
+        "render_modes": ["human", "rgb_array"],
         "render_fps": 4,
         "autoreset_mode": AutoresetMode.NEXT_STEP,
     }
@@ -39,20 +42,23 @@ class GymVectorEnv(gymnasium.vector.VectorEnv):
     def __init__(
         self,
         num_envs: int = 1,
-        task: str = "find_object",
+        task: str | Task = "find_object",
         *,
         depth: bool = False,
+        instance: bool = False,
+        pose: bool = False,
         render_mode: str | None = None,
         render_size: int = 256,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         **options: Any,
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
-            raise InputError(f"render_mode={render_mode!r} is not known; use 'rgb_array' or None")
+            raise InputError(f"render_mode={render_mode!r} is not known; use 'rgb_array', 'human' or None")
+        self._window = Window("Sightline", self.metadata["render_fps"]) if render_mode == "human" else None
         self.num_envs = num_envs
         self.sim = make_simulator(task, num_envs, **options)
         self.sim.env_ids = np.zeros(num_envs, dtype=np.int64)  # seeds tell the environments apart
-        self.observer = Observer(self.sim, depth)
+        self.observer = Observer(self.sim, depth=depth, instance=instance, pose=pose)
         self.single_observation_space, self.single_action_space = self.observer.space, self.observer.actions
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -102,10 +108,12 @@ class GymVectorEnv(gymnasium.vector.VectorEnv):
         else:
             self._state = self.sim.reset(self.state, torch.from_numpy(mask))
         observation = self.observer.observation(self._state, self.sim.observe(self._state))
+        if self._window is not None:
+            self.render()
         return observation, masked_info(self.observer.info(self._state), mask)
 
     def step(
-        self, actions: Int[ndarray, " B"]
+        self, actions: Int[ndarray, " B"] | Float32[ndarray, "B A"]
     ) -> tuple[Observation, Float64[ndarray, " B"], Bool[ndarray, " B"], Bool[ndarray, " B"], dict[str, Any]]:
         """One action per environment; see the class for what happens at an episode's end."""
         waiting = self.state.done
@@ -143,6 +151,8 @@ class GymVectorEnv(gymnasium.vector.VectorEnv):
             for name in ("goal_text", "home"):
                 infos[f"_{name}"] = np.ones(self.num_envs, dtype=bool)
         self._state = state
+        if self._window is not None:
+            self.render()
         return (
             self.observer.observation(state, frame),
             step.reward.cpu().numpy().astype(np.float64),
@@ -152,7 +162,16 @@ class GymVectorEnv(gymnasium.vector.VectorEnv):
         )
 
     def render(self) -> tuple[ndarray, ...] | None:
-        """Each agent's view, (render_size, render_size, 3) uint8; None without a render mode."""
+        """Each agent's view, (render_size, render_size, 3) uint8; None without a render mode, and in a window."""
         if self.render_mode is None:
             return None
-        return tuple(self.sim.observe(self.state, sensors=self._camera).rgb.cpu().numpy())
+        pictures = self.sim.observe(self.state, sensors=self._camera).rgb.cpu().numpy()
+        if self._window is None:
+            return tuple(pictures)
+        self._window.show(tiled(pictures))
+        return None
+
+    def close_extras(self, **options: Any) -> None:
+        """Shuts the window, if there is one."""
+        if self._window is not None:
+            self._window.close()
