@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -81,22 +81,24 @@ def save_episodes(episodes: Episodes, path: str | Path) -> Path:
     import pyarrow
     import pyarrow.parquet
 
-    table = pyarrow.table(
-        {
-            "scene_id": episodes.scene_ids,
-            "start_x": episodes.start[:, 0],
-            "start_y": episodes.start[:, 1],
-            "yaw": episodes.yaw,
-            "goal_text": [goal.text for goal in episodes.goals],
-            "goal_label": [goal.label for goal in episodes.goals],
-            "goal_color": [goal.color for goal in episodes.goals],
-            "stages": [json.dumps([asdict(stage) for stage in goal.stages]) for goal in episodes.goals],
-            "shortest_m": episodes.shortest_m,
-        }
-    )
     with atomic_file(path) as file:
-        pyarrow.parquet.write_table(table, file)
+        pyarrow.parquet.write_table(pyarrow.table(episode_columns(episodes)), file)
     return Path(path)
+
+
+def episode_columns(episodes: Episodes) -> dict[str, Any]:
+    """The columns COLUMNS of a table of episodes."""
+    return {
+        "scene_id": episodes.scene_ids,
+        "start_x": episodes.start[:, 0],
+        "start_y": episodes.start[:, 1],
+        "yaw": episodes.yaw,
+        "goal_text": [goal.text for goal in episodes.goals],
+        "goal_label": [goal.label for goal in episodes.goals],
+        "goal_color": [goal.color for goal in episodes.goals],
+        "stages": [json.dumps([asdict(stage) for stage in goal.stages]) for goal in episodes.goals],
+        "shortest_m": episodes.shortest_m,
+    }
 
 
 def load_episodes(path: str | Path) -> Episodes:
@@ -113,11 +115,19 @@ def load_episodes(path: str | Path) -> Episodes:
         table = pyarrow.parquet.read_table(path)
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise InputError(f"episode set {path} is no readable Parquet file ({error}); make it again") from error
-    missing = [name for name in COLUMNS if name not in table.column_names]
+    return episodes_from_columns({name: table[name].to_pylist() for name in table.column_names}, path)
+
+
+def episodes_from_columns(column: dict[str, list[Any]], path: Path) -> Episodes:
+    """Episodes from a table's columns; `path` is named in errors.
+
+    Raises:
+        InputError: columns are missing or empty, or stages that cannot be read.
+    """
+    missing = [name for name in COLUMNS if name not in column]
     if missing:
         raise InputError(f"episode set {path} lacks the columns {', '.join(missing)}; expected {', '.join(COLUMNS)}")
-    column = {name: table[name].to_pylist() for name in COLUMNS}
-    if not column["scene_id"] or any(None in values for values in column.values()):
+    if not column["scene_id"] or any(None in column[name] for name in COLUMNS):
         raise InputError(f"episode set {path} has no rows, or rows with empty values; make it again")
     return Episodes(
         column["scene_id"],
