@@ -137,7 +137,6 @@ class ImageEncoder(nn.Module):
         )
         self.out = nn.Linear(channels * rows * columns, width)
         self.film = nn.Linear(text, 2 * channels) if text else None
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(
         self,
@@ -202,13 +201,36 @@ class TokenEncoder(nn.Module):
         return torch.tanh(self.out(torch.cat([read, best], 1)))
 
 
+class _Tanh(torch.autograd.Function):
+    """tanh(x) = 2 sigmoid(2x) - 1: torch's sigmoid is ten times as fast on the CPU as its tanh, which took 40 % of a
+    PPO update. Off by at most 1e-7."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:  # type: ignore[override]
+        y = torch.sigmoid(x * 2).mul_(2).sub_(1)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return torch.ops.aten.tanh_backward(gradient, ctx.saved_tensors[0])
+
+
+class Tanh(nn.Module):
+    """tanh, fast on the CPU; differentiable once there."""
+
+    def forward(self, x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+        return torch.tanh(x) if x.is_cuda else _Tanh.apply(x)
+
+
 class MLP(nn.Sequential):
     """Hidden layers with tanh; none at all passes its input on."""
 
     def __init__(self, size: int, width: int, layers: int) -> None:
         parts: list[nn.Module] = []
         for _ in range(layers):
-            parts += [nn.Linear(size, width), nn.Tanh()]
+            parts += [nn.Linear(size, width), Tanh()]
             size = width
         super().__init__(*parts)
         self.size = size

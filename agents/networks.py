@@ -125,6 +125,7 @@ class Policy(nn.Module):
         self.value_head = nn.Linear(features + config.memory, 1)
         self.log_std = nn.Parameter(torch.zeros(config.action_size)) if config.action_size else None
         initialise(self)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # kernels of convolutions
         # first actions nearly uniform, first values near zero: Andrychowicz et al., arXiv:2006.05990, section 3.2
         nn.init.orthogonal_(self.action_head.weight, 0.01)
         nn.init.orthogonal_(self.value_head.weight, 1.0)

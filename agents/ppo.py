@@ -123,7 +123,7 @@ def update(
         done_epochs += 1
         passes = list(minibatches_of(steps, batch, minibatches, sequences, generator))
         for (rows, size), part in zip(passes, _normalised(advantage, passes)):
-            seen = {name: x[:, rows] for name, x in observation.items()}
+            seen = {name: x.index_select(1, rows) for name, x in observation.items()}
             outputs, value = policy.unroll(seen, start[:, rows], memory[rows])
             actions = policy.distribution(outputs)
             change = actions.log_prob(action[:, rows]) - old_log_prob[:, rows]
