@@ -246,7 +246,7 @@ class WarpRenderer:
 
         Args:
             home_index: per camera the number of its home.
-            extrinsics: camera-to-world poses, any float type.
+            extrinsics: camera-to-world poses, any float type; their first three rows will do.
             moving: where moving things are; left out, none is drawn.
             reuse: hand out the renderer's own memory, which the next call overwrites, instead of a copy.
 
@@ -255,7 +255,7 @@ class WarpRenderer:
                 numbers without a home.
         """
         poses, index = torch.as_tensor(extrinsics), torch.as_tensor(home_index)
-        if poses.ndim != 3 or poses.shape[1:] != (4, 4):
+        if poses.ndim != 3 or poses.shape[1:] not in ((4, 4), (3, 4)):
             raise InputError(f"extrinsics have shape {tuple(poses.shape)}, expected (B, 4, 4) camera-to-world matrices")
         n = len(poses)
         if index.shape != (n,):

@@ -203,7 +203,7 @@ def test_what_cannot_be_rendered_says_why(homes: list[Scene]):
     lost[1, 2, 3] = torch.nan
     for call, words in (
         (lambda: renderer.render(index, lost), r"cameras \[1\] hold NaN"),
-        (lambda: renderer.render(index, poses[:, :3]), r"expected \(B, 4, 4\)"),
+        (lambda: renderer.render(index, poses[:, :2]), r"expected \(B, 4, 4\)"),
         (lambda: renderer.render(index[:2], poses), r"expected \(3,\)"),
         (lambda: renderer.render(index * 0 + 9, poses), r"numbers \[9\]"),
         (lambda: renderer.render(index * 0 - 1, poses), r"numbers \[-1\]"),
