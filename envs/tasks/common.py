@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 from torch import Tensor
 
-from envs.pool import Home
+from envs.layout import HIGHEST_M
+from envs.pool import GOAL_SIZE_M, Home
 from scene.geometry import distance_to_footprint
 from scene.occupancy import line_of_sight
 from scene.storeys import storey_of, storeys
@@ -83,6 +84,13 @@ def progress_reward(
         success: the agent stopped where stopping succeeds.
     """
     return previous_m - distance_m + bonus * success - step_cost
+
+
+def worth_going_to(home: Home, index: int) -> bool:
+    """Whether an agent can be sent to an object: 40 cm or larger, on its storey, not all above its head."""
+    box = home.scene.objects[index].box
+    low = box[2] - box[5] / 2 - home.floor_z
+    return bool(box[3:6].max() >= GOAL_SIZE_M and low <= HIGHEST_M) and on_storey(home, index)
 
 
 def names(home: Home) -> dict[int, str]:

@@ -2,8 +2,8 @@
 
 - Goals: "go to " and a sentence of the corpus (scene/language.py) whose meaning, evaluated on the home's scene graph,
   is exactly one object. Of each home at most 16 are taken, always the same ones, in turn of target and of kind of
-  sentence. A target measures at least 40 cm, is no door or window, and shares its class with another object of the
-  home, so that its class alone is never the answer (`unique=True` adds those that do not).
+  sentence. A target measures at least 40 cm, does not hang above 1.6 m, is no door or window, and shares its class
+  with another object of the home, so that its class alone is never the answer (`unique=True` adds those that do not).
 - Left, right, behind and in front are left out: they hold for one fixed viewpoint, and an agent that walks has none.
 - Large homes are spoken of room by room in the corpus, to a listener who knows the room. An agent does not, so a
   sentence is kept only where no other room has an object that it would fit, too.
@@ -23,8 +23,8 @@ from torch import Tensor
 
 from core.errors import InputError
 from envs.goals import Goal, Stage
-from envs.pool import GOAL_SIZE_M, STRUCTURE_LABELS, Home, HomePool
-from envs.tasks.common import home_draws, near_objects, nearer_than_others, on_storey, progress_reward
+from envs.pool import STRUCTURE_LABELS, Home, HomePool
+from envs.tasks.common import home_draws, near_objects, nearer_than_others, progress_reward, worth_going_to
 from scene.graph import SceneGraph, build_graph, spoken_room_by_room
 from scene.language import Referral, generate_referrals, wordings
 from scene.query import Query, resolve
@@ -84,8 +84,7 @@ class FindReferral:
     def _is_target(self, home: Home, index: int) -> bool:
         item = home.scene.objects[index]
         rivals = home.scene.labels.count(item.label) > 1
-        seen = item.box[3:6].max() >= GOAL_SIZE_M and item.label not in STRUCTURE_LABELS
-        return seen and (rivals or self.unique) and on_storey(home, index)
+        return (rivals or self.unique) and item.label not in STRUCTURE_LABELS and worth_going_to(home, index)
 
     def region(self, home: Home, stage: Stage) -> Bool[ndarray, "H W"]:
         """Free cells near the target, in sight of it, and nearer to it than to any other object of its class."""

@@ -1,8 +1,8 @@
 """FollowInstruction: "go to the bed, then to the blue armchair, and stop at the window". Several places, in order.
 
 - Goals: of each home at most 16 routes of two to four objects, always the same ones, a third of each length where the
-  home has enough. Objects measure at least 40 cm and are called so that nothing else in the home is meant. Two that
-  follow each other are never reached from one cell, so that each takes a walk.
+  home has enough. Objects measure at least 40 cm, do not hang above 1.6 m, and are called so that nothing else in
+  the home is meant. Two that follow each other are never reached from one cell, so that each takes a walk.
 - With `errands=True` (homes then need to be interactive) every other route has one thing carried along the way: "go to
   the bed, then take the mug and put it on the desk, and stop at the window"; things and surfaces as in Rearrange.
 - Success: pass within 1 m of each object, in sight of it, in the order of the sentence; stop at the last. Coming by a
@@ -21,8 +21,8 @@ from torch import Tensor
 
 from core.errors import InputError
 from envs.goals import Goal, Stage
-from envs.pool import GOAL_SIZE_M, Home, HomePool
-from envs.tasks.common import home_draws, names, near_objects, on_storey, progress_reward
+from envs.pool import Home, HomePool
+from envs.tasks.common import home_draws, names, near_objects, progress_reward, worth_going_to
 from envs.tasks.rearrange import offers
 
 TRIES = 8  # routes drawn for each one that is wanted, before a home is taken to have no more
@@ -70,7 +70,7 @@ class FollowInstruction:
         """Routes, each with a stage per object and two for an errand."""
         rng = home_draws(home)
         called = names(home)
-        places = [k for k in called if home.scene.objects[k].box[3:6].max() >= GOAL_SIZE_M and on_storey(home, k)]
+        places = [k for k in called if worth_going_to(home, k) and not (self.errands and k in home.things)]
         regions = {k: near_objects(home, (k,), self.success_radius_m) for k in places}
         places = [k for k in places if regions[k].any()]
         apart = {(a, b) for a in places for b in places if not (regions[a] & regions[b]).any()}
@@ -82,6 +82,7 @@ class FollowInstruction:
             route = _route(places, apart, self.lengths[len(found) % len(self.lengths)], rng)
             if len(route) < 2:
                 continue
+            steps: list[tuple[str, tuple[Stage, ...]]]
             steps = [(f"to the {called[k]}", (Stage("reach", (k,)),)) for k in route]
             if errands and attempt % 2:
                 steps.insert(int(rng.integers(1, len(steps))), errands[int(rng.integers(len(errands)))])
@@ -109,7 +110,7 @@ class FollowInstruction:
 
 
 def _route(places: Sequence[int], apart: set[tuple[int, int]], length: int, rng: np.random.Generator) -> list[int]:
-    """Different objects in a drawn order, each reached from elsewhere than the one before; fewer if there are no more."""
+    """Different objects in a drawn order, each reached from elsewhere than the one before; fewer if none is left."""
     route: list[int] = []
     for k in rng.permutation(np.array(places, np.int64)).tolist():
         if len(route) < length and (not route or (route[-1], k) in apart):

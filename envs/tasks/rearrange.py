@@ -83,8 +83,8 @@ def offers(home: Home) -> Iterator[tuple[int, str, int, str]]:
     layout, floor = layout_of(home), home.grid.floor_z
     called = names(home)
     things = _names_of_things(home, layout, called)
-    slots = np.flatnonzero(takeable(layout, floor, layout.boxes, np.full(len(layout.movable), AT_REST)))
-    slots = [s for s in slots.tolist() if int(layout.movable[s]) in things and on_storey(home, int(layout.movable[s]))]
+    able = np.flatnonzero(takeable(layout, floor, layout.boxes, np.full(len(layout.movable), AT_REST)))
+    slots = [s for s in able.tolist() if int(layout.movable[s]) in things and on_storey(home, int(layout.movable[s]))]
     rows = np.flatnonzero(at_height(layout.surface_boxes, floor)).tolist()
     rows = [r for r in rows if int(layout.surfaces[r]) in called and on_storey(home, int(layout.surfaces[r]))]
     rng = home_draws(home)
