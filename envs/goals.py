@@ -340,6 +340,21 @@ class GoalFields:
         """Kept regions per slot and stage; width 0 where every goal is one walk (its region is where units are 0)."""
         return self._inside
 
+    @property
+    def complete(self) -> bool:
+        """Whether the fields of all goals are in memory and stay there."""
+        return int(self._counts.sum()) <= self.capacity and len(self._owner) == int(self._counts.sum())
+
+    @property
+    def slot_table(self) -> Int64[ndarray, "M G"]:
+        """The row of `units` of every goal of every home, -1 where there is none."""
+        return self._slot
+
+    @property
+    def last_stage_table(self) -> Int64[ndarray, "M G"]:
+        """Number of the last stage of every goal of every home."""
+        return self._last_stage
+
     def last_stage(self, home: Int64[ndarray, " B"], goal: Int64[ndarray, " B"]) -> Int64[ndarray, " B"]:
         """Number of the last stage of each goal: 0 where there is one only."""
         return self._last_stage[home, goal]

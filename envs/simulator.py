@@ -9,13 +9,16 @@
         frame = choose_frame(step.done, sim.observe(state, step.done), step.frame)
 
 The simulator keeps no episode of its own: what happens is a function of the state handed in, so states can be stored,
-copied and stepped again. Nothing resets by itself; adapters (gym_env, vector_env, sb3_env) do that. Grids, walking and
-pictures are computed on the CPU; on another device, tensors cross over at each call (never run on CUDA).
+copied and stepped again. Nothing resets by itself; adapters (gym_env, vector_env, sb3_env) do that.
+
+Two backends mean the same: "embree" walks with numba and draws with Embree, on the CPU; "warp" does both as kernels on
+the device the tensors live on (envs/warp_engine.py; tested in its CPU mode, never run on CUDA).
 """
 
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -51,7 +54,10 @@ from envs.state import (
 from envs.tasks import make_task
 from scene.geometry import distance_to_footprint
 from scene.moving import composite
-from scene.render import Frame, render
+from scene.render import BACKENDS, Frame, Moving, render
+
+if TYPE_CHECKING:
+    from envs.warp_engine import WarpEngine
 
 _HOME, _GOAL, _START, _YAW, _DOORS = range(5)  # numbers of the draws that make an episode
 _FORWARD, _DRIFT, _TURN = range(16, 19)  # of the noise of an action
@@ -70,7 +76,8 @@ class Simulator:
         seed: with an environment's number, an episode's number and a step's it fixes every random draw. A sequence
             gives each environment a seed of its own.
         sensors: the camera; None for no pictures (`Step.frame` is then None).
-        device: where states and frames live.
+        device: where states and frames live: "cpu", "cuda", "cuda:1".
+        backend: "embree" (needs the CPU) or "warp"; left out, the one that suits the device.
         max_steps: actions after which an episode is truncated.
         env_ids: numbers of the environments, 0..B-1 if left out. Environment i alone is `num_envs=1, env_ids=[i]`.
         slide: agents slide along what they touch.
@@ -104,9 +111,14 @@ class Simulator:
         tilt: bool = False,
         noise: Noise | None = None,
         shut_doors: float = 0.0,
+        backend: str = "",
         fields: GoalFields | None = None,
     ) -> None:
         check_choice("control", control, CONTROLS)
+        backend = backend or ("embree" if torch.device(device).type == "cpu" else "warp")
+        check_choice("backend", backend, BACKENDS)
+        if backend == "embree" and torch.device(device).type != "cpu":
+            raise InputError(f"backend='embree' works on the CPU, not on device={str(device)!r}; use backend='warp'")
         if num_envs < 1 or max_steps < 1:
             raise InputError(f"num_envs and max_steps start at 1, got {num_envs} and {max_steps}")
         if env_ids is not None and len(env_ids) != num_envs:
@@ -130,6 +142,12 @@ class Simulator:
             raise InputError("the distance fields given belong to other homes or another task; leave them out")
         self.fields = fields or GoalFields(homes, self.task)
         self.hands = Hands(homes) if homes.interactive else None
+        self.engine = self._make_engine(None) if backend == "warp" else None
+
+    def _make_engine(self, previous: "WarpEngine | None") -> "WarpEngine":
+        from envs.warp_engine import WarpEngine  # needs warp
+
+        return WarpEngine(self.homes, self.fields, self.device, self.num_envs, previous)
 
     @property
     def texts(self) -> list[str]:
@@ -163,7 +181,8 @@ class Simulator:
 
         Returns:
             The new simulator, the state with the new pool's numbers, and the environments whose home is gone: end their
-            episodes as truncated and reset them before the next step.
+            episodes as truncated and reset them before the next step. With backend "warp" the old simulator, whose
+            homes' memory the new one takes over, is not to be used again.
 
         Raises:
             InputError: the pools differ in cell size or in whether things move; no home offers a goal.
@@ -173,6 +192,8 @@ class Simulator:
         twin = copy.copy(self)
         twin.homes, twin.fields = homes, GoalFields(homes, self.task, self.fields.max_bytes, self.fields)
         twin.hands = Hands(homes) if homes.interactive else None
+        if self.engine is not None:
+            twin.engine = twin._make_engine(self.engine)
         at = np.array([homes.at.get(id(home), -1) for home in self.homes.homes], dtype=np.int64)
         new = at[_numpy(state.home)]
         gone = new < 0
@@ -315,20 +336,56 @@ class Simulator:
         ended = state.done
         active = _numpy(~ended)
         forward, turn, tilt, stopping, reaching = self._motions(action, state, active)
-        home, goal, stage = _numpy(state.home), _numpy(state.goal), _numpy(state.stage)
         drift = None
         if self.noise is not None:
             forward, turn, drift = self._stray(state, forward, turn)
-        doors = None if state.world is None else _numpy(state.world.doors)
-        position, yaw, moved, touched = move(
-            self.homes.grids, home, _numpy(state.position), _numpy(state.yaw), forward, turn,
-            drift=drift, doors=doors, slide=self.slide,
-        )  # fmt: skip
         after = state
         if self.tilt:
             pitch = np.clip(_numpy(state.pitch) + tilt, -MAX_PITCH_RAD, MAX_PITCH_RAD)
             after = replace(after, pitch=self._to(pitch))
+        if self.engine is None or self.hands is not None:
+            after, left = self._walk(after, forward, turn, drift, reaching, active)
+        else:
+            position, yaw, moved, touched = self.engine.move(after, forward, turn, drift, self.slide)
+            stage, left = self.engine.walk(state, position)
+            after = replace(
+                after,
+                stage=stage,
+                position=position,
+                yaw=yaw,
+                path_length=state.path_length + moved,
+                collisions=state.collisions + touched,
+            )
+        stopped = self._to(stopping)
+        steps = state.step + ~ended
+        terminated = state.terminated | stopped
+        truncated = state.truncated | ((steps >= self.max_steps) & ~terminated)
+        success = terminated & (left <= 0)
+        after = replace(after, step=steps, distance=left, terminated=terminated, truncated=truncated)
+        reward = self.task.reward(state.distance, left, success & stopped, stopped).masked_fill(ended, 0.0)
+        stages = self._to(self.fields.last_stage(_numpy(state.home), _numpy(state.goal)) + 1)
+        metrics = episode_metrics(
+            success, state.start_distance, left, after.path_length, after.collisions, after.stage, stages
+        )
+        frame = None if self.sensors is None else self.observe(after, ~ended if bool(ended.any()) else None)
+        return after, Step(frame, reward.to(torch.float32), terminated, truncated, state.text, metrics)
+
+    def _walk(
+        self,
+        state: SimState,
+        forward: Float64[ndarray, " B"],
+        turn: Float64[ndarray, " B"],
+        drift: Float64[ndarray, " B"] | None,
+        reaching: Int64[ndarray, " B"] | None,
+        active: Bool[ndarray, " B"],
+    ) -> tuple[SimState, Float64[Tensor, " B"]]:
+        """Motion and hands on the CPU: the state they lead to, its distance left to the caller."""
+        home, goal, stage = _numpy(state.home), _numpy(state.goal), _numpy(state.stage)
         world = state.world
+        position, yaw, moved, touched = move(
+            self.homes.grids, home, _numpy(state.position), _numpy(state.yaw), forward, turn,
+            drift=drift, doors=None if world is None else _numpy(world.doors), slide=self.slide,
+        )  # fmt: skip
         if self.hands is not None and world is not None and reaching is not None:
             world, failed = self.hands.act(world, home, position, yaw, reaching)
             touched = touched | failed
@@ -339,32 +396,17 @@ class Simulator:
             stage = self._passed(home, goal, stage, cell)
         elif world is not None:
             stage, fields = self.hands.stage(self.fields, world, home, goal, stage, cell, active)
-        distance = self._distance(home, goal, stage, cell, fields)
-        left, stopped = self._to(distance), self._to(stopping)
-        steps = state.step + ~ended
-        terminated = state.terminated | stopped
-        truncated = state.truncated | ((steps >= self.max_steps) & ~terminated)
-        success = terminated & (left <= 0)
+        left = self._to(self._distance(home, goal, stage, cell, fields))
         after = replace(
-            after,
+            state,
             stage=self._to(stage),
             position=self._to(position),
             yaw=self._to(yaw),
-            step=steps,
-            distance=left,
             path_length=state.path_length + self._to(moved),
             collisions=state.collisions + self._to(touched),
-            terminated=terminated,
-            truncated=truncated,
             world=world,
         )
-        reward = self.task.reward(state.distance, left, success & stopped, stopped).masked_fill(ended, 0.0)
-        stages = self._to(self.fields.last_stage(home, goal) + 1)
-        metrics = episode_metrics(
-            success, state.start_distance, left, after.path_length, after.collisions, after.stage, stages
-        )
-        frame = None if self.sensors is None else self.observe(after, ~ended if bool(ended.any()) else None)
-        return after, Step(frame, reward.to(torch.float32), terminated, truncated, state.text, metrics)
+        return after, left
 
     def _distance(
         self,
@@ -441,31 +483,46 @@ class Simulator:
             frame = self._pictures(state, camera)
         else:
             frame = Frame(
-                torch.zeros(count, height, width, 3, dtype=torch.uint8),
-                torch.zeros(count, height, width),
-                torch.full((count, height, width), -1, dtype=torch.int32),
+                torch.zeros(count, height, width, 3, dtype=torch.uint8, device=self.device),
+                torch.zeros(count, height, width, device=self.device),
+                torch.full((count, height, width), -1, dtype=torch.int32, device=self.device),
             )
             if len(rows):
-                index = torch.from_numpy(rows)
-                part = self._pictures(state.rows(index.to(self.device)), camera)
+                index = torch.from_numpy(rows).to(self.device)
+                part = self._pictures(state.rows(index), camera)
                 for name in ("rgb", "depth", "instance"):
                     getattr(frame, name)[index] = getattr(part, name)
-        if self.device.type == "cpu":
-            return frame
-        return Frame(frame.rgb.to(self.device), frame.depth.to(self.device), frame.instance.to(self.device))
+        return frame
 
     def _pictures(self, state: SimState, camera: Sensors) -> Frame:
         poses = self.poses(state, camera)
-        used, index = np.unique(_numpy(state.home), return_inverse=True)
-        prepared = [self.homes[int(k)].prepared for k in used]
-        intrinsics = intrinsics_from_fov(camera.width, camera.height, np.deg2rad(camera.fov_deg))
-        frame = render(prepared, poses, intrinsics, camera.width, camera.height, index)
+        moving = None
         if self.hands is not None and state.world is not None:
-            parts = [self.homes[int(k)].moving for k in used]
-            pose, shown, shut = self.hands.drawn(state.world, _numpy(state.home), poses)
-            composite(frame, parts, index, pose, shown, shut, poses, intrinsics, camera.width, camera.height)
+            moving = self.hands.drawn(state.world, _numpy(state.home), poses)
+        if self.engine is not None:
+            frame = self.engine.render(state, camera, moving and Moving(*(self._to(part) for part in moving)))
+        else:
+            frame = self._embree(state, camera, poses, moving)
         if self.noise is not None and self.noise.depth:
-            add_depth_noise(_numpy(frame.depth), _numpy(state.key), _numpy(state.step), self.noise.depth)
+            depth = np.ascontiguousarray(_numpy(frame.depth))
+            add_depth_noise(depth, _numpy(state.key), _numpy(state.step), self.noise.depth)
+            frame = replace(frame, depth=self._to(depth))
+        return frame
+
+    def _embree(
+        self,
+        state: SimState,
+        camera: Sensors,
+        poses: Float64[ndarray, "B 4 4"],
+        moving: tuple[Float64[ndarray, "B K 4"], Bool[ndarray, "B K"], Int64[ndarray, " B"]] | None,
+    ) -> Frame:
+        used, index = np.unique(_numpy(state.home), return_inverse=True)
+        homes = [self.homes[int(k)] for k in used]
+        lens = intrinsics_from_fov(camera.width, camera.height, np.deg2rad(camera.fov_deg))
+        frame = render([home.prepared for home in homes], poses, lens, camera.width, camera.height, index)
+        if moving is not None:
+            parts = [home.moving for home in homes]
+            composite(frame, parts, index, *moving, poses, lens, camera.width, camera.height)
         return frame
 
     def poses(self, state: SimState, sensors: Sensors | None = None) -> Float64[ndarray, "B 4 4"]:
