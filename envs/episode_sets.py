@@ -1,0 +1,178 @@
+"""Episode sets with a name: the same homes, starts and goals for everybody who evaluates on them.
+
+    pool, episodes = make_set("procedural-test", "find_referral")
+    sim = Simulator(pool, "find_referral", num_envs=64, sensors=None)
+    run_episodes(sim, Expert(sim), episodes).summary()
+
+A set is a definition: which homes, how many episodes, which seed. Homes and episodes are made from it on the spot, and
+compared with the SHA-256 written down here for each task, so a version that makes other homes, goals or starts says so
+instead of handing out other episodes under the old name. `python -m envs.episode_sets` prints the table anew, for a
+version that changes them on purpose; results from before then no longer compare.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from core.errors import InputError, MissingFileError, check_choice, nearest
+from envs.episodes import Episodes, load_episodes, make_episodes
+from envs.goals import Task
+from envs.pool import HomePool
+from envs.tasks import TASKS
+from scene.corpus import HomeSource, Skipped, Wanted, procedural_source, procthor_source
+from scene.palette import GOAL_COLORS, GOAL_LABELS, PALETTE
+from scene.types import Scene
+
+DATA_VARIABLE: Final = "SIGHTLINE_DATA"
+PROCTHOR_FILE: Final = "procthor_houses/houses.jsonl.gz"
+MANIFEST: Final = {"goal_labels": list(GOAL_LABELS), "goal_colors": list(GOAL_COLORS), "palette": dict(PALETTE)}
+"""What tasks take their vocabulary from: that of build-scenes."""
+
+
+@dataclass(frozen=True)
+class EpisodeSet:
+    """How a set is made, and what it comes to."""
+
+    source: Callable[[str | Path | None], HomeSource]  # where homes come from, given the data the caller has
+    homes: int  # the first of the source's test split
+    episodes: int
+    seed: int
+    sha256: Mapping[str, str]  # task -> `fingerprint` of the set
+
+
+def _procedural(data: str | Path | None) -> HomeSource:
+    return procedural_source(Wanted({"test": 30}, seed=9, rooms_max=3))  # build-scenes users have seeds 0, 1, 2, ...
+
+
+def _procthor(data: str | Path | None) -> HomeSource:
+    folder = data or os.environ.get(DATA_VARIABLE)
+    if not folder:
+        raise MissingFileError(
+            f"the set needs ProcTHOR houses: give data=FOLDER or set {DATA_VARIABLE}=FOLDER, with {PROCTHOR_FILE} in it"
+        )
+    path = Path(folder)
+    return procthor_source(Wanted({"test": 100}, path=path / PROCTHOR_FILE if path.is_dir() else path))
+
+
+EPISODE_SETS: Final[dict[str, EpisodeSet]] = {
+    "procedural-test": EpisodeSet(
+        _procedural,
+        homes=30,
+        episodes=200,
+        seed=2026,
+        sha256={
+            "find_object": "159e2d1900d473aac77456d3f6598b7449873cb2317188e5ed884cda4d564172",
+            "find_referral": "7d79421804756846ee8e838011108dbafa81296caed346893e09fb7412de0080",
+            "follow_instruction": "85312e99baeccb6afd230a825fcf75fc0ede294323a125ac37ff616b4d3cb646",
+            "point_goal": "2850477be8c566ce3c9c5fab4c7d44dbd9a59af5ed9c7b0971fef2b224255ba3",
+            "rearrange": "898a14d6a2c3d181f6e9ffe8c9aad3c2e0f3f70a011f2349f51ad8d6e8e4d023",
+        },
+    ),
+    "procthor-val": EpisodeSet(
+        _procthor,
+        homes=9,
+        episodes=100,
+        seed=2026,
+        sha256={
+            "find_object": "467458c8483e5bacd9ffb5eae6628dee12d78b50fa384112a5dea7a211810d52",
+            "find_referral": "ca57aa945d7ae2bc4fa2641fffada4d5d6508e0b71e2a0ac1c19e2a6a6f5b5b0",
+            "follow_instruction": "df4e8e4c9bb3bf61c1c9d9ffa86db4d035405e2f2934765b3aa69c7c286ba68d",
+            "point_goal": "7c62ecf078e33440a8a8327af8c531d57570ac0833d068c601d563d309a5a332",
+            "rearrange": "d48eb75a90b6520ee4782ce534426a369567ca899684f77d90ea39e73571c610",
+        },
+    ),
+}
+
+
+def make_set(name: str, task: str, data: str | Path | None = None) -> tuple[HomePool, Episodes]:
+    """The homes and episodes of a named set; the same in every run and on every machine.
+
+    Args:
+        name: key of EPISODE_SETS.
+        task: key of TASKS; its goals are those of `from_manifest(MANIFEST)`.
+        data: folder with `procthor_houses/` in it, or the file of houses; left out: $SIGHTLINE_DATA.
+
+    Raises:
+        InputError: unknown set or task; homes or episodes came out other than when the set was fixed.
+        MissingFileError: the houses are not there.
+    """
+    check_choice("episode set", name, EPISODE_SETS)
+    check_choice("task", task, TASKS)
+    chosen = EPISODE_SETS[name]
+    pool, episodes = _made(chosen, task, data)
+    found, expected = fingerprint(pool, episodes), chosen.sha256.get(task)
+    if expected is None:
+        raise InputError(
+            f"episode set {name!r} is not fixed for the task {task!r}; there are: {', '.join(chosen.sha256)}"
+        )
+    if found != expected:
+        where = "the file holds other houses, or this version" if name.startswith("procthor") else "this version"
+        raise InputError(
+            f"episode set {name!r} of {task!r} came out as {found[:12]}..., fixed was {expected[:12]}...: {where} "
+            "makes other homes, goals or starts. Use the version the numbers to compare with were measured with, or a file "
+            "of episodes (envs.episodes.save_episodes)"
+        )
+    return pool, episodes
+
+
+def episodes_of(name: str, task: str, data: str | Path | None = None) -> tuple[HomePool | None, Episodes]:
+    """A named set, or the episodes of a Parquet file; homes come with a named set only.
+
+    Raises:
+        InputError, MissingFileError: neither a set nor a readable file; see make_set and load_episodes.
+    """
+    if name in EPISODE_SETS:
+        return make_set(name, task, data)
+    if not Path(name).exists():
+        raise MissingFileError(
+            f"episode set {name!r} is neither a file nor a name of one ({', '.join(EPISODE_SETS)}); "
+            f"{nearest(name, EPISODE_SETS)}"
+        )
+    return None, load_episodes(name)
+
+
+def fingerprint(pool: HomePool, episodes: Episodes) -> str:
+    """SHA-256 over what the homes hold and the episodes are; numbers to a millimetre or a microradian."""
+    content: list[object] = [
+        [home.name, [[i.label, i.attributes.get("color", ""), _round(i.box, 3)] for i in home.scene.objects]]
+        for home in pool.homes
+    ]
+    rows = zip(episodes.scene_ids, episodes.start, episodes.yaw, episodes.goals, episodes.shortest_m)
+    for scene_id, start, yaw, goal, shortest in rows:
+        stages = [{**asdict(stage), "place": _round(stage.place or (), 3)} for stage in goal.stages]
+        numbers = _round(start, 3) + _round(yaw, 6) + _round(shortest, 3)
+        content.append([scene_id, numbers, goal.text, goal.label, goal.color, stages])
+    return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
+
+
+def _round(values: object, digits: int) -> list[float]:
+    return [round(float(v), digits) + 0.0 for v in np.atleast_1d(np.asarray(values, np.float64))]  # + 0.0: no -0.0
+
+
+def _made(chosen: EpisodeSet, task: str, data: str | Path | None) -> tuple[HomePool, Episodes]:
+    kind: Task = TASKS[task].from_manifest(MANIFEST)
+    scenes: list[Scene] = []
+    for scene in chosen.source(data).homes("test"):
+        if isinstance(scene, Skipped):
+            raise InputError(f"{scene.name} of the episode set cannot be had: {scene.reason}")
+        scenes.append(scene)
+    pool = HomePool(scenes[: chosen.homes], goal_labels=GOAL_LABELS, manifest=MANIFEST, interactive=kind.interactive)
+    return pool, make_episodes(pool, kind, chosen.episodes, chosen.seed)
+
+
+def main() -> None:
+    """Prints the SHA-256 of every set and task as they come out now."""
+    for name, chosen in EPISODE_SETS.items():
+        for task in TASKS:
+            sys.stdout.write(f"{name}  {task}  {fingerprint(*_made(chosen, task, None))}\n")
+
+
+if __name__ == "__main__":
+    main()
