@@ -23,6 +23,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import deque
 from multiprocessing.connection import Connection, Pipe
 from tempfile import TemporaryFile
 from types import FrameType
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 BEAT_S = 0.25
 START_LIMIT_S = 60.0  # of silence before the first home: loading libraries holds the interpreter lock
+IN_FLIGHT = 4
 GRACE_S = 1.0  # for a process that is asked for its stacks
 REPORT_CHARS = 8_000  # of what the process wrote that an error quotes
 
@@ -106,9 +108,11 @@ class HomeWorker:
     def __init__(self, source: HomeSource, options: dict[str, Any], home_limit_s: float, trees: bool) -> None:
         self.source, self.home_limit_s, self._trees = source, home_limit_s, trees
         self._ready: dict[int, tuple[list[Home], str]] = {}  # by source number
-        self._asked: set[int] = set()  # not yet answered
+        self._queue: deque[int] = deque()  # to be sent
+        self._asked: set[int] = set()  # sent and not yet answered
         self._wanted: set[int] = set()  # what is kept when it comes
         self._news = threading.Condition()  # guards what both threads write
+        self._building = False  # the receiving thread is at a search tree and does not listen
         self._started, self._closed, self._at, self._stack = False, False, -1, ""
         self._failure: WorkerError | None = None
         self._seen = time.monotonic()
@@ -140,11 +144,17 @@ class HomeWorker:
         """Queues a home, unless it is queued or here already."""
         with self._news:
             self._wanted.add(index)
-            if index in self._asked or index in self._ready:
-                return
+            if index not in self._asked and index not in self._ready and index not in self._queue:
+                self._queue.append(index)
+                self._send_next()
+
+    def _send_next(self) -> None:
+        """Keeps few numbers on their way: a full pipe to a frozen process would block."""
+        while self._queue and len(self._asked) < IN_FLIGHT:
+            index = self._queue.popleft()
             self._asked.add(index)
-        with contextlib.suppress(OSError):  # it is gone; check() says why
-            self._connection.send_bytes(pickle.dumps(index))
+            with contextlib.suppress(OSError):  # it is gone; check() says why
+                self._connection.send_bytes(pickle.dumps(index))
 
     def take(self, index: int) -> "tuple[list[Home], str]":
         """Waits for a home that was asked for, and forgets it. Raises WorkerError."""
@@ -160,13 +170,14 @@ class HomeWorker:
         """Forgets homes that came or will come but are none of these."""
         with self._news:
             self._wanted &= wanted
+            self._queue = deque(index for index in self._queue if index in wanted)
             self._ready = {index: homes for index, homes in self._ready.items() if index in wanted}
 
     def check(self) -> None:
         """Raises WorkerError when the process has failed or shows no sign of life."""
         with self._news:
             limit = self.home_limit_s if self._started else max(START_LIMIT_S, self.home_limit_s)
-            silent = self._failure is None and time.monotonic() - self._seen > limit
+            silent = self._failure is None and not self._building and time.monotonic() - self._seen > limit
             if silent:  # unless it was this process that slept: then a beat is on its way
                 before = self._seen
                 self._news.wait_for(lambda: self._seen != before or self._failure is not None, GRACE_S)
@@ -190,13 +201,15 @@ class HomeWorker:
             while True:
                 kind, *rest = pickle.loads(self._connection.recv_bytes())  # from our own child, over a private pipe
                 if kind == "home" and self._trees:
+                    self._building = True
                     build_trees(rest[1])
                 with self._news:
-                    self._seen = time.monotonic()
+                    self._seen, self._building = time.monotonic(), False
                     if kind == "beat":
                         self._at, self._stack = rest
                     elif kind == "home":
                         self._asked.discard(rest[0])
+                        self._send_next()
                         if rest[0] in self._wanted:
                             self._ready[rest[0]] = (rest[1], rest[2])
                     elif kind == "failed":

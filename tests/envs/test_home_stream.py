@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import torch
 
 from core.errors import InputError
 from envs.home_stream import FolderSource, HomeStream, ProceduralSource
 from envs.home_worker import HomeWorker, WorkerError
+from envs.simulator import Simulator
 from scene.io import save_manifest, save_scene
 from tests.envs.homes import make_home, three_homes
 
@@ -36,7 +38,7 @@ class Rooms:
     def __call__(self, index):
         if index == 3 and self.fault:
             _strange_place(self.fault)
-        width = 0.3 if index == self.narrow else 3.0 + 0.1 * index
+        width = 0.3 if index == self.narrow else 3.0 + 0.1 * (index % 10)
         return make_home(self.name(index), width, 3.0, [("sofa", "red", 0.5, 0.5, 0.6, 0.6, 0.8)])
 
 
@@ -112,7 +114,7 @@ def test_a_pool_without_any_floor_is_an_error_with_the_reasons():
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        ("raise", "ZeroDivisionError: walls of no length"),
+        pytest.param("raise", "ZeroDivisionError: walls of no length", marks=pytest.mark.slow),
         ("stop", "no sign of life for 1.5 s"),
         pytest.param("exit", "exit code 3", marks=pytest.mark.slow),
         pytest.param("crash", "SIGSEGV", marks=pytest.mark.slow),
@@ -142,7 +144,7 @@ def test_a_failure_ahead_of_time_is_raised_by_a_later_call_for_the_same_pool():
     with HomeStream(Rooms(fault="raise"), size=1, replace=1, seed=seed, ahead=7, pictures=False) as stream:
         stream.pool_at(0)
         deadline = time.monotonic() + 30
-        with pytest.raises(WorkerError, match="room-3"):
+        with pytest.raises(WorkerError, match="ZeroDivisionError: walls of no length"):
             while time.monotonic() < deadline:
                 stream.pool_at(0)
                 time.sleep(0.01)
@@ -213,6 +215,28 @@ def test_folders_and_generated_homes_are_sources(tmp_path):
 def test_sizes_that_do_not_fit_together_are_named(options, says):
     with pytest.raises(InputError, match=says):
         HomeStream(Rooms(), **({"size": 4, "replace": 1, "workers": 0} | options))
+
+
+def test_a_simulator_moves_from_pool_to_pool_and_keeps_the_episodes_of_homes_that_stay():
+    stream = HomeStream(Rooms(), size=4, replace=1, workers=0, pictures=False)
+    sim = Simulator(stream.pool_at(0), num_envs=32, seed=1, sensors=None)
+    state = sim.reset()
+    before = [sim.homes.ids[k] for k in state.home.tolist()]
+    left = set(stream.pool_at(0).ids) - set(stream.pool_at(1).ids)
+    sim, state, gone = sim.moved_to(stream.pool_at(1), state)
+    assert gone.tolist() == [name in left for name in before] and gone.any()
+    after = [sim.homes.ids[k] for k in state.home.tolist()]
+    assert all(one == two for one, two, ended in zip(before, after, gone.tolist()) if not ended)
+    state = sim.reset(state, gone)
+    _, step = sim.step(state, torch.ones(32, dtype=torch.int64))
+    assert torch.isfinite(step.reward).all()
+
+
+@pytest.mark.slow
+def test_pools_of_hundreds_of_homes_and_jumps_between_them():
+    with HomeStream(Rooms(count=900), size=400, replace=300, pictures=False) as stream:
+        for n in (0, 2, 1):
+            assert stream.pool_at(n).ids == [f"room-{k}" for k in stream.indices(n)]
 
 
 @pytest.mark.slow
