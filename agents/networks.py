@@ -200,14 +200,14 @@ class Policy(nn.Module):
             rows = []
             # the input side of the GRU has no recurrence: one product for all T
             gates_in = nn.functional.linear(features, self.memory.weight_ih, self.memory.bias_ih)
-            gates_in = gates_in.view(steps, batch, -1)
+            gates_in = gates_in.view(steps, batch, gates_in.shape[-1])  # sizes said: a share may be empty
             keep = (~start).to(features.dtype)[..., None]
             for t in range(steps):
                 memory = _gru(gates_in[t], memory * keep[t], self.memory)
                 rows.append(memory)
             memories = torch.cat(rows)
         outputs, value = self._heads(features, value_features, memories)
-        return outputs.view(steps, batch, -1), value.view(steps, batch)
+        return outputs.view(steps, batch, outputs.shape[-1]), value.view(steps, batch)
 
     def encode(self, observation: Observation) -> Float[Tensor, "B E"]:
         """All that is seen as one feature vector: (B, ...) observations, standardised."""

@@ -4,7 +4,9 @@ import torch
 from agents.networks import Policy, make_policy
 from agents.ppo import clipped_surrogate, update
 from agents.rollout import EpisodeLog, Progress, collect
+from tests.agents import data_parallel
 from tests.agents.toy import Recall
+from tests.core.test_distributed import launch
 
 SETTINGS = {"gamma": 0.95, "lam": 0.9, "epochs": 4, "minibatches": 4, "clip": 0.2}
 SETTINGS |= {"entropy_coef": 0.01, "value_coef": 0.5, "max_grad_norm": 0.5}
@@ -61,3 +63,13 @@ def test_a_large_policy_change_ends_the_update_early():
     optimizer = torch.optim.Adam(policy.parameters(), lr=0.1)
     rollout = collect(env, policy, Progress.begin(env, policy), 12, generator, EpisodeLog(8))
     assert update(policy, optimizer, rollout, generator=generator, **SETTINGS, max_kl=1e-3)["epochs"] == 1.0
+
+
+def test_two_processes_make_the_update_of_one(tmp_path):
+    launch(["-m", "tests.agents.data_parallel", str(tmp_path)], 2)
+    for memory in (0, 8):
+        alone = data_parallel.train(memory)
+        one, two = (torch.load(tmp_path / f"{memory}-{rank}.pt", weights_only=True) for rank in (0, 1))
+        assert all(torch.equal(one[name], two[name]) for name in one)  # the processes do not drift apart
+        for name, value in alone.items():
+            torch.testing.assert_close(one[name], value, atol=1e-5, rtol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
