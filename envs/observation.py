@@ -94,7 +94,8 @@ def make_simulator(
     if pairs is not None and known is not FindObject:
         raise InputError(f"pairs= are what FindObject seeks; task={task!r} has none")
     chosen: str | Task = FindObject(tuple((label, color) for label, color in pairs)) if pairs is not None else task
-    interactive = bool(known is not None and known.interactive) or shut_doors > 0
+    moves = known is not None and known.interactive is True if isinstance(task, str) else task.interactive
+    interactive = moves or shut_doors > 0
     if homes is not None:
         pool = homes
     elif scenes is not None:

@@ -1,5 +1,7 @@
 """A window on the screen for render_mode="human", by pygame."""
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
@@ -20,7 +22,7 @@ class Window:
                 "pip install \"gymnasium[classic-control]\", or take render_mode='rgb_array'"
             ) from error
         self._pygame, self.title, self.fps = pygame, title, fps
-        self._screen = None
+        self._screen: Any = None
 
     def show(self, picture: UInt8[ndarray, "H W 3"]) -> None:
         """Draws a picture, waiting for its turn. Raises InputError where there is no screen to open a window on."""

@@ -91,8 +91,8 @@ def test_sets_of_other_homes_or_goals_are_refused(sim, episodes):
     fewer = Simulator(HomePool(three_homes()[:1]), sim.task, 2, sensors=None)
     with pytest.raises(InputError, match="not in the simulator's pool"):
         run_episodes(fewer, RandomPolicy(), episodes)
-    narrow = Simulator(sim.homes, FindObject(goals=[("sofa", "blue"), ("armchair", "red")]), 30, sensors=None)
-    with pytest.raises(InputError, match="not among the task's 2"):
+    narrow = Simulator(sim.homes, FindObject((("sofa", "blue"), ("armchair", "red"))), 30, sensors=None)
+    with pytest.raises(InputError, match="2 goals of the episode set are not among those"):
         run_episodes(narrow, RandomPolicy(), episodes)
     with pytest.raises(InputError, match="rows"):
         run_episodes(sim, RandomPolicy(), episodes, record=[30])

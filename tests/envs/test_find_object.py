@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from core.errors import InputError
-from envs.goals import Goal, GoalFields
+from envs.goals import Goal, GoalFields, Stage
 from envs.pool import HomePool
 from envs.simulator import Simulator
 from envs.state import FORWARD, STOP
@@ -43,7 +43,7 @@ def test_walking_straight_up_and_stopping_is_a_perfect_episode():
     state, step, rewards = run(sim, start, [FORWARD] * 8 + [STOP])
     assert step.terminated.item() and not step.truncated.item()
     metrics = {name: value.item() for name, value in step.metrics.items()}
-    expected = dict(success=1, spl=1, soft_spl=1, distance_to_goal_m=0, path_length_m=2, collisions=0)  # noqa: C408
+    expected = dict(success=1, spl=1, soft_spl=1, distance_to_goal_m=0, path_length_m=2, collisions=0, subgoals=1)  # noqa: C408
     assert metrics == pytest.approx(expected)
     assert rewards == pytest.approx([0.24] * 8 + [2.49])
 
@@ -83,7 +83,8 @@ def test_success_needs_to_be_on_the_same_side_of_a_wall():
     home = make_home("walled", 6, 4, [("sofa", "blue", 3.5, 1.0, 0.8, 0.8, 0.8)], walls=[wall(3, 0, 3, 3)])
     pool = HomePool([home])
     task = make_task("find_object", pool)
-    region = task.success_region(pool[0], 0)
+    (goal,) = task.goals(pool[0])
+    region = task.region(pool[0], goal.stages[0])
     near_side = pool[0].grid.cells(np.array([[2.7, 1.0], [4.3, 1.0]]))
     assert pool[0].grid.free[tuple(near_side.T)].all()
     assert region[tuple(near_side.T)].tolist() == [False, True]
@@ -95,8 +96,11 @@ def test_starts_lie_in_the_range_and_goals_in_the_home():
     state = sim.reset()
     low, high = sim.task.start_range_m
     assert (state.start_distance > low).all() and (state.start_distance <= high + 1e-9).all()
-    for home, goal in zip(state.home.tolist(), state.goal.tolist()):
-        assert sim.task.matching(pool[home], goal)
+    for row, home in enumerate(state.home.tolist()):
+        goal = sim.goal(state, row)
+        assert goal in sim.task.goals(pool[home]) and sim.texts[state.text[row]] == goal.text
+        items = [pool[home].scene.objects[k] for k in goal.stages[0].objects]
+        assert {(item.label, item.attributes["color"]) for item in items} == {(goal.label, goal.color)}
     assert len(set(zip(state.home.tolist(), state.goal.tolist()))) == 6  # every pair there is
 
 
@@ -105,19 +109,21 @@ def test_a_goal_that_nobody_can_walk_to_is_never_drawn():
     things = [("table", "green", 5.2, 2.0, 0.8, 0.8, 0.7), ("armchair", "red", 0.6, 0.6, 0.8, 0.8, 0.9)]
     pool = HomePool([make_home("split", 6, 4, things, walls=[wall(3.6, 0, 3.6, 4)])])
     sim = Simulator(pool, "find_object", 100, sensors=None)
-    assert {sim.goals[k].text for k in sim.reset().goal.tolist()} == {"find the red armchair"}
+    assert {sim.texts[k] for k in sim.reset().text.tolist()} == {"find the red armchair"}
 
 
 def test_an_empty_colour_accepts_any():
     pool = HomePool(three_homes())
-    task = FindObject(goals=[("armchair", ""), ("armchair", "red")])
-    assert task.goals[0] == Goal("find the armchair", "armchair", "")
-    assert task.matching(pool[1], 0) == [0, 1] and task.matching(pool[1], 1) == [1]
+    task = FindObject((("armchair", ""), ("armchair", "red")))
+    assert task.goals(pool[1]) == [
+        Goal("find the armchair", (Stage("reach", (0, 1)),), "armchair", ""),
+        Goal("find the red armchair", (Stage("reach", (1,)),), "armchair", "red"),
+    ]
 
 
 def test_a_manifest_gives_every_pair_of_label_and_colour():
     task = FindObject.from_manifest({"goal_labels": ["sofa", "bed"], "palette": {"red": 0, "blue": 0}})
-    assert [goal.phrase for goal in task.goals] == ["blue bed", "red bed", "blue sofa", "red sofa"]
+    assert task.vocabulary == tuple(f"find the {phrase}" for phrase in ("blue bed", "red bed", "blue sofa", "red sofa"))
     with pytest.raises(InputError, match="goal_labels and palette"):
         FindObject.from_manifest({})
 
@@ -129,7 +135,7 @@ def test_homes_without_a_goal_are_counted_and_all_without_is_an_error():
         sim = Simulator(pool, "find_object", 20, sensors=None)
     assert set(sim.reset().home.tolist()) == {1}
     with pytest.raises(InputError, match="home-b"):
-        Simulator(HomePool([three_homes()[1]]), FindObject(goals=[("sofa", "red")]), 1)
+        Simulator(HomePool([three_homes()[1]]), FindObject((("sofa", "red"),)), 1)
 
 
 def test_dropped_fields_are_made_again_to_the_same_values():
@@ -153,4 +159,4 @@ def test_unknown_tasks_and_repeated_goals_are_refused():
     with pytest.raises(InputError, match="find_object"):
         make_task("find_objects", HomePool(three_homes()))
     with pytest.raises(InputError, match="once"):
-        FindObject(goals=[("sofa", "red"), ("sofa", "red")])
+        FindObject((("sofa", "red"), ("sofa", "red")))

@@ -23,6 +23,12 @@ def test_soft_spl_credits_half_the_way_and_nothing_for_walking_off():
 
 
 def test_all_metrics_of_one_episode():
-    got = episode_metrics(T([True]), T([3.0]), T([0.0]), T([4.0]), T([2]))
+    got = episode_metrics(T([True]), T([3.0]), T([0.0]), T([4.0]), T([2]), T([0]), T([1]))
     assert tuple(got) == METRICS
-    assert [v.item() for v in got.values()] == pytest.approx([1.0, 0.75, 0.75, 0.0, 4.0, 2.0])
+    assert [v.item() for v in got.values()] == pytest.approx([1.0, 0.75, 0.75, 0.0, 4.0, 2.0, 1.0])
+
+
+def test_subgoals_are_the_share_of_stages_done_and_all_of_them_with_success():
+    one = torch.ones(3)
+    got = episode_metrics(T([False, False, True]), one, one, one, one, T([0, 2, 2]), T([3, 4, 3]))
+    assert got["subgoals"].tolist() == [0.0, 0.5, 1.0]

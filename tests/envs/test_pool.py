@@ -50,8 +50,10 @@ def test_missing_folders_splits_and_scenes_are_named(folder, tmp_path):
 
 def test_adapters_take_their_vocabulary_from_the_manifest(folder):
     sim = make_simulator(scenes=folder, split="val", width=8, height=8)
-    assert [goal.phrase for goal in sim.goals] == ["blue armchair", "red armchair", "blue sofa", "red sofa"]
-    assert {sim.goals[k].phrase for k in sim.reset().goal.tolist()} == {"blue sofa"}
+    phrases = ["blue armchair", "red armchair", "blue sofa", "red sofa"]
+    assert sim.texts == [f"find the {phrase}" for phrase in phrases]
+    state = sim.reset()
+    assert sim.goal(state, 0).phrase == "blue sofa" and state.text.tolist() == [2]
 
 
 def test_a_pool_is_shared_by_copies_and_travels_without_its_search_trees():

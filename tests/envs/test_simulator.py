@@ -24,7 +24,8 @@ def pool():
 
 
 def raw(state: SimState, row: int) -> list[bytes]:
-    return [getattr(state, field.name)[row].numpy().tobytes() for field in fields(state)]
+    columns = (getattr(state, field.name) for field in fields(state))
+    return [column[row].numpy().tobytes() for column in columns if isinstance(column, torch.Tensor)]
 
 
 def play(sim, steps, policy):
