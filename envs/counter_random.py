@@ -7,6 +7,7 @@ environment alone, and a partial reset disturbs nobody.
 
 import numpy as np
 from jaxtyping import Float64, Int64, UInt64
+from numba import njit
 from numpy import ndarray
 
 from core.errors import InputError
@@ -14,6 +15,15 @@ from core.errors import InputError
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def scrambled(value):
+    """Splitmix64's output function of one np.uint64, for compiled code."""
+    value += _GOLDEN
+    value = (value ^ (value >> np.uint64(30))) * _FIRST
+    value = (value ^ (value >> np.uint64(27))) * _SECOND
+    return value ^ (value >> np.uint64(31))
 
 
 def _mix(value: UInt64[ndarray, "*s"]) -> UInt64[ndarray, "*s"]:

@@ -19,6 +19,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from core.errors import InputError, check_choice
+from envs.counter_random import scrambled
 from envs.geodesic import UNITS_PER_CELL, UNREACHABLE, distance_field
 from envs.interaction import reach_region
 from envs.pool import Home, HomePool
@@ -27,6 +28,7 @@ MAX_BYTES = 1 << 30  # of fields kept; a field takes two bytes a cell
 HAND_M = 0.1  # what picking up or putting down counts, in metres of way: success is near only when hands are done too
 MOVED_FIELDS = 256  # fields kept for things that lie where an agent put them
 STAGES = ("reach", "hold", "rest")
+TRIES = 16  # random cells looked at before all are counted
 
 
 @dataclass(frozen=True)
@@ -119,12 +121,24 @@ class Task(Protocol):
 
 @njit(cache=True, nogil=True)
 def _pick(fields, slot, cells, first, last, low, high, share, out):
-    """For each row b the cell number floor(share x count) among those with low < distance <= high."""
+    """For each row b a cell with low < distance <= high, all equally likely over `share`, uniform in [0, 1)."""
     for b in range(len(slot)):
-        count = 0
+        total = last[b] - first[b]
+        draw = share[b]
+        for _ in range(TRIES):
+            k = first[b] + int(draw * total)
+            if low < fields[slot[b], 0, cells[k]] <= high:
+                out[b] = cells[k]
+                break
+            # the next number of a chain that starts at the share
+            bits = scrambled(np.uint64(draw * 2.0**53))
+            draw = np.float64(bits >> np.uint64(11)) * 2.0**-53
+        if out[b] >= 0:
+            continue
+        count = 0  # few cells will do: count them, and take the one the last draw points at
         for k in range(first[b], last[b]):
             count += low < fields[slot[b], 0, cells[k]] <= high
-        wanted = min(int(share[b] * count), count - 1)
+        wanted = min(int(draw * count), count - 1)
         seen = -1
         for k in range(first[b], last[b]):
             seen += low < fields[slot[b], 0, cells[k]] <= high

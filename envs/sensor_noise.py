@@ -5,28 +5,20 @@ from jaxtyping import Float32, Int64
 from numba import njit
 from numpy import ndarray
 
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-FIRST, SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+from envs.counter_random import scrambled
+
 LEAST_M = 1e-3  # noise never makes a hit look like a miss
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _hash(value):
-    value += GOLDEN
-    value = (value ^ (value >> np.uint64(30))) * FIRST
-    value = (value ^ (value >> np.uint64(27))) * SECOND
-    return value ^ (value >> np.uint64(31))
 
 
 @njit(cache=True, nogil=True)
 def _add(depth, key, step, scale):
     for b in range(depth.shape[0]):
-        start = _hash(_hash(np.uint64(key[b])) ^ np.uint64(step[b]))
+        start = scrambled(scrambled(np.uint64(key[b])) ^ np.uint64(step[b]))
         for p in range(depth.shape[1]):
             z = depth[b, p]
             if z == 0.0:
                 continue
-            bits = _hash(start ^ np.uint64(p))
+            bits = scrambled(start ^ np.uint64(p))
             # two uniform halves of 26 bits each make one normal draw
             u = ((bits >> np.uint64(38)) + 0.5) * 2.0**-26
             v = ((bits >> np.uint64(12)) & np.uint64(0x3FFFFFF)) * 2.0**-26
