@@ -1,177 +1,257 @@
-"""A trained policy ready to act: tower, frame statistics and network behind one call."""
+"""A trained policy ready to act: its senses and its network behind one call."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
 from torch import Tensor
 
-from agents.features import FrameStatistics, Note, ObservationEncoder
+from agents.features import FrameStatistics, TwoTowerSenses
 from agents.networks import Policy
-from core.errors import InputError
+from agents.object_features import ObjectSenses
+from agents.pixels import PixelSenses
+from agents.senses import Note, Senses
+from agents.sentence_reward import score_every_goal, sentence_reward
+from core.errors import InputError, check_choice
 from core.files import folder_fingerprint
 from envs import counter_random
 from envs.goals import Goal
+from envs.simulator import Simulator
 from envs.state import Sensors, SimState
-from scene.captions import BASELINE_PROMPTS, goal_prompts, noun
+from scene.grounding import Grounder
 from scene.render import Frame
 from vl.embedder import Embedder
 from vl.pretrain import uses_bfloat16
-from vl.rewards import StepBatch, VLMReward
+from vl.rewards import VLMReward
 from vl.two_tower import VLModel
 
 STATISTICS = "frame_statistics.safetensors"
+FEATURES: dict[str, dict[str, Any]] = {
+    "vl": {"kind": "recurrent"},
+    "grounder": {"kind": "recurrent_objects"},
+    "pixels": {"kind": "recurrent", "film": True, "text_width": 32},
+}
+"""Kinds of features, and the policy that reads them (agents/networks.py make_policy)."""
+
+__all__ = ["FEATURES", "Agent", "goal_reward", "make_senses", "save_agent", "score_every_goal"]
 
 
 def goal_reward(embedder: Embedder, goals: Sequence[Goal], alpha: float) -> VLMReward:
-    """The reward model of a task's goals, with prompts in the language of the captions."""
-    return VLMReward(embedder, [goal_prompts(goal.label, goal.color) for goal in goals], BASELINE_PROMPTS, alpha=alpha)
+    """The reward model of a task's goals, read off their sentences."""
+    return sentence_reward(embedder, [goal.text for goal in goals], alpha)
 
 
-def make_encoder(
-    model: VLModel,
-    reward: VLMReward,
-    goals: Sequence[Goal],
-    statistics: FrameStatistics,
+def make_senses(
+    features: str,
     sensors: Sensors,
     max_steps: int,
-    precision: str,
-) -> ObservationEncoder:
-    """The observation encoder for a task's goals; `precision` as in TrainAgentConfig."""
-    names = model.encode_texts([noun(goal.label, goal.color) for goal in goals])
-    half = uses_bfloat16(precision, model.device.type)
-    return ObservationEncoder(model, names, reward.goal_vectors, statistics, sensors, max_steps, half=half)
+    *,
+    precision: str = "auto",
+    model: VLModel | None = None,
+    statistics: FrameStatistics | None = None,
+    grounder: Grounder | None = None,
+    vocabulary: Sequence[str] = (),
+) -> Senses:
+    """Senses by name, one of FEATURES.
 
-
-def score_every_goal(model: VLMReward, embedding: Float[Tensor, "M D"]) -> Float[Tensor, "M G"]:
-    """Scores of M frames for each of the model's goals."""
-    columns = [
-        model.score(StepBatch(embedding=embedding), torch.full((len(embedding),), goal))
-        for goal in range(len(model.goal_vectors))
-    ]
-    return torch.stack(columns, dim=1)
+    Raises:
+        InputError: an unknown name, or what they need is missing.
+    """
+    check_choice("features", features, FEATURES)
+    if features == "pixels":
+        return PixelSenses(vocabulary, sensors, max_steps)
+    if features == "grounder":
+        if grounder is None:
+            raise InputError("features=grounder needs grounder=FOLDER, the model/ of a pretrain-grounding run")
+        return ObjectSenses(grounder, sensors, max_steps)
+    if model is None or statistics is None:
+        raise InputError("features=vl needs vl=FOLDER, the model/ of a pretrain-vl run")
+    return TwoTowerSenses(model, statistics, sensors, max_steps, half=uses_bfloat16(precision, model.device.type))
 
 
 class Agent:
-    """A policy on frozen tower features; a `PolicyFn` for envs.episodes.run_episodes.
+    """A policy and its senses; a `PolicyFn` for envs.episodes.run_episodes.
 
     Actions are drawn by the policy's probabilities with numbers that depend on the seed, the episode and the step
     only, so an episode goes the same way whatever batch it runs in (up to the last bits of the network's sums).
 
     Args:
+        senses: attached to the simulator whose episodes it is to act in.
         seed: of the draws.
         greedy: take the most probable action instead of drawing.
+
+    Raises:
+        InputError: the policy reads something else than these senses give.
     """
 
-    def __init__(self, encoder: ObservationEncoder, policy: Policy, *, seed: int = 0, greedy: bool = False) -> None:
-        if policy.config.size("vector") != encoder.size:
-            raise InputError(
-                f"the policy reads {policy.config.size('vector')} numbers, this tower and camera give {encoder.size}; "
-                "use the tower the policy was trained with"
-            )
-        self.encoder, self.policy, self.seed, self.greedy = encoder, policy, seed, greedy
-        self.note = Note.empty(0)
+    def __init__(self, senses: Senses, policy: Policy, *, seed: int = 0, greedy: bool = False) -> None:
+        spec = senses.spec
+        for name, wanted in policy.config.observations.items():
+            if name not in spec or spec[name].shape != wanted.shape:
+                given = f"shape {spec[name].shape}" if name in spec else "nothing of that name"
+                raise InputError(
+                    f"the policy reads {name!r} of shape {wanted.shape}, its senses give {given}; use the models, the "
+                    "camera and a task with the actions that the policy was trained with"
+                )
+        self.senses, self.policy, self.seed, self.greedy = senses, policy, seed, greedy
+        self.note: Note = {}
         self.memory = policy.initial_memory(0)
+
+    @property
+    def sensors(self) -> Sensors:
+        """The camera it looks through."""
+        return self.senses.sensors
 
     @classmethod
     def from_pretrained(
         cls,
         folder: str | Path,
-        vl: str | Path | None,
-        goals: Sequence[Goal],
+        simulator: Simulator,
         *,
+        vl: str | Path | None = None,
+        grounder: str | Path | None = None,
         seed: int = 0,
         greedy: bool = False,
     ) -> "Agent":
-        """What `save_agent` wrote, for any goals.
+        """What `save_agent` wrote, for any simulator with the actions the agent was trained with.
+
+        The caller gives the simulator the agent's camera afterwards: `simulator.sensors = agent.sensors`.
 
         Args:
             vl: folder of the two-tower model it was trained with; None = where that model was at training time.
+            grounder: the same of the grounding model.
 
         Raises:
-            MissingFileError, InputError: files are missing or damaged, or `vl` is another model.
+            MissingFileError, InputError: files are missing or damaged, another model, or other actions.
         """
         policy, document = Policy.from_pretrained(folder)
-        for key in ("alpha", "sensors", "max_steps", "precision", "vl"):
+        for key in ("features", "sensors", "max_steps", "precision", "actions", "vl", "grounder", "vocabulary"):
             if key not in document:
                 raise InputError(f"{folder}/policy.json lacks {key!r}; train the policy again")
-        vl = Path(vl or document["vl"]["path"])
-        model = VLModel.from_pretrained(vl)
-        if folder_fingerprint(vl) != document["vl"]["fingerprint"]:
+        actions = describe_actions(simulator)
+        if document["actions"] != actions:
             raise InputError(
-                f"{vl} is not the two-tower model {folder} was trained with (contents differ); give vl= that one"
+                f"{folder} was trained to act by {document['actions']}, this simulator offers {actions}; "
+                "use a task and a control with the same actions"
             )
-        statistics = FrameStatistics.load(Path(folder) / STATISTICS, model.dim)
-        encoder = make_encoder(
-            model,
-            goal_reward(model, goals, document["alpha"]),
-            goals,
-            statistics,
+        features, statistics, model, objects = document["features"], None, None, None
+        if features == "vl":
+            path = _same_model(folder, "vl", vl, document["vl"])
+            model = VLModel.from_pretrained(path)
+            statistics = FrameStatistics.load(Path(folder) / STATISTICS, model.dim)
+        if features == "grounder":
+            objects = Grounder.from_pretrained(_same_model(folder, "grounder", grounder, document["grounder"]))
+        senses = make_senses(
+            features,
             Sensors(**document["sensors"]),
             document["max_steps"],
-            document["precision"],
+            precision=document["precision"],
+            model=model,
+            statistics=statistics,
+            grounder=objects,
+            vocabulary=document["vocabulary"],
         )
-        return cls(encoder, policy, seed=seed, greedy=greedy)
+        senses.attach(simulator)
+        return cls(senses, policy, seed=seed, greedy=greedy)
 
     @torch.no_grad()
-    def __call__(self, state: SimState, frame: Frame | None) -> Int64[Tensor, " B"]:
+    def __call__(self, state: SimState, frame: Frame | None) -> Tensor:
         """An action for each environment; rows whose step is 0 begin an episode and forget the one before."""
         if frame is None:
             raise InputError("this policy looks at pictures; give the simulator sensors")
-        rows = state.env
-        missing = int(rows.max()) + 1 - len(self.memory)
-        if missing > 0:
-            fresh = Note.empty(missing)
-            self.note = Note(
-                **{f.name: torch.cat([getattr(self.note, f.name), getattr(fresh, f.name)]) for f in fields(Note)}
-            )
-            self.memory = torch.cat([self.memory, self.policy.initial_memory(missing)])
-        start = state.step == 0
-        note = self.note.rows(rows).where(start, Note.empty(len(rows)))
+        rows, start = state.env, state.step == 0
+        self._grow(int(rows.max()) + 1, state)
+        note = {name: column[rows] for name, column in self.note.items()}
+        if start.any():
+            first = start.nonzero()[:, 0]
+            for name, column in self.senses.begin(state.rows(first)).items():
+                note[name][first] = column
         memory = self.memory[rows].masked_fill(start[:, None], 0.0)
-        seen = self.encoder.perceive(frame, state.goal)
-        observation, note = self.encoder.observe(seen, state, note)
-        logits, _, memory = self.policy(self.policy.normalise({"vector": observation}), memory)
-        action = logits.argmax(-1) if self.greedy else self._draw(logits, state)
-        note.action = action
-        for field in fields(Note):
-            getattr(self.note, field.name)[rows] = getattr(note, field.name)
+        sight = self.senses.observe(frame, state, note)
+        outputs, _, memory = self.policy(self.policy.normalise(sight.observation), memory)
+        action = self._act(outputs, state)
+        for name, column in {**sight.note, "action": action}.items():
+            self.note[name][rows] = column
         self.memory[rows] = memory
         return action
 
-    def _draw(self, logits: Tensor, state: SimState) -> Int64[Tensor, " B"]:
-        key = counter_random.episode_key(self.seed, state.key.numpy(), 1)
-        share = torch.from_numpy(counter_random.uniform(key, state.step.numpy(), 0)).float()
-        below = logits.softmax(-1).cumsum(-1) <= share[:, None]
-        return below.sum(-1).clamp(max=logits.shape[-1] - 1)
+    def _grow(self, count: int, state: SimState) -> None:
+        """Room for the environments 0..count-1; new rows are filled where their episodes begin."""
+        missing = count - len(self.memory)
+        if missing <= 0:
+            return
+        like = self.senses.begin(state.rows(torch.zeros(1, dtype=torch.int64)))
+        for name, column in like.items():
+            old = self.note.get(name, column[:0])
+            self.note[name] = torch.cat([old, torch.zeros(missing, *column.shape[1:], dtype=column.dtype)])
+        self.memory = torch.cat([self.memory, self.policy.initial_memory(missing)])
+
+    def _act(self, outputs: Tensor, state: SimState) -> Tensor:
+        actions = self.policy.distribution(outputs)
+        if self.greedy:
+            action = actions.mode()
+        else:
+            key = counter_random.episode_key(self.seed, state.key.numpy(), 1)
+            step = state.step.numpy()
+            if self.policy.config.action_size:
+                draws = [counter_random.normal(key, step, draw) for draw in range(self.policy.config.action_size)]
+                noise = torch.stack([torch.from_numpy(draw) for draw in draws], 1).float()
+            else:
+                noise = torch.from_numpy(counter_random.uniform(key, step, 0)).float()
+            action = actions.sample(noise)
+        return action.clamp(-1, 1) if self.policy.config.action_size else action
+
+
+def describe_actions(simulator: Simulator) -> list[str]:
+    """The names of its discrete actions, or what its continuous ones are."""
+    if simulator.control == "continuous":
+        return ["speed", "turn", "tilt"][: simulator.action_size]
+    return list(simulator.action_names)
+
+
+def _same_model(folder: str | Path, name: str, given: str | Path | None, saved: dict[str, str]) -> Path:
+    path = Path(given or saved["path"]).expanduser()
+    if not path.is_dir():
+        raise InputError(f"{name}={path} is not a folder; give {name}= the model that {folder} was trained with")
+    if folder_fingerprint(path) != saved["fingerprint"]:
+        raise InputError(
+            f"{path} is not the model that {folder} was trained with (contents differ); give {name}= that one"
+        )
+    return path
 
 
 def save_agent(
     folder: str | Path,
     policy: Policy,
-    statistics: FrameStatistics,
+    senses: Senses,
     *,
+    features: str,
     task: str,
-    goals: Sequence[Goal],
+    simulator: Simulator,
     reward: str,
-    alpha: float,
-    sensors: Sensors,
     max_steps: int,
     precision: str,
-    vl: str | Path,
+    vl: str | Path = "",
+    grounder: str | Path = "",
 ) -> None:
-    """Write all that `Agent.from_pretrained` needs but the tower, which is named by its fingerprint."""
-    statistics.save(Path(folder) / STATISTICS)
+    """Write all that `Agent.from_pretrained` needs but the models it sees with, which are named by fingerprint."""
+    if isinstance(senses, TwoTowerSenses):
+        senses.statistics.save(Path(folder) / STATISTICS)
+    needed = {"vl": vl if features == "vl" else "", "grounder": grounder if features == "grounder" else ""}
     policy.save_pretrained(
         folder,
+        features=features,
         task=task,
-        goals=[goal.text for goal in goals],
+        actions=describe_actions(simulator),
         reward=reward,
-        alpha=alpha,
-        sensors=asdict(sensors),
+        sensors=asdict(senses.sensors),
         max_steps=max_steps,
         precision=precision,
-        vl={"path": str(vl), "fingerprint": folder_fingerprint(vl)},
+        vocabulary=senses.vocabulary if isinstance(senses, PixelSenses) else [],
+        **{
+            name: {"path": str(path), "fingerprint": folder_fingerprint(path)} if path else {}
+            for name, path in needed.items()
+        },
     )

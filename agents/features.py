@@ -1,36 +1,38 @@
-"""What the agent perceives: frozen features of a two-tower model and a depth picture, as one vector per environment.
+"""Frozen two-tower features: what lights up for the sentence, where, and where it was seen best so far.
 
-For every frame the image tower gives a local map in the space of sentences. Its cells are compared with the goal's
-sentence, so the network below never sees which words or colours there are: it learns to search and approach whatever
-lights up, which is why goals it was never trained on work as well. Beside this "where does it look like the goal" go
-the free distance in 16 directions (from depth), the last action, and a note of where the best match so far was seen.
-Pose relative to the start is known to the agent (GPS + compass, as in Habitat's ObjectNav).
+For every frame the image tower gives a local map in the space of sentences. Its cells are compared with the sentence,
+so the network below never sees which words or colours there are: it learns to search and approach whatever lights up,
+which is why goals it was never trained on work as well. Beside this "where does it look like the goal" go the free
+distance in 16 directions (from depth), what the body knows of itself, and a note of where the best match so far was
+seen.
 
 Scores are standardised by `FrameStatistics`: mean and covariance of features over unlabelled frames of the training
 homes, which give the mean and spread of any sentence's scores in closed form.
 """
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 from torch.nn import functional as F
 
+from agents.encoders import ObservationSpec
+from agents.senses import RANGE_M, SECTORS, Body, Note, Scan, SentenceTable, Sight, asked_for, relative
 from core.errors import InputError, existing_file
 from core.files import atomic_write
-from envs.state import ACTION_NAMES, Sensors, SimState
+from envs.simulator import Simulator
+from envs.state import Sensors, SimState
+from scene.captions import goal_prompts, noun
 from scene.render import Frame
 from vl.two_tower import VLModel
 
-RANGE_M = 5.0  # distances are cut here and divided by it
-SECTORS = 16  # directions of the free-distance scan, left to right
-OBSTACLE_M = (0.1, 1.5)  # heights that stop the agent
 STALE_PER_STEP = 0.99  # a remembered match fades, so that a fresh one of nearly the same score replaces it
+SCALARS = 13
 
 
 @dataclass
@@ -80,116 +82,102 @@ class Perception:
     free: Float[Tensor, "B S"]  # metres to the nearest obstacle in each sector, cut at RANGE_M
 
 
-@dataclass
-class Note:
-    """What the agent remembers of its episode, one row per environment."""
+class TwoTowerSenses:
+    """Frames and sentences to observation vectors, through a frozen two-tower model.
 
-    score: Float[Tensor, " B"]  # of the best match so far, faded
-    spot: Float[Tensor, "B 2"]  # where that match stood, world xy as the agent estimates it
-    age: Float[Tensor, " B"]  # steps since
-    action: Int64[Tensor, " B"]  # last action, -1 at the start
-    collisions: Float[Tensor, " B"]  # bumps so far
-
-    @classmethod
-    def empty(cls, batch: int) -> "Note":
-        """At an episode's start."""
-        zero = torch.zeros(batch)
-        return cls(zero - 10.0, torch.zeros(batch, 2), zero, torch.full((batch,), -1), zero)
-
-    def where(self, mask: Bool[Tensor, " B"], other: "Note") -> "Note":
-        """Rows of `other` where the mask is set, own rows elsewhere."""
-
-        def pick(name: str) -> Tensor:
-            new, old = getattr(other, name), getattr(self, name)
-            return torch.where(mask.view(-1, *[1] * (new.ndim - 1)), new, old)
-
-        return Note(**{f.name: pick(f.name) for f in fields(self)})
-
-    def rows(self, index: Tensor) -> "Note":
-        """The environments picked by an index."""
-        return Note(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Its tensors by name: `Note(**saved)` brings it back."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
-
-
-class ObservationEncoder:
-    """Frames and goals to observation vectors.
+    Cells are compared with the embedding of the bare name ("a red armchair"); the whole image and its best cell with
+    the mean embedding of captions of views that show it within reach.
 
     Args:
-        model: the two towers, frozen.
-        names: per goal the embedding of its bare name ("a red armchair"), which cells are compared with.
-        arrivals: per goal the mean embedding of its prompts ("a red armchair within reach ..."), which the whole image
-            and its best cell are compared with.
         statistics: of frames from the training homes.
         sensors: the agent's camera.
-        max_steps: length of an episode.
+        max_steps: length of an episode in training.
         half: run the image tower in bfloat16; twice as fast where the processor has it.
     """
 
     def __init__(
-        self,
-        model: VLModel,
-        names: Float[Tensor, "G D"],
-        arrivals: Float[Tensor, "G D"],
-        statistics: FrameStatistics,
-        sensors: Sensors,
-        max_steps: int,
-        *,
-        half: bool = False,
+        self, model: VLModel, statistics: FrameStatistics, sensors: Sensors, max_steps: int, *, half: bool = False
     ) -> None:
-        self.model, self.sensors, self.max_steps, self.half = model, sensors, max_steps, half
-        cells, images = (statistics.cell_mean, statistics.cell_cov), (statistics.image_mean, statistics.image_cov)
-        self.name_filter, self.name_offset = _standardised(names, *cells)
-        self.arrival_filter, self.arrival_offset = _standardised(arrivals, *cells)
-        self.image_filter, self.image_offset = _standardised(arrivals, *images)
-        extent = math.tan(math.radians(sensors.fov_deg) / 2)
-        across = ((torch.arange(sensors.width) + 0.5) / sensors.width * 2 - 1) * extent
-        down = ((torch.arange(sensors.height) + 0.5) / sensors.width * 2 - sensors.height / sensors.width) * extent
-        pitch = math.radians(sensors.pitch_deg)
-        # per metre of depth: how far a pixel's point is ahead, to the right, and above the eye
-        self.ahead = math.cos(pitch) + math.sin(pitch) * down
-        self.rise = math.sin(pitch) - math.cos(pitch) * down
-        self.across = across
+        self.model, self.statistics, self.sensors = model, statistics, sensors
+        self.max_steps, self.half = max_steps, half
+        self.table = SentenceTable(self._filters)
+        self.scan = Scan(sensors)
         probe = model.encode_image_map(torch.zeros(1, sensors.height, sensors.width, 3, dtype=torch.uint8))
         self.rows, self.columns = probe.shape[1:3]
+        self.body: Body | None = None
+
+    def _filters(self, texts: list[str]) -> dict[str, Tensor]:
+        things = [asked_for(text) for text in texts]
+        names = self.model.encode_texts([noun(thing) for thing in things])
+        prompts = [goal_prompts(thing) for thing in things]
+        vectors = self.model.encode_texts([prompt for each in prompts for prompt in each])
+        arrivals = vectors.view(len(texts), len(prompts[0]), -1).mean(1)
+        found = {}
+        cells, images = (
+            (self.statistics.cell_mean, self.statistics.cell_cov),
+            (self.statistics.image_mean, self.statistics.image_cov),
+        )
+        for name, direction, moments in (
+            ("name", names, cells),
+            ("arrival", arrivals, cells),
+            ("image", arrivals, images),
+        ):
+            found[f"{name}_filter"], found[f"{name}_offset"] = _standardised(direction, *moments)
+        return found
 
     @property
-    def size(self) -> int:
-        """Length of an observation."""
-        return 2 * self.columns + self.rows + SECTORS + len(ACTION_NAMES) + 15
+    def spec(self) -> dict[str, ObservationSpec]:
+        """One vector of features."""
+        assert self.body is not None, "attach a simulator first"
+        return {"vector": ObservationSpec((2 * self.columns + self.rows + SECTORS + SCALARS + self.body.size,))}
 
-    def perceive(self, frame: Frame, goal: Int64[Tensor, " B"]) -> Perception:
-        """Run the towers' image side on a frame and compare it with the goals."""
+    def attach(self, simulator: Simulator) -> None:
+        """Embeds the sentences that the simulator's homes offer."""
+        self.table.attach(simulator)
+        self.body = Body(simulator, self.max_steps)
+
+    def begin(self, state: SimState) -> Note:
+        """Nothing seen yet."""
+        assert self.body is not None, "attach a simulator first"
+        batch = len(state)
+        return {
+            **self.body.begin(state),
+            "score": torch.full((batch,), -10.0),  # of the best match so far, faded
+            "spot": torch.zeros(batch, 2),  # where that match stood, world xy as the agent estimates it
+            "age": torch.zeros(batch),  # steps since
+        }
+
+    def observe(self, frame: Frame, state: SimState, note: Note) -> Sight:
+        """The observation vector, the note after this frame, and the image's embedding."""
+        seen = self.perceive(frame, state.text, state.pitch)
+        vector, note = self.describe(seen, state, note)
+        return Sight({"vector": vector}, note, seen.embedding)
+
+    @torch.no_grad()
+    def perceive(self, frame: Frame, text: Int64[Tensor, " B"], pitch: Float[Tensor, " B"]) -> Perception:
+        """Run the tower's image side on a frame and compare it with the sentences."""
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.half):
             maps = self.model.encode_image_map(frame.rgb)
-        score = torch.einsum("bhwd,bd->bhw", maps, self.name_filter[goal]) - self.name_offset[goal][:, None, None]
-        arrival = torch.einsum("bhwd,bd->bhw", maps, self.arrival_filter[goal]).flatten(1)
+        row = self.table.rows(text)
+        column = {name: values[row] for name, values in self.table.columns.items()}
+        score = torch.einsum("bhwd,bd->bhw", maps, column["name_filter"]) - column["name_offset"][:, None, None]
+        arrival = torch.einsum("bhwd,bd->bhw", maps, column["arrival_filter"]).flatten(1)
         embedding = maps.mean((1, 2))
-        image_score = (embedding * self.image_filter[goal]).sum(-1) - self.image_offset[goal]
+        image_score = (embedding * column["image_filter"]).sum(-1) - column["image_offset"]
         depth = torch.where(frame.depth > 0, frame.depth, 2 * RANGE_M)
         cell_depth = F.adaptive_avg_pool2d(depth[:, None], (self.rows, self.columns))[:, 0]
-        arrival_score = arrival.amax(1) - self.arrival_offset[goal]
-        return Perception(embedding, image_score, arrival_score, score, cell_depth, self._free_distance(depth))
+        arrival_score = arrival.amax(1) - column["arrival_offset"]
+        return Perception(embedding, image_score, arrival_score, score, cell_depth, self.scan(frame.depth, pitch))
 
-    def _free_distance(self, depth: Float[Tensor, "B H W"]) -> Float[Tensor, "B S"]:
-        height = self.sensors.eye_height_m + depth * self.rise[:, None]
-        blocks = (height > OBSTACLE_M[0]) & (height < OBSTACLE_M[1])
-        reach = depth * torch.hypot(self.ahead[:, None], self.across[None, :])
-        nearest = torch.where(blocks, reach, RANGE_M).amin(1).clamp(max=RANGE_M)
-        return -F.adaptive_max_pool1d(-nearest[:, None], SECTORS)[:, 0]  # the nearest within each sector
-
-    def observe(self, seen: Perception, state: SimState, note: Note) -> tuple[Float[Tensor, "B F"], Note]:
+    def describe(self, seen: Perception, state: SimState, note: Note) -> tuple[Float[Tensor, "B F"], Note]:
         """The observation vector, and the note after this frame.
 
         Args:
-            state: the agent's pose, step count and bumps are read, nothing else.
+            state: read as agents/senses.py says.
             note: as left by the previous frame of the episode, with the action taken since.
         """
-        batch = len(seen.embedding)
-        flat = seen.score.flatten(1)
-        best, cell = flat.max(1)
+        assert self.body is not None, "attach a simulator first"
+        best, cell = seen.score.flatten(1).max(1)
         row, column = cell // self.columns, cell % self.columns
         depth = seen.cell_depth.flatten(1).gather(1, cell[:, None])[:, 0]
         right = ((column + 0.5) / self.columns * 2 - 1) * math.tan(math.radians(self.sensors.fov_deg) / 2) * depth
@@ -198,20 +186,17 @@ class ObservationEncoder:
         forward = torch.stack([yaw.cos(), yaw.sin()], 1)
         sideways = torch.stack([yaw.sin(), -yaw.cos()], 1)  # to the right
         spot = position + forward * depth[:, None] + sideways * right[:, None]
-        faded = note.score * torch.where(note.score > 0, STALE_PER_STEP, 1.0)
+        faded = note["score"] * torch.where(note["score"] > 0, STALE_PER_STEP, 1.0)
         better = best >= faded
-        note = replace(
-            note,
-            score=torch.where(better, best, faded),
-            spot=torch.where(better[:, None], spot, note.spot),
-            age=torch.where(better, 0.0, note.age + 1),
-        )
-        to_spot = note.spot - position
-        ahead, aside = (to_spot * forward).sum(1), (to_spot * sideways).sum(1)
+        body, note = self.body.sense(state, note)
+        note = {
+            **note,
+            "score": torch.where(better, best, faded),
+            "spot": torch.where(better[:, None], spot, note["spot"]),
+            "age": torch.where(better, 0.0, note["age"] + 1),
+        }
+        ahead, aside = (part[:, 0] for part in relative(note["spot"][:, None], position, yaw))
         distance = torch.hypot(ahead, aside)
-        collisions = state.collisions.float()
-        bumped = (collisions > note.collisions).float()
-        note = replace(note, collisions=collisions)
 
         column_best, column_row = seen.score.max(1)
         column_depth = seen.cell_depth.gather(1, column_row[:, None, :])[:, 0]
@@ -222,26 +207,24 @@ class ObservationEncoder:
             depth.clamp(max=RANGE_M) / RANGE_M,
             seen.image_score,
             seen.arrival_score,
-            note.score,
+            note["score"],
             ahead.clamp(-RANGE_M, RANGE_M) / RANGE_M,
             aside.clamp(-RANGE_M, RANGE_M) / RANGE_M,
             distance.clamp(max=RANGE_M) / RANGE_M,
             ahead / distance.clamp(min=0.05),
             aside / distance.clamp(min=0.05),
-            (note.age / 12).clamp(max=2.0),  # one turn on the spot = 1
-            bumped,
-            state.step / self.max_steps,
+            (note["age"] / 12).clamp(max=2.0),  # one turn on the spot = 1
         ]
         parts = [
             column_best,
             column_depth.clamp(max=RANGE_M) / RANGE_M,
             seen.score.amax(2),
             seen.free / RANGE_M,
-            F.one_hot(note.action + 1, len(ACTION_NAMES) + 1)[:, 1:].float(),
             torch.stack([part.float() for part in scalars], 1),
+            body,
         ]
         observation = torch.cat(parts, 1)
-        assert observation.shape == (batch, self.size), observation.shape
+        assert observation.shape[1:] == self.spec["vector"].shape, observation.shape
         return observation, note
 
 

@@ -1,71 +1,75 @@
-"""The simulator's tasks as a `TensorEnv`: frames become observation vectors, and either reward becomes the reward."""
+"""The simulator's tasks as a `TensorEnv`: frames become observations, and either reward becomes the reward."""
 
 import time
 from collections import defaultdict
-from dataclasses import fields
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
 from agents.encoders import ObservationSpec
-from agents.features import Note, ObservationEncoder, Perception
 from agents.networks import Observation
 from agents.rollout import EnvStep
-from agents.shaping import FrameReward
-from core.errors import InputError
+from agents.senses import Note, Senses, Sight, with_rows
+from agents.sentence_reward import SentenceReward
+from core.errors import InputError, check_choice
 from envs.simulator import Simulator
-from envs.state import ACTION_NAMES, STOP, SimState
-from vl.rewards import RewardModel, StepBatch
+from envs.state import SimState
+from scene.render import Frame
 
 REWARDS = ("task", "vlm")
 
 
 class TaskEnv:
-    """B environments that reset themselves, seen through frozen features.
+    """B environments that reset themselves, seen through some senses.
 
-    Both rewards are computed at every step; `reward` says which one the learner is given. The frame that is scored is
-    the step's own: the picture an episode ends with is paid before the environment is reset.
+    `reward` says what the learner is given. With a `scorer` both rewards are computed at every step, and both returns
+    are among the metrics. The frame that is scored is the step's own: the picture an episode ends with is paid before
+    the environment is reset.
 
     Attributes:
         seconds: time spent so far in "render" (the whole simulator) and "encode".
+
+    Raises:
+        InputError: an unknown reward; reward="vlm" without a scorer; a simulator without sensors.
     """
 
-    num_actions = len(ACTION_NAMES)
-    action_size = 0
-
     def __init__(
-        self,
-        simulator: Simulator,
-        encoder: ObservationEncoder,
-        reward: str,
-        model: RewardModel,
-        frame_reward: FrameReward,
+        self, simulator: Simulator, senses: Senses, reward: str = "task", scorer: SentenceReward | None = None
     ) -> None:
-        if reward not in REWARDS:
-            raise InputError(f"reward={reward!r} is unknown; choose {' or '.join(REWARDS)}")
-        self.simulator, self.encoder, self.reward = simulator, encoder, reward
-        self.model, self.frame_reward = model, frame_reward
+        check_choice("reward", reward, REWARDS)
+        if reward == "vlm" and scorer is None:
+            raise InputError("reward='vlm' needs a model that scores frames")
+        if simulator.sensors is None:
+            raise InputError("agents look at pictures; give the simulator sensors")
+        self.simulator, self.senses, self.reward, self.scorer = simulator, senses, reward, scorer
         self.num_envs = simulator.num_envs
+        continuous = simulator.control == "continuous"
+        self.num_actions = 0 if continuous else len(simulator.action_names)
+        self.action_size = simulator.action_size if continuous else 0
         self.seconds: dict[str, float] = defaultdict(float)
+        senses.attach(simulator)
+        if scorer is not None:
+            scorer.attach(simulator)
         self.state: SimState = simulator.reset()
-        self.note = Note.empty(self.num_envs)
+        self.note: Note = {}
         self.potential = torch.zeros(self.num_envs)
         self.returns = torch.zeros(len(REWARDS), self.num_envs)
 
     @property
     def observation_spec(self) -> dict[str, ObservationSpec]:
-        """One vector of features."""
-        return {"vector": ObservationSpec((self.encoder.size,))}
+        """What the senses give."""
+        return self.senses.spec
 
     def reset(self) -> Observation:
         """New episodes everywhere, the first ones of the simulator's seed."""
         self.state = self.simulator.reset()
-        self.note = Note.empty(self.num_envs)
         self.returns.zero_()
-        return {"vector": self._begin(torch.ones(self.num_envs, dtype=torch.bool), None)}
+        sight, self.potential = self._begin(torch.arange(self.num_envs))
+        self.note = sight.note
+        return sight.observation
 
-    def step(self, action: Int64[Tensor, " B"]) -> EnvStep:
+    def step(self, action: Tensor) -> EnvStep:
         """One action everywhere; environments whose episode ended go on with their next one."""
         started = time.perf_counter()
         state, step = self.simulator.step(self.state, action)
@@ -73,51 +77,50 @@ class TaskEnv:
         self._spend("render", started)
 
         started = time.perf_counter()
-        assert step.frame is not None, "a TaskEnv needs a simulator with sensors"
-        self.note.action = action
-        seen = self.encoder.perceive(step.frame, state.goal)
-        final, self.note = self.encoder.observe(seen, state, self.note)
-        potential = self._potential(seen, state.goal)
-        vlm = self.frame_reward(self.potential, potential, state.goal, step.terminated & (action == STOP))
-        rewards = torch.stack([step.reward, vlm])
-        self.returns += rewards
-        metrics = {**step.metrics, **{f"{name}_return": row.clone() for name, row in zip(REWARDS, self.returns)}}
+        assert step.frame is not None, "a simulator with sensors gives frames"
+        taken = action.clamp(-1, 1) if self.action_size else action
+        sight = self.senses.observe(step.frame, state, {**self.note, "action": taken})
+        final, self.note, self.state = sight.observation, sight.note, state
+        self.returns[0] += step.reward
+        reward, metrics = step.reward, {**step.metrics, "task_return": self.returns[0].clone()}
+        if self.scorer is not None:
+            potential = self._potential(step.frame, state, sight)
+            # an episode that the task ends was ended by the agent's stop
+            scored = self.scorer(self.potential, potential, state.text, step.terminated)
+            self.returns[1] += scored
+            metrics["vlm_return"] = self.returns[1].clone()
+            self.potential = potential
+            reward = scored if self.reward == "vlm" else reward
         metrics["steps"] = state.step.float()
-        self.potential, self.state = potential, state
         self._spend("encode", started)
 
         observation = final
         if done.any():
             self.state = self.simulator.reset(state, done)
-            self.note = self.note.where(done, Note.empty(self.num_envs))
+            rows = done.nonzero()[:, 0]
+            first, potential = self._begin(rows)
+            observation = with_rows(final, rows, first.observation)
+            self.note = with_rows(self.note, rows, first.note)
+            self.potential = self.potential.index_copy(0, rows, potential)
             self.returns[:, done] = 0.0
-            observation = self._begin(done, final)
-        reward = rewards[REWARDS.index(self.reward)]
-        return EnvStep({"vector": observation}, {"vector": final}, reward, step.terminated, step.truncated, metrics)
+        return EnvStep(observation, final, reward, step.terminated, step.truncated, metrics)
 
-    def _begin(self, mask: Bool[Tensor, " B"], observation: Float[Tensor, "B F"] | None) -> Float[Tensor, "B F"]:
-        """First observations of the episodes in `mask`, merged into `observation`."""
+    def _begin(self, rows: Int64[Tensor, " K"]) -> tuple[Sight, Tensor]:
+        """What agents see first of the episodes that have just begun in some environments."""
         started = time.perf_counter()
-        rows = mask.nonzero()[:, 0]
         state = self.state.rows(rows)
         frame = self.simulator.observe(state)
         self._spend("render", started)
         started = time.perf_counter()
-        seen = self.encoder.perceive(frame, state.goal)
-        first, note = self.encoder.observe(seen, state, Note.empty(len(rows)))
-        for field in fields(Note):
-            column = getattr(self.note, field.name).clone()
-            column[rows] = getattr(note, field.name)
-            setattr(self.note, field.name, column)
-        self.potential = self.potential.clone()
-        self.potential[rows] = self._potential(seen, state.goal)
-        observation = torch.zeros(self.num_envs, self.encoder.size) if observation is None else observation.clone()
-        observation[rows] = first
+        sight = self.senses.observe(frame, state, self.senses.begin(state))
+        potential = torch.zeros(len(rows)) if self.scorer is None else self._potential(frame, state, sight)
         self._spend("encode", started)
-        return observation
+        return sight, potential
 
-    def _potential(self, seen: Perception, goal: Int64[Tensor, " B"]) -> Float[Tensor, " B"]:
-        return self.frame_reward.potential(self.model.score(StepBatch(embedding=seen.embedding), goal), goal)
+    def _potential(self, frame: Frame, state: SimState, sight: Sight) -> Tensor:
+        assert self.scorer is not None
+        embedding = self.scorer.embed(frame) if sight.embedding is None else sight.embedding
+        return self.scorer.potential(embedding, state.text)
 
     def _spend(self, what: str, started: float) -> None:
         self.seconds[what] += time.perf_counter() - started
@@ -125,13 +128,14 @@ class TaskEnv:
     def state_dict(self) -> dict:
         """Everything that decides what comes next."""
         return {
-            "state": {f.name: getattr(self.state, f.name) for f in fields(SimState)},
-            "note": self.note.state_dict(),
+            "state": self.state.state_dict(),
+            "note": dict(self.note),
             "potential": self.potential,
             "returns": self.returns,
         }
 
     def load_state_dict(self, saved: dict) -> None:
-        self.state = SimState(**saved["state"])
-        self.note = Note(**saved["note"])
+        """Go on where `state_dict` was taken, with the same simulator and senses."""
+        self.state = SimState.from_state_dict(saved["state"])
+        self.note = dict(saved["note"])
         self.potential, self.returns = saved["potential"], saved["returns"].clone()

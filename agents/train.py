@@ -1,33 +1,44 @@
-"""Train an agent to find what a sentence names, by the task's reward or by a vision-language model's alone.
+"""Train an agent to do what a sentence says, in any task, on any features, by reward or by imitation.
 
 sightline train-agent scenes=SCENES vl=MODEL reward=task
 sightline train-agent scenes=SCENES vl=MODEL reward=vlm
+sightline train-agent scenes=SCENES grounder=MODEL features=grounder task=find_referral
+sightline train-agent scenes=SCENES features=pixels algorithm=bc
+torchrun --nproc_per_node 2 -m agents.train scenes=SCENES features=pixels out=RUN
 
-PPO on homes of the train split. The policy sees frozen features of the two towers (agents/features.py). With
-reward=vlm nothing the simulator knows about the goal enters the reward: frames are scored against the goal's prompts,
-standardised by unlabelled frames of train homes (agents/shaping.py). Success and SPL are logged either way, for us.
+PPO, or behaviour cloning of the shortest-path oracle, on homes of the train split. `features` says through what the
+policy sees: frozen two towers (agents/features.py), the objects a grounder has scored (agents/object_features.py), or
+bare pixels and words, learning from scratch (agents/pixels.py). With reward=vlm nothing the simulator knows about the
+goal enters the reward: frames are scored against the sentence, standardised by unlabelled frames of train homes
+(agents/sentence_reward.py). Success and SPL are logged either way, for us.
 
-Leaves policy/, metrics.jsonl and result.json in its run folder; result.json holds the success on val homes.
+Leaves policy/, metrics.jsonl and result.json in its run folder; result.json holds the success on val homes. A killed
+run continues with resume=auto and makes the same weights; under torchrun, with as many processes as before.
 """
 
 import math
 import shutil
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from agents.agent import Agent, goal_reward, make_encoder, save_agent, score_every_goal
+from agents.agent import FEATURES, Agent, make_senses, save_agent
 from agents.features import FrameStatistics
-from agents.networks import make_policy
+from agents.imitation import clone
+from agents.networks import Policy, make_policy
+from agents.pixels import vocabulary_of
 from agents.ppo import update
-from agents.rollout import EpisodeLog, Progress, collect
+from agents.rollout import EpisodeLog, Progress, Rollout, collect
+from agents.sentence_reward import SentenceReward
 from agents.shaping import Calibration, FrameReward
 from agents.task_env import REWARDS, TaskEnv
-from core.checkpoint import generator_state, load_weights, restore
-from core.errors import InputError, check_choice
+from core import distributed
+from core.checkpoint import Checkpoints, generator_state, load_checkpoint, load_weights, restore
+from core.errors import InputError, check_choice, existing_file
 from core.files import atomic_folder
 from core.intervals import grouped_mean, grouped_rate
 from core.job import JobConfig, job_main
@@ -35,28 +46,39 @@ from core.progress import track
 from core.run import RunFolder
 from core.threads import one_torch_thread
 from envs.episodes import EpisodeResults, make_episodes, run_episodes
+from envs.expert import Expert
 from envs.pool import HomePool
-from envs.simulator import Simulator
+from envs.simulator import CONTROLS, Simulator
 from envs.state import STOP, Sensors
 from envs.tasks import TASKS
+from scene.grounding import Grounder
 from scene.io import SceneStore
 from vl.two_tower import VLModel
+
+ALGORITHMS = ("ppo", "bc")
 
 
 @dataclass
 class TrainAgentConfig(JobConfig):
-    """PPO on frozen two-tower features: sightline train-agent scenes=SCENES vl=MODEL reward=task|vlm"""
+    """An agent in homes: sightline train-agent scenes=SCENES vl=MODEL features=vl|grounder|pixels algorithm=ppo|bc"""
 
     scenes: str = ""  # folder of homes made by build-scenes
-    vl: str = ""  # folder of a trained two-tower model (model/ of pretrain-vl)
+    vl: str = ""  # folder of a trained two-tower model (model/ of pretrain-vl): for features=vl and reward=vlm
+    grounder: str = ""  # folder of a trained grounding model (model/ of pretrain-grounding): for features=grounder
     task: str = "find_object"  # what to do in the homes
+    features: str = "vl"  # what the policy sees through: vl, grounder, or pixels = from scratch
+    algorithm: str = "ppo"  # ppo; bc = behaviour cloning of the shortest-path oracle
+    warm_start: str = ""  # policy/ folder of an earlier run to begin with, e.g. one of algorithm=bc
     reward: str = "task"  # task = the task's own; vlm = the two towers' score of each frame, nothing else
     homes: int = 0  # train homes used, 0 = all
     max_steps: int = 100  # actions after which an episode is cut off
-    precision: str = "auto"  # of the frozen image tower: float32, bfloat16, or auto = bfloat16 where native
+    control: str = "discrete"  # discrete actions, or continuous speeds
+    tilt: bool = False  # the agent can look up and down
+    image_size: int = 64  # pixels of a side of its picture
+    precision: str = "auto"  # of the image networks: float32, bfloat16, or auto = bfloat16 where native
 
     total_steps: int = 200_000  # environment steps, summed over environments
-    num_envs: int = 64  # environments stepped together
+    num_envs: int = 64  # environments stepped together, summed over processes
     rollout: int = 32  # steps of each environment per update
     epochs: int = 4  # passes over each rollout
     minibatches: int = 4  # parts of each pass
@@ -68,8 +90,9 @@ class TrainAgentConfig(JobConfig):
     value_coef: float = 0.5  # weight of the value loss
     max_grad_norm: float = 0.5  # gradients are cut to this norm
     max_kl: float = 0.05  # mean KL to the old policy after which an update stops early
+    beta: float = 1.0  # cloning: share of steps the oracle takes; below 1 the learner meets its own mistakes (DAgger)
     width: int = 128  # units of each hidden layer
-    memory: int = 96  # units of the GRU, 0 = none
+    memory: int = 96  # units of the GRU
     initial_stop_logit: float = -3.0  # of stopping, before training; the other actions start at 0
 
     alpha: float = 0.25  # VLM reward: strength of the goal-baseline projection, 0..1
@@ -88,8 +111,11 @@ class TrainAgentConfig(JobConfig):
         super().__post_init__()
         check_choice("reward", self.reward, REWARDS)
         check_choice("task", self.task, tuple(TASKS))
+        check_choice("features", self.features, tuple(FEATURES))
+        check_choice("algorithm", self.algorithm, ALGORITHMS)
+        check_choice("control", self.control, CONTROLS)
         check_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
-        for name in ("max_steps", "total_steps", "num_envs", "rollout", "epochs", "minibatches", "width"):
+        for name in ("max_steps", "total_steps", "num_envs", "rollout", "epochs", "minibatches", "width", "image_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)} should be positive")
         for name in ("homes", "memory", "val_episodes"):
@@ -98,7 +124,7 @@ class TrainAgentConfig(JobConfig):
         for name in ("lr", "clip", "max_grad_norm", "max_kl", "temperature"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name}={getattr(self, name)} should be positive")
-        for name in ("gamma", "lam", "alpha"):
+        for name in ("gamma", "lam", "alpha", "beta"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name}={getattr(self, name)} should be between 0 and 1")
         if not 0 < self.quantile < 1:
@@ -112,133 +138,227 @@ class TrainAgentConfig(JobConfig):
             raise InputError(
                 f"minibatches={self.minibatches} is more than num_envs={self.num_envs}: some would be empty"
             )
+        if self.algorithm == "bc" and self.reward == "vlm":
+            raise InputError("algorithm=bc learns from the oracle and from no reward; leave out reward=vlm")
 
     @property
     def updates(self) -> int:
         """Rollouts to collect."""
         return math.ceil(self.total_steps / (self.num_envs * self.rollout))
 
+    @property
+    def uses_vl(self) -> bool:
+        """Whether a two-tower model looks at the frames."""
+        return self.features == "vl" or self.reward == "vlm"
+
 
 CONFIG = TrainAgentConfig
 
 
-def unlabelled_maps(model: VLModel, homes: HomePool, task: Any, frames: int, seed: int) -> Tensor:
+def unlabelled_maps(model: VLModel, simulator: Simulator, frames: int, seed: int) -> Tensor:
     """Local feature maps (M, h, w, D) of what agents see at the starts of M episodes; no labels, no goals."""
-    simulator = Simulator(homes, task, num_envs=frames, seed=seed)
-    return model.encode_image_map(simulator.observe(simulator.reset()).rgb)
+    other = Simulator(
+        simulator.homes, simulator.task, num_envs=frames, seed=seed, sensors=simulator.sensors, fields=simulator.fields
+    )
+    return model.encode_image_map(other.observe(other.reset()).rgb)
 
 
-def evaluate(agent: Agent, homes: HomePool, task: Any, episodes: int, max_steps: int, seed: int) -> EpisodeResults:
-    """The agent on a fixed set of episodes."""
-    simulator = Simulator(homes, task, num_envs=min(64, episodes), seed=seed, max_steps=max_steps)
-    return run_episodes(simulator, agent, make_episodes(homes, simulator.task, episodes, seed, simulator.fields))
+def evaluate(agent: Agent, simulator: Simulator, episodes: int, seed: int) -> EpisodeResults:
+    """The agent on a fixed set of episodes in the simulator it is attached to."""
+    drawn = make_episodes(simulator.homes, simulator.task, episodes, seed, simulator.fields)
+    return run_episodes(simulator, agent, drawn)
+
+
+def make_env(cfg: TrainAgentConfig, simulator: Simulator) -> TaskEnv:
+    """The simulator seen through the senses that the config names, paid by the reward it names."""
+    assert simulator.sensors is not None
+    model = VLModel.from_pretrained(cfg.vl) if cfg.uses_vl else None
+    statistics, scorer = None, None
+    if model is not None:
+        maps = unlabelled_maps(model, simulator, cfg.calibration_frames, seed=cfg.seed + 1)
+        statistics = FrameStatistics.fit(maps)
+        shaping = FrameReward(
+            Calibration(*torch.zeros(3, 0)),  # SentenceReward puts in one row per sentence
+            gamma=cfg.gamma,
+            scale=cfg.shaping_scale,
+            stop_weight=cfg.stop_weight,
+            temperature=cfg.temperature,
+            penalty=cfg.stop_penalty,
+            step_cost=cfg.step_cost,
+        )
+        scorer = SentenceReward(model, maps.mean((1, 2)), cfg.alpha, cfg.quantile, shaping)
+    senses = make_senses(
+        cfg.features,
+        simulator.sensors,
+        cfg.max_steps,
+        precision=cfg.precision,
+        model=model,
+        statistics=statistics,
+        grounder=Grounder.from_pretrained(cfg.grounder) if cfg.features == "grounder" else None,
+        vocabulary=vocabulary_of(simulator.texts) if cfg.features == "pixels" else (),
+    )
+    return TaskEnv(simulator, senses, cfg.reward, scorer)
+
+
+def make_agent_policy(cfg: TrainAgentConfig, env: TaskEnv) -> Policy:
+    """A fresh policy for what the environment shows, or the one to begin with.
+
+    Raises:
+        InputError: that one is of another kind.
+    """
+    settings = dict(FEATURES[cfg.features])
+    policy = make_policy(
+        settings.pop("kind"),
+        env.observation_spec,
+        num_actions=env.num_actions,
+        action_size=env.action_size,
+        seed=cfg.seed,
+        width=cfg.width,
+        memory=cfg.memory,
+        precision=cfg.precision,
+        **settings,
+    )
+    if cfg.warm_start:
+        earlier, _ = Policy.from_pretrained(cfg.warm_start)
+        if earlier.config != policy.config:
+            raise InputError(
+                f"warm_start={cfg.warm_start} holds another kind of policy; train it with the same features, task, "
+                "width and memory"
+            )
+        policy.load_state_dict(earlier.state_dict())
+    elif env.num_actions:  # an untrained agent that stops at every fourth step would never see how episodes go on
+        with torch.no_grad():
+            policy.action_head.bias[STOP] = cfg.initial_stop_logit
+    return policy
 
 
 @one_torch_thread()
 def run(cfg: TrainAgentConfig) -> dict[str, Any]:
-    """Collect, update, log, checkpoint; then act on val homes."""
-    for name, what in (("scenes", "made by build-scenes"), ("vl", "model/ of a pretrain-vl run")):
-        if not getattr(cfg, name):
+    """Trains in this process, or in all those that torchrun started; the main one returns the result."""
+    for name, what, needed in (
+        ("scenes", "made by build-scenes", True),
+        ("vl", "model/ of a pretrain-vl run", cfg.uses_vl),
+        ("grounder", "model/ of a pretrain-grounding run", cfg.features == "grounder"),
+    ):
+        if needed and not getattr(cfg, name):
             raise InputError(f"{name} is required: {name}=FOLDER, {what}")
-    model = VLModel.from_pretrained(cfg.vl)
+    with distributed.processes():
+        if distributed.world_size() > 1 and not cfg.out:
+            raise InputError("several processes share one run folder; name it with out=FOLDER")
+        return train(cfg)
+
+
+def train(cfg: TrainAgentConfig) -> dict[str, Any]:
+    """Collect, update, log, checkpoint; then act on val homes."""
     store = SceneStore(cfg.scenes)
-    ids = store.split("train")
-    homes = HomePool.from_store(store, ids[: cfg.homes] if cfg.homes else ids)
     task = TASKS[cfg.task].from_manifest(store.manifest)
-    folder = RunFolder.open(cfg, "train-agent")
-    finished = folder.result()
-    if finished is not None:
-        folder.close()
-        return finished
+    ids = store.split("train")
+    homes = HomePool.from_store(store, ids[: cfg.homes] if cfg.homes else ids, interactive=task.interactive)
+    main = distributed.is_main()
+    folder = RunFolder.open(cfg, "train-agent") if main else None
+    finished = folder.result() if folder is not None else None
+    if int(distributed.sum_over_ranks(torch.tensor(int(finished is not None)))):
+        if folder is not None:
+            folder.close()
+        return finished or {}
 
-    sensors = Sensors()
-    simulator = Simulator(homes, task, num_envs=cfg.num_envs, seed=cfg.seed, sensors=sensors, max_steps=cfg.max_steps)
-    reward_model = goal_reward(model, task.goals, cfg.alpha)
-    maps = unlabelled_maps(model, homes, task, cfg.calibration_frames, seed=cfg.seed + 1)
-    statistics = FrameStatistics.fit(maps)
-    scores = score_every_goal(reward_model, maps.mean((1, 2)))
-    frame_reward = FrameReward(
-        Calibration.fit(scores, cfg.quantile),
-        gamma=cfg.gamma,
-        scale=cfg.shaping_scale,
-        stop_weight=cfg.stop_weight,
-        temperature=cfg.temperature,
-        penalty=cfg.stop_penalty,
-        step_cost=cfg.step_cost,
-    )
-    encoder = make_encoder(model, reward_model, task.goals, statistics, sensors, cfg.max_steps, cfg.precision)
-    env = TaskEnv(simulator, encoder, cfg.reward, reward_model, frame_reward)
-
-    policy = make_policy(
-        "recurrent",
-        env.observation_spec,
-        num_actions=env.num_actions,
-        seed=cfg.seed,
-        width=cfg.width,
-        memory=cfg.memory,
-    )
-    with torch.no_grad():  # an untrained agent that stops at every fourth step would never see how episodes go on
-        policy.action_head.bias[STOP] = cfg.initial_stop_logit
+    sensors = Sensors(cfg.image_size, cfg.image_size)
+    own = distributed.share(cfg.num_envs)
+    options: dict[str, Any] = {"max_steps": cfg.max_steps, "control": cfg.control, "tilt": cfg.tilt, "sensors": sensors}
+    simulator = Simulator(homes, task, num_envs=len(own), env_ids=own, seed=cfg.seed, **options)
+    env = make_env(cfg, simulator)
+    policy = make_agent_policy(cfg, env)
     optimizer = torch.optim.Adam(policy.parameters(), lr=cfg.lr, eps=1e-5, fused=True)
     generator = torch.Generator().manual_seed(cfg.seed)
-    log = EpisodeLog(cfg.num_envs)
+    log = EpisodeLog(len(own))
     progress = Progress.begin(env, policy)
+    expert = Expert(simulator)
 
+    shared = folder.checkpoints if folder is not None else None
     first, seconds = 0, 0.0
-    latest = folder.checkpoints.latest()
-    if latest is not None:
-        first, saved = latest
-        load_weights(policy, saved["policy"], f"the checkpoint in {folder.path}")
+    latest = shared.latest() if shared is not None else None
+    first = int(distributed.sum_over_ranks(torch.tensor(latest[0] if latest else 0)))
+    parts = shared or Checkpoints(Path(cfg.out).expanduser() / "checkpoints" / f"process-{distributed.rank()}")
+    if first:
+        saved = latest[1] if latest else load_checkpoint(existing_file(parts.path(first), "checkpoint of this process"))
+        if saved["processes"] != distributed.world_size():
+            raise InputError(
+                f"the run was made by {saved['processes']} processes, now there are {distributed.world_size()}; "
+                "continue it with as many"
+            )
+        load_weights(policy, saved["policy"], f"the checkpoint in {cfg.out}")
         optimizer.load_state_dict(saved["optimizer"])
         restore(generator, saved["generator"])
         env.load_state_dict(saved["env"])
         progress, seconds = Progress(**saved["progress"]), saved["seconds"]
         log.load_state_dict(saved["log"])
-    folder.rewind(first)
+    if folder is not None:
+        folder.rewind(first)
 
     batch = cfg.num_envs * cfg.rollout
-    with track(cfg.updates, f"agent ({cfg.reward} reward)") as bar:
+    rollout: Rollout | None = None
+    with track(cfg.updates, f"agent ({cfg.algorithm}, {cfg.features})") as bar:
         bar.advance(first)
         for index in range(first, cfg.updates):
             began = time.perf_counter()
             spent = dict(env.seconds)
             for group in optimizer.param_groups:
                 group["lr"] = cfg.lr * (1 - 0.9 * index / cfg.updates)
-            rollout = collect(env, policy, progress, cfg.rollout, generator, log)
-            collected = time.perf_counter()
-            losses = update(
-                policy,
-                optimizer,
-                rollout,
-                generator=generator,
-                gamma=cfg.gamma,
-                lam=cfg.lam,
-                epochs=cfg.epochs,
-                minibatches=cfg.minibatches,
-                clip=cfg.clip,
-                entropy_coef=cfg.entropy_coef,
-                value_coef=cfg.value_coef,
-                max_grad_norm=cfg.max_grad_norm,
-                max_kl=cfg.max_kl,
-            )
-            policy.update_norms(rollout.observation)
+            if cfg.algorithm == "bc":
+                losses = clone(
+                    policy,
+                    env,
+                    lambda: expert(env.state, None),
+                    optimizer=optimizer,
+                    progress=progress,
+                    steps=cfg.rollout,
+                    generator=generator,
+                    log=log,
+                    beta=cfg.beta,
+                    epochs=cfg.epochs,
+                    minibatches=cfg.minibatches,
+                    max_grad_norm=cfg.max_grad_norm,
+                )
+            else:
+                rollout = collect(env, policy, progress, cfg.rollout, generator, log, rollout)
+                collected = time.perf_counter()
+                losses = update(
+                    policy,
+                    optimizer,
+                    rollout,
+                    generator=generator,
+                    gamma=cfg.gamma,
+                    lam=cfg.lam,
+                    epochs=cfg.epochs,
+                    minibatches=cfg.minibatches,
+                    clip=cfg.clip,
+                    entropy_coef=cfg.entropy_coef,
+                    value_coef=cfg.value_coef,
+                    max_grad_norm=cfg.max_grad_norm,
+                    max_kl=cfg.max_kl,
+                )
+                policy.update_norms(rollout.observation)
+                losses["seconds_update"] = round(time.perf_counter() - collected, 3)
             ended = time.perf_counter()
             seconds += ended - began
             done, episodes = index + 1, log.flush()
-            folder.log(
-                done,
-                env_steps=done * batch,
-                **episodes,
-                **losses,
-                **{f"seconds_{name}": round(env.seconds[name] - spent.get(name, 0.0), 3) for name in env.seconds},
-                seconds_update=round(ended - collected, 3),
-                steps_per_second=round(batch / (ended - began)),
-            )
+            if folder is not None:
+                folder.log(
+                    done,
+                    env_steps=done * batch,
+                    **episodes,
+                    **losses,
+                    **{f"seconds_{name}": round(env.seconds[name] - spent.get(name, 0.0), 3) for name in env.seconds},
+                    steps_per_second=round(batch / (ended - began)),
+                )
             bar.advance(1, success=episodes.get("success", 0.0), spl=episodes.get("spl", 0.0))
-            if done % cfg.checkpoint_every == 0 and done < cfg.updates:
-                folder.checkpoints.save(
+            if done % cfg.checkpoint_every == 0 or done == cfg.updates:
+                if main:  # last: what it says is there, the other processes have written
+                    distributed.barrier()
+                parts.save(
                     done,
                     {
+                        "processes": distributed.world_size(),
                         "policy": policy.state_dict(),
                         "optimizer": optimizer.state_dict(),
                         "generator": generator_state(generator),
@@ -248,7 +368,26 @@ def run(cfg: TrainAgentConfig) -> dict[str, Any]:
                         "seconds": seconds,
                     },
                 )
+                if not main:
+                    distributed.barrier()
 
+    result: dict[str, Any] = {}
+    if folder is not None:
+        result = conclude(cfg, folder, env, policy, store, options, seconds)
+    distributed.barrier()
+    return result
+
+
+def conclude(
+    cfg: TrainAgentConfig,
+    folder: RunFolder,
+    env: TaskEnv,
+    policy: Policy,
+    store: SceneStore,
+    options: dict[str, Any],
+    seconds: float,
+) -> dict[str, Any]:
+    """Writes the policy, acts on val homes, and finishes the run."""
     policy.eval()
     target = folder.path / "policy"
     if target.exists():  # written by a run that was killed before its result
@@ -257,36 +396,41 @@ def run(cfg: TrainAgentConfig) -> dict[str, Any]:
         save_agent(
             temporary,
             policy,
-            statistics,
+            env.senses,
+            features=cfg.features,
             task=cfg.task,
-            goals=task.goals,
+            simulator=env.simulator,
             reward=cfg.reward,
-            alpha=cfg.alpha,
-            sensors=sensors,
             max_steps=cfg.max_steps,
             precision=cfg.precision,
             vl=cfg.vl,
+            grounder=cfg.grounder,
         )
+    steps = cfg.updates * cfg.num_envs * cfg.rollout
     result: dict[str, Any] = {
         "policy": "policy",
+        "features": cfg.features,
+        "algorithm": cfg.algorithm,
         "reward": cfg.reward,
-        "env_steps": cfg.updates * batch,
+        "env_steps": steps,
         "seconds": round(seconds, 1),
-        "steps_per_second": round(cfg.updates * batch / max(seconds, 1e-9)),
-        "train_homes": len(homes),
+        "steps_per_second": round(steps / max(seconds, 1e-9)),
+        "train_homes": len(env.simulator.homes),
         "parameters": sum(p.numel() for p in policy.parameters()),
     }
     if cfg.val_episodes:
-        val_homes = HomePool.from_store(store, store.split("val"))
-        agent = Agent(encoder, policy, seed=cfg.seed)
-        found = evaluate(agent, val_homes, task, cfg.val_episodes, cfg.max_steps, seed=0)
-        summary = found.summary()
-        result |= {f"val_{name}": value for name, value in summary.items()}
+        task = env.simulator.task
+        homes = HomePool.from_store(store, store.split("val"), interactive=task.interactive)
+        simulator = Simulator(homes, task, num_envs=min(64, cfg.val_episodes), seed=0, **options)
+        env.senses.attach(simulator)
+        agent = Agent(env.senses, policy, seed=cfg.seed)
+        found = evaluate(agent, simulator, cfg.val_episodes, seed=0)
+        result |= {f"val_{name}": value for name, value in found.summary().items()}
         homes_of = found.episodes.scene_ids
         result["val_success_interval"] = grouped_rate(found.metrics["success"], homes_of)
         result["val_spl_interval"] = grouped_mean(found.metrics["spl"], homes_of)
         print(f"success on val homes {result['val_success']:.3f}, SPL {result['val_spl']:.3f}")
-    print(f"the policy is in {folder.path / 'policy'}")
+    print(f"the policy is in {target}")
     return folder.finish(result)
 
 
