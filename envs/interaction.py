@@ -74,9 +74,10 @@ def pick(
 ) -> int:
     """The slot of the thing a hand would take, -1 = there is none or the hand is full (rules at the top)."""
     layout = layout_of(home)
-    if held >= 0 or len(layout.movable) == 0:
+    at = _checked(layout, pose, support)
+    if held >= 0 or not (np.hypot(at[:, 0] - position[0], at[:, 1] - position[1]) <= REACH_M + layout.half_m).any():
         return -1
-    boxes, base = _now(layout, pose, support)
+    boxes, base = _now(layout, at, support)
     able = takeable(layout, home.grid.floor_z, boxes, support[: len(boxes)])
     rank = _ranks(home, position, yaw, boxes, base, able, doors)
     slot = int(rank.argmin())
@@ -99,7 +100,9 @@ def place(
         return None
     able = at_height(layout.surface_boxes, home.grid.floor_z)
     rank = _ranks(home, position, yaw, layout.surface_boxes, layout.surfaces, able, doors)
-    boxes, _ = _now(layout, pose, support)
+    if rank.min() == np.inf:
+        return None
+    boxes, _ = _now(layout, _checked(layout, pose, support), support)
     others = np.delete(boxes, held, axis=0)
     for row in np.argsort(rank, kind="stable"):
         if rank[row] == np.inf:
@@ -121,7 +124,10 @@ def toggle_door(home: HomeLike, position: Float[ndarray, "2"], yaw: float, *, do
     share = np.clip(((position - start) * along).sum(axis=1) / (along**2).sum(axis=1), 0.0, 1.0)
     nearest, middle = start + share[:, None] * along, start + 0.5 * along
     distance = np.hypot(*(nearest - position).T)
-    able = layout.doors_here & (distance <= DOOR_M) & in_front(position, yaw, DOOR_RAD, nearest, middle)
+    near = layout.doors_here & (distance <= DOOR_M)
+    if not near.any():
+        return -1
+    able = near & in_front(position, yaw, DOOR_RAD, nearest, middle)
     row, column = home.grid.cells(np.asarray(position))
     eye = home.grid.centers(np.array([row, column]))
     rows = np.flatnonzero(able)
@@ -262,6 +268,9 @@ def _ranks(
     """The order in which hands choose: metres, more for what is aside, inf for what is out of reach."""
     grid = home.grid
     here = np.broadcast_to(np.asarray(position, np.float64), (len(boxes), 2))
+    close = np.hypot(*(boxes[:, :2] - here).T) <= REACH_M + 0.5 * np.hypot(boxes[:, 3], boxes[:, 4])
+    if not (able & close).any():
+        return np.full(len(boxes), np.inf)
     nearest, distance = nearest_points(here, boxes)
     ok = able & (distance <= REACH_M) & in_front(here, yaw, REACH_RAD, nearest, boxes[:, :2])
     rows = np.flatnonzero(ok)
@@ -291,16 +300,25 @@ def _door_between(
     return crossed
 
 
-def _now(
-    layout: Layout, pose: Float[ndarray, "K 4"], support: Int[ndarray, " K"]
-) -> tuple[Float64[ndarray, "K 7"], Int64[ndarray, " K"]]:
-    """Boxes of all movable things where they are, and the fixed object under each."""
+def _checked(layout: Layout, pose: Float[ndarray, "K 4"], support: Int[ndarray, " K"]) -> Float64[ndarray, "K 4"]:
+    """The poses of the home's own things.
+
+    Raises:
+        InputError: there are fewer rows than things.
+    """
     count = len(layout.movable)
     at = np.asarray(pose[:count], dtype=np.float64)
     if len(at) < count or len(support) < count:
         raise InputError(
             f"pose and support have {len(at)} and {len(support)} rows, the home has {count} movable things"
         )
+    return at
+
+
+def _now(
+    layout: Layout, at: Float64[ndarray, "K 4"], support: Int[ndarray, " K"]
+) -> tuple[Float64[ndarray, "K 7"], Int64[ndarray, " K"]]:
+    """Boxes of all movable things where they are, and the fixed object under each."""
     size = layout.size
     boxes = np.column_stack([at[:, :2], at[:, 2] + 0.5 * size[:, 2], size, at[:, 3]])
-    return boxes, np.where(support[:count] >= 0, support[:count], layout.base)
+    return boxes, np.where(support[: len(at)] >= 0, support[: len(at)], layout.base)

@@ -44,6 +44,7 @@ class Layout:
 
     movable: Int64[ndarray, " K"]  # object ids by slot
     size: Float64[ndarray, "K 3"]
+    half_m: Float64[ndarray, " K"]  # half diagonals of their footprints
     boxes: Float64[ndarray, "K 7"]  # where the scene has them
     carrier: Int64[ndarray, " K"]  # id of the object each rests on or in, -1 = none
     base: Int64[ndarray, " K"]  # the first of its carriers that cannot be carried itself, -1 = none
@@ -81,6 +82,7 @@ class Layout:
         return cls(
             movable=movable,
             size=boxes[movable, 3:6],
+            half_m=0.5 * np.hypot(boxes[movable, 3], boxes[movable, 4]),
             boxes=boxes[movable],
             carrier=carrier,
             base=base,
@@ -166,7 +168,7 @@ def nearest_points(
 
 
 def in_front(
-    xy: Float[ndarray, "*N 2"],
+    xy: Float[ndarray, "*s 2"],
     yaw: float | Float[ndarray, " N"],
     within_rad: float,
     *targets: Float[ndarray, "N 2"],

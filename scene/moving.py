@@ -196,7 +196,7 @@ def composite(
 
     Args:
         frame: what `render` gave for the same cameras; rgb, depth and instance are overwritten where a part is nearer.
-            A frame on CUDA is copied to the host and back.
+            A frame on CUDA is copied to the host and back (never run on CUDA).
         parts: of the pool's homes.
         home_index: per environment the index of its home in `parts`.
         pose: per environment and slot xyz of the bottom centre and yaw, world frame. K may exceed a home's number of
@@ -227,7 +227,8 @@ def composite(
         )
     if batch and (index.min() < 0 or index.max() >= len(parts)):
         raise InputError(f"home_index holds {index.min()}..{index.max()}, there are {len(parts)} homes")
-    shown = shown & (np.arange(slots) < np.array([home.things for home in parts])[index][:, None])
+    things = np.array([home.things for home in parts], dtype=np.int64)
+    shown = np.logical_and(shown, np.arange(slots)[None] < things[index][:, None])
     if not np.isfinite(poses[shown]).all():
         bad = np.flatnonzero((shown & ~np.isfinite(poses).all(axis=2)).any(axis=1))
         raise InputError(f"poses of visible things of environments {bad[:8].tolist()} hold NaN or infinity")

@@ -14,7 +14,13 @@ from scene.occupancy import occupancy
 from scene.types import Door, Room, Scene, SceneMesh, SceneObject
 
 ALL_OPEN = -1
-USES = {"mug": ("pickup",), "book": ("pickup",), "tray": ("pickup", "surface"), "table": ("surface",)}
+USES = {
+    "mug": ("pickup",),
+    "book": ("pickup",),
+    "tray": ("pickup", "surface"),
+    "table": ("surface",),
+    "fridge": ("open", "surface"),
+}
 
 
 def home_of(*things: tuple[str, list[float]], rooms=None, doors=(), mesh=False, floor_z=None) -> SimpleNamespace:
@@ -112,6 +118,15 @@ def test_walls_and_tall_things_keep_hands_out_and_a_cupboard_does_not_hide_its_o
     rack = ("bookshelf", [2.3, 1.5, 1.0, 0.4, 1.5, 2.0, 0.0])
     inside = ("mug", [2.3, 1.5, 1.0, 0.1, 0.1, 0.1, 0.0])
     assert taken(home_of(inside, rack), 1.6) == 0
+
+
+def test_what_is_shut_away_cannot_be_taken_but_what_stands_on_top_can():
+    fridge = ("fridge", [2.0, 1.5, 0.6, 0.6, 0.6, 1.2, 0.0])
+    inside, above = ("mug", [1.85, 1.5, 0.6, 0.1, 0.1, 0.1, 0.0]), ("mug", [1.85, 1.5, 1.25, 0.1, 0.1, 0.1, 0.0])
+    home = home_of(fridge, inside, above)
+    assert layout_of(home).enclosed.tolist() == [True, False]
+    assert pick(home, WEST, 0.0, **world_of(home)) == 1
+    assert not reach_region(home, [1]).any() and reach_region(home, [2]).any()
 
 
 def test_a_thing_goes_to_the_nearest_free_spot_on_the_table():
