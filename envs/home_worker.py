@@ -197,36 +197,41 @@ class HomeWorker:
 
     def _receive(self) -> None:
         """Takes in what the process sends until it ends."""
-        try:
-            while True:
-                kind, *rest = pickle.loads(self._connection.recv_bytes())  # from our own child, over a private pipe
-                if kind == "home" and self._trees:
-                    self._building = True
-                    build_trees(rest[1])
+        while True:
+            try:
+                content = self._connection.recv_bytes()
+            except (EOFError, OSError):
+                break
+            try:
+                self._take_in(*pickle.loads(content))  # from our own child, over a private pipe
+            except Exception as error:  # a search tree that cannot be built: told like a fault of the worker
                 with self._news:
-                    self._seen, self._building = time.monotonic(), False
-                    if kind == "beat":
-                        self._at, self._stack = rest
-                    elif kind == "home":
-                        self._asked.discard(rest[0])
-                        self._send_next()
-                        if rest[0] in self._wanted:
-                            self._ready[rest[0]] = (rest[1], rest[2])
-                    elif kind == "failed":
-                        index, line, report = rest
-                        self._fail(f"preparing home {self._name(index)} failed: {line}", index, report)
-                    self._started |= kind == "ready"
+                    self._fail(f"a prepared home does not work: {error}", -1, traceback.format_exc())
                     self._news.notify_all()
-        except (EOFError, OSError):
-            pass
-        except Exception as error:  # a search tree that cannot be built: the home's fault, told like the worker's
-            with self._news:
-                self._fail(f"a prepared home does not work: {error}", -1, traceback.format_exc())
-                self._news.notify_all()
-            return
+                self._process.kill()
         if not self._closed:
             self._say_how_it_ended(self._process.wait())
         self._connection.close()
+
+    def _take_in(self, kind: str, *rest: Any) -> None:
+        if kind == "home" and self._trees:
+            self._building = True
+            build_trees(rest[1])
+        with self._news:
+            self._seen, self._building = time.monotonic(), False
+            if kind == "ready":
+                self._started = True
+            elif kind == "beat":
+                self._at, self._stack = rest
+            elif kind == "home":
+                self._asked.discard(rest[0])
+                self._send_next()
+                if rest[0] in self._wanted:
+                    self._ready[rest[0]] = (rest[1], rest[2])
+            elif kind == "failed":
+                index, line, report = rest
+                self._fail(f"preparing home {self._name(index)} failed: {line}", index, report)
+            self._news.notify_all()
 
     def _say_how_it_ended(self, code: int) -> None:
         report = self._written()

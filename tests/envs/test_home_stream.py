@@ -39,7 +39,10 @@ class Rooms:
         if index == 3 and self.fault:
             _strange_place(self.fault)
         width = 0.3 if index == self.narrow else 3.0 + 0.1 * (index % 10)
-        return make_home(self.name(index), width, 3.0, [("sofa", "red", 0.5, 0.5, 0.6, 0.6, 0.8)])
+        home = make_home(self.name(index), width, 3.0, [("sofa", "red", 0.5, 0.5, 0.6, 0.6, 0.8)])
+        if self.fault == "hollow":
+            home.mesh = None
+        return home
 
 
 def _strange_place(fault):
@@ -148,6 +151,12 @@ def test_a_failure_ahead_of_time_is_raised_by_a_later_call_for_the_same_pool():
             while time.monotonic() < deadline:
                 stream.pool_at(0)
                 time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_a_home_that_cannot_be_drawn_is_an_error_too():
+    with HomeStream(Rooms(fault="hollow"), size=8, replace=0) as stream, pytest.raises(WorkerError, match="mesh faces"):
+        stream.pool_at(0)
 
 
 def test_closing_ends_the_process_and_a_closed_stream_says_so():
