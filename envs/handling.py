@@ -199,7 +199,7 @@ class Hands:
         stages = fields.goal(home, goal).stages
         for s in range(stage, len(stages)):
             if stages[s].kind == "hold":
-                slots = [slot for slot, item in enumerate(self.things[home]) if item in stages[s].objects]
+                slots = [self.things[home].index(item) for item in stages[s].objects]
                 if any(int(world.support[row, slot]) >= 0 for slot in slots):
                     boxes[s] = np.stack([self.box(world, home, row, slot) for slot in slots])
         return fields.moved(home, goal, boxes) if boxes else None
