@@ -5,7 +5,6 @@ Everything comes from the `bench` extra and draws through EGL. MiniWorld, pyrend
 a process.
 """
 
-import atexit
 import os
 import subprocess
 import sys
@@ -20,6 +19,15 @@ Take = Callable[[], int]  # takes some steps or frames and returns how many
 
 os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
 os.environ.setdefault("MUJOCO_GL", "egl")
+
+
+_closing: list[Callable[[], None]] = []
+
+
+def close() -> None:
+    """Ends the renderers made so far, the last one first: pyrender ends EGL for the whole process."""
+    while _closing:
+        _closing.pop()()
 
 
 @dataclass(frozen=True)
@@ -137,7 +145,7 @@ def pyrender(mesh: Mesh, poses: ndarray, size: int) -> Take:
         scene.add(library.DirectionalLight(intensity=2.0), pose=np.eye(4))
         camera = scene.add(library.PerspectiveCamera(np.pi / 2, znear=0.05, zfar=50.0, aspectRatio=1.0))
         renderer = library.OffscreenRenderer(size, size)
-        atexit.register(renderer.delete)  # not sooner: it ends EGL for the whole process
+        _closing.append(renderer.delete)
         renderer.render(scene)
     except Exception as error:
         raise _missing("pyrender", error) from error
@@ -181,7 +189,7 @@ def mujoco(mesh: Mesh, poses: ndarray, size: int) -> Take:
         data = library.MjData(model)
         library.mj_forward(model, data)
         renderer = library.Renderer(model, size, size)
-        atexit.register(renderer.close)
+        _closing.append(renderer.close)
         renderer.update_scene(data, camera="eye")
         renderer.render()
     except Exception as error:
