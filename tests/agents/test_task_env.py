@@ -3,11 +3,13 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from agents.features import Note, Perception
+from agents.encoders import ObservationSpec
+from agents.senses import Sight
+from agents.sentence_reward import SentenceReward
 from agents.shaping import Calibration, FrameReward
 from agents.task_env import TaskEnv
 from core.errors import InputError
-from envs.state import FORWARD, STOP, SimState, Step
+from envs.state import FORWARD, STOP, Sensors, SimState, Step
 from scene.render import Frame
 
 LENGTH = 3
@@ -16,12 +18,14 @@ LENGTH = 3
 class FakeSimulator:
     """Episodes of three steps. Every frame is black but the one an episode ends with, which is white."""
 
+    control, action_names, sensors = "discrete", ("stop", "forward"), Sensors(2, 2)
+
     def __init__(self, num_envs: int) -> None:
         self.num_envs = num_envs
 
     def reset(self, state=None, mask=None) -> SimState:
         count = self.num_envs
-        kinds = {"position": torch.zeros(count, 2), "yaw": torch.zeros(count)}
+        kinds = {"position": torch.zeros(count, 2), "yaw": torch.zeros(count), "world": None}
         kinds |= {name: torch.zeros(count, dtype=torch.bool) for name in ("terminated", "truncated")}
         fresh = SimState(**{f.name: kinds.get(f.name, torch.zeros(count, dtype=torch.long)) for f in fields(SimState)})
         return fresh if state is None else state.merged(mask, fresh)
@@ -33,7 +37,7 @@ class FakeSimulator:
         state = replace(state, step=step, terminated=stopped, truncated=truncated)
         frame = self._frame(255 * (stopped | truncated))
         zero = torch.zeros(self.num_envs)
-        return state, Step(frame, zero + 5.0, stopped, truncated, state.goal, {"success": stopped.float()})
+        return state, Step(frame, zero + 5.0, stopped, truncated, state.text, {"success": stopped.float()})
 
     def observe(self, state, mask=None) -> Frame:
         return self._frame(torch.zeros(len(state)))
@@ -44,32 +48,44 @@ class FakeSimulator:
         return Frame(rgb, torch.ones(len(rgb), 2, 2), torch.zeros(len(rgb), 2, 2, dtype=torch.int32))
 
 
-class FakeEncoder:
-    """Embeds a frame as its brightness and observes brightness and step."""
+class FakeSenses:
+    """Embeds a frame as its brightness, observes brightness and step, and counts frames in its note."""
 
-    size = 2
+    spec = {"vector": ObservationSpec((2,))}
+    sensors = Sensors(2, 2)
 
-    def perceive(self, frame, goal) -> Perception:
+    def attach(self, simulator) -> None:
+        pass
+
+    def begin(self, state):
+        return {"action": torch.full((len(state),), -1), "frames": torch.zeros(len(state))}
+
+    def observe(self, frame, state, note) -> Sight:
         light = frame.rgb.float().mean((1, 2, 3)) / 255
-        empty = torch.zeros(len(light), 1, 1)
-        return Perception(light[:, None], light, light, empty, empty, empty[:, 0])
-
-    def observe(self, seen, state, note):
-        return torch.stack([seen.image_score, state.step.float()], 1), note
+        vector = torch.stack([light, state.step.float()], 1)
+        return Sight({"vector": vector}, {**note, "frames": note["frames"] + 1}, light[:, None])
 
 
-class Brightness:
-    needs = frozenset({"frame"})
+class Brightness(SentenceReward):
+    """Scores a frame by how bright it is."""
 
-    def score(self, steps, goals):
-        return steps.embedding[:, 0]
+    def __init__(self, **changes) -> None:
+        calibration = Calibration(torch.zeros(1), torch.ones(1), torch.full((1,), 0.5))
+        settings = {"gamma": 1.0, "scale": 1.0, "stop_weight": 0.0, "temperature": 1e-3, "penalty": 0.25}
+        self.frame_reward = FrameReward(calibration, **{**settings, "step_cost": 0.0, **changes})
+
+    def attach(self, simulator) -> None:
+        pass
+
+    def potential(self, embedding, text):
+        return self.frame_reward.potential(embedding[:, 0], text)
+
+    def __call__(self, potential, next_potential, text, stopped):
+        return self.frame_reward(potential, next_potential, text, stopped)
 
 
 def make_env(reward: str = "vlm", num_envs: int = 2, **changes) -> TaskEnv:
-    calibration = Calibration(torch.zeros(1), torch.ones(1), torch.full((1,), 0.5))
-    settings = {"gamma": 1.0, "scale": 1.0, "stop_weight": 0.0, "temperature": 1e-3, "penalty": 0.25, "step_cost": 0.0}
-    frame_reward = FrameReward(calibration, **{**settings, **changes})
-    return TaskEnv(FakeSimulator(num_envs), FakeEncoder(), reward, Brightness(), frame_reward)  # type: ignore[arg-type]
+    return TaskEnv(FakeSimulator(num_envs), FakeSenses(), reward, Brightness(**changes))  # type: ignore[arg-type]
 
 
 def test_the_frame_an_episode_ends_with_is_the_one_that_pays():
@@ -106,6 +122,13 @@ def test_returns_are_summed_per_episode_for_both_rewards():
         assert steps[-1].reward.tolist() == [5.0, 5.0]
 
 
+def test_the_note_of_an_ended_episode_is_forgotten_and_others_go_on():
+    env = make_env()
+    env.reset()
+    env.step(torch.tensor([FORWARD, STOP]))
+    assert env.note["frames"].tolist() == [2, 1]  # the start, and what each action showed
+
+
 def test_a_saved_environment_goes_on_as_the_original():
     one, two = make_env(), make_env()
     one.reset(), two.reset()
@@ -114,9 +137,18 @@ def test_a_saved_environment_goes_on_as_the_original():
     for action in (FORWARD, STOP, FORWARD):
         a, b = (env.step(torch.full((2,), action)) for env in (one, two))
         assert torch.equal(a.reward, b.reward) and torch.equal(a.observation["vector"], b.observation["vector"])
-    assert isinstance(two.note, Note)
+        assert torch.equal(one.note["frames"], two.note["frames"])
 
 
-def test_an_unknown_reward_is_refused():
-    with pytest.raises(InputError, match="task or vlm"):
+def test_without_a_scorer_the_task_alone_pays():
+    env = TaskEnv(FakeSimulator(2), FakeSenses())  # type: ignore[arg-type]
+    env.reset()
+    step = env.step(torch.tensor([FORWARD, STOP]))
+    assert step.reward.tolist() == [5.0, 5.0] and "vlm_return" not in step.metrics
+
+
+def test_an_unknown_reward_or_one_without_its_model_is_refused():
+    with pytest.raises(InputError, match="task or vlm|task, vlm"):
         make_env("praise")
+    with pytest.raises(InputError, match="model that scores frames"):
+        TaskEnv(FakeSimulator(2), FakeSenses(), "vlm")  # type: ignore[arg-type]

@@ -1,8 +1,11 @@
-"""Three hand-made homes as a SCENES folder and a two-tower model of random weights, for tests of the agent jobs."""
+"""Three hand-made homes as a SCENES folder and models of random weights, for tests of the agent jobs."""
 
 from pathlib import Path
 
+import torch
+
 from scene.captions import BASELINE_PROMPTS, goal_prompts
+from scene.grounding import Grounder, GroundingModel, ModelConfig
 from scene.io import save_manifest, save_scene
 from tests.envs.homes import three_homes
 from vl.tokenizer import train_tokenizer
@@ -38,4 +41,13 @@ def make_towers(folder: Path, seed: int = 0) -> Path:
     options = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     config = TwoTowerConfig(dim=12, head_width=16, max_tokens=16, image=image, text=TextTowerConfig(options=options))
     VLModel.create(config, tokenizer, seed=seed).save_pretrained(folder)
+    return folder
+
+
+def make_grounder(folder: Path, seed: int = 0) -> Path:
+    tokenizer = train_tokenizer([f"the {color} {label}" for label in LABELS for color in COLORS])
+    config = ModelConfig(vocab_size=len(tokenizer), dim=16, heads=2, hidden=16, points=16, dropout=0.0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        Grounder(GroundingModel(config), tokenizer).save_pretrained(folder)
     return folder
