@@ -1,18 +1,22 @@
 """Measure a policy on fixed episodes: success, SPL, SoftSPL, distance to goal, with 95 % intervals, and videos.
 
-sightline evaluate-agent scenes=SCENES policy=random|oracle
-sightline evaluate-agent scenes=SCENES policy=runs/train-agent/.../policy vl=MODEL video=4
+    sightline evaluate-agent scenes=SCENES policy=random|oracle task=find_referral
+    sightline evaluate-agent scenes=SCENES policy=runs/train-agent/.../policy vl=MODEL video=4
+    sightline evaluate-agent episode_set=procedural-test policy=oracle     a named set brings its homes along
+    sightline evaluate-agent scenes=SCENES policy=keyboard                 you play, in the terminal
+    sightline evaluate-agent scenes=SCENES replay=RUN/recording.parquet    what record=true kept, to the byte
 
 Episodes depend on the homes and the seed alone, so every policy meets the same ones. Goals whose colour and noun never
 occurred together in the training homes are reported apart. Leaves result.json, episodes.parquet and videos/*.mp4.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -24,42 +28,60 @@ from core.job import JobConfig, job_main
 from core.progress import track
 from core.run import RunFolder
 from core.threads import one_torch_thread
-from envs.episodes import EpisodeResults, PolicyFn, load_episodes, make_episodes, run_episodes, save_episodes
+from envs.episode_sets import EPISODE_SETS, make_set
+from envs.episodes import EpisodeResults, Episodes, PolicyFn, load_episodes, make_episodes, run_episodes, save_episodes
 from envs.expert import Expert, RandomPolicy
 from envs.pool import HomePool
-from envs.simulator import Simulator
-from envs.state import Sensors
+from envs.recording import Recorder, Recording, load_recording, save_recording
+from envs.replay import replay, simulator_of
+from envs.simulator import CONTROLS, Simulator
+from envs.state import Noise, Sensors
 from envs.tasks import TASKS
 from scene.io import SceneStore
 
-MEASURES = ("success", "spl", "soft_spl", "distance_to_goal_m", "path_length_m", "collisions", "steps")
-BASELINES = ("random", "oracle")
+MEASURES = ("success", "spl", "soft_spl", "distance_to_goal_m", "path_length_m", "collisions", "subgoals", "steps")
+BASELINES = ("random", "oracle", "keyboard")
 
 
 @dataclass
 class EvaluateAgentConfig(JobConfig):
-    """Measure a policy on unseen homes: sightline evaluate-agent scenes=SCENES policy=random|oracle|PATH"""
+    """Measure a policy on unseen homes: sightline evaluate-agent scenes=SCENES policy=random|oracle|keyboard|PATH"""
 
-    scenes: str = ""  # folder of homes made by build-scenes
-    policy: str = "random"  # random, oracle, or the policy/ folder of a train-agent run
+    scenes: str = ""  # folder of homes made by build-scenes; a named episode_set needs none
+    policy: str = "random"  # random, oracle, keyboard (you play), or the policy/ folder of a train-agent run
     vl: str = ""  # the two-tower model a trained policy sees with; empty = the one it was trained with
+    grounder: str = ""  # the grounder a trained policy perceives with; empty = the one it was trained with
     task: str = "find_object"  # what to do in the homes
     split: str = "test"  # homes: train, val or test
     episodes: int = 300  # how many
-    episode_set: str = ""  # Parquet file of episodes to use instead of drawing them
+    episode_set: str = ""  # name of a fixed set, or a Parquet file of episodes; empty = draw them
     max_steps: int = 100  # actions after which an episode is cut off
     num_envs: int = 64  # episodes run together
     greedy: bool = False  # take the most probable action instead of drawing one
+    control: str = "discrete"  # discrete actions, or continuous speeds
+    tilt: bool = False  # the agent can look up and down
+    noise: float = 0.0  # how far actions and depth stray: 0 = not at all, 1 = as on a real robot
+    shut_doors: float = 0.0  # chance of each inner door to be shut at first; the agent can open them
     video: int = 0  # episodes filmed: the first ones of the set
+    record: bool = False  # keep all episodes in recording.parquet, to be replayed
+    replay: str = ""  # a recording to play again and check, instead of a policy; it decides the task and its options
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("task", self.task, tuple(TASKS))
+        check_choice("control", self.control, CONTROLS)
         for name in ("episodes", "max_steps", "num_envs"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)} should be positive")
         if not 0 <= self.video <= self.episodes:
             raise InputError(f"video={self.video} should lie between 0 and episodes={self.episodes}")
+        if not 0 <= self.shut_doors <= 1 or not 0 <= self.noise < 100:
+            raise InputError(f"shut_doors={self.shut_doors} is a chance, and noise={self.noise} a factor from 0 on")
+        if not self.scenes and self.episode_set not in EPISODE_SETS:
+            raise InputError(
+                "scenes is required: scenes=FOLDER, made by build-scenes; or episode_set= one of "
+                + ", ".join(EPISODE_SETS)
+            )
 
 
 CONFIG = EvaluateAgentConfig
@@ -77,21 +99,22 @@ def measure(results: EpisodeResults, rows: ndarray) -> dict[str, Any]:
     return {"episodes": len(rows), "metrics": found}
 
 
-def results_table(groups: dict[str, dict[str, Any]], title: str) -> Table:
-    """The measures of each group of episodes as a table."""
+def results_table(groups: dict[str, dict[str, Any]], title: str, several_stages: bool = False) -> Table:
+    """The measures of each group of episodes as a table, intervals below their means."""
     columns = [("success", "success %", 100), ("spl", "SPL %", 100), ("soft_spl", "SoftSPL %", 100)]
+    columns += [("subgoals", "subgoals %", 100)] * several_stages
     columns.append(("distance_to_goal_m", "metres left", 1))
-    table = Table(title=title, title_justify="left")
-    table.add_column("goals (episodes)", no_wrap=True)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("goals (episodes)")
     for _, header, _ in columns:
-        table.add_column(header, justify="right")
+        table.add_column(header, justify="right", overflow="fold")
     for group, found in groups.items():
         cells = []
         for name, _, factor in columns:
             mean, (low, high) = found["metrics"][name]["mean"], found["metrics"][name]["interval"]
             digits = 1 if factor == 100 else 2
             mean, low, high = (f"{factor * value:.{digits}f}" for value in (mean, low, high))
-            cells.append(f"{mean} ({low}-{high})")
+            cells.append(f"{mean}\n{low}-{high}")
         table.add_row(f"{group} ({found['episodes']})", *cells)
     return table
 
@@ -124,6 +147,49 @@ def save_results(results: EpisodeResults, seen_pair: ndarray, path: Path) -> Non
         pyarrow.parquet.write_table(table, file)
 
 
+def make_simulator(cfg: EvaluateAgentConfig, recording: Recording | None) -> tuple[Simulator, Episodes]:
+    """The homes, the task and the episodes a config names; the simulator has no sensors yet.
+
+    Raises:
+        InputError: homes, task, episodes and options are missing or do not go together.
+    """
+    episodes = None if recording is None else recording.results.episodes
+    if cfg.episode_set in EPISODE_SETS:
+        homes, named = make_set(cfg.episode_set, cfg.task if recording is None else recording.task)
+        episodes = episodes or named
+        task = TASKS[cfg.task].from_manifest(homes.manifest)
+    else:
+        store = SceneStore(cfg.scenes)
+        task = TASKS[cfg.task].from_manifest(store.manifest)
+        interactive = task.interactive or cfg.shut_doors > 0
+        ids = store.split(cfg.split)
+        if recording is not None:
+            interactive = recording.interactive
+            known = {scene_id for split in store.splits.values() for scene_id in split}
+            ids = sorted(known & {name.partition("#")[0] for name in recording.homes})
+        homes = HomePool.from_store(store, ids, interactive=interactive)
+    count = len(episodes) if episodes is not None else cfg.episodes
+    num_envs = 1 if cfg.policy == "keyboard" else min(cfg.num_envs, count)
+    if recording is not None:
+        return simulator_of(recording, homes, num_envs), recording.results.episodes
+    noise = Noise(**{item.name: cfg.noise * getattr(Noise(), item.name) for item in fields(Noise)})
+    simulator = Simulator(
+        homes,
+        task,
+        num_envs,
+        cfg.seed,
+        sensors=None,
+        max_steps=cfg.max_steps,
+        control=cfg.control,
+        tilt=cfg.tilt,
+        noise=noise if cfg.noise else None,
+        shut_doors=cfg.shut_doors,
+    )
+    if cfg.episode_set and episodes is None:
+        episodes = load_episodes(cfg.episode_set)
+    return simulator, episodes or make_episodes(homes, task, cfg.episodes, cfg.seed, simulator.fields)
+
+
 def make_policy(cfg: EvaluateAgentConfig, simulator: Simulator) -> tuple[PolicyFn, Sensors | None]:
     """The policy a config names, and the camera it needs (None: it does not look).
 
@@ -136,24 +202,27 @@ def make_policy(cfg: EvaluateAgentConfig, simulator: Simulator) -> tuple[PolicyF
         return Expert(simulator), None
     folder = Path(cfg.policy).expanduser()
     if not folder.is_dir():
-        raise InputError(f"policy={cfg.policy} is neither {' nor '.join(BASELINES)} nor a folder with a trained policy")
-    agent = Agent.from_pretrained(folder, cfg.vl or None, simulator.goals, seed=cfg.seed, greedy=cfg.greedy)
-    return agent, agent.encoder.sensors
+        raise InputError(f"policy={cfg.policy} is neither {', '.join(BASELINES)} nor a folder with a trained policy")
+    agent = Agent.from_pretrained(
+        folder, simulator, vl=cfg.vl or None, grounder=cfg.grounder or None, seed=cfg.seed, greedy=cfg.greedy
+    )
+    return agent, agent.sensors
 
 
 @one_torch_thread()
 def run(cfg: EvaluateAgentConfig) -> dict[str, Any]:
     """Run the episodes, print the table, write files and videos."""
-    if not cfg.scenes:
-        raise InputError("scenes is required: scenes=FOLDER, made by build-scenes")
-    store = SceneStore(cfg.scenes)
-    task = TASKS[cfg.task].from_manifest(store.manifest)
-    homes = HomePool.from_store(store, store.split(cfg.split), interactive=task.interactive)
-    simulator = Simulator(
-        homes, task, num_envs=min(cfg.num_envs, cfg.episodes), seed=cfg.seed, max_steps=cfg.max_steps, sensors=None
-    )
-    policy, simulator.sensors = make_policy(cfg, simulator)
-    if cfg.video and simulator.sensors is None:
+    by_hand = cfg.policy == "keyboard" and not cfg.replay
+    if by_hand:
+        from agents.keyboard import check_terminal
+
+        check_terminal()
+    recording = load_recording(cfg.replay) if cfg.replay else None
+    simulator, episodes = make_simulator(cfg, recording)
+    policy: PolicyFn | None = None
+    if recording is None and not by_hand:
+        policy, simulator.sensors = make_policy(cfg, simulator)
+    if cfg.record and simulator.sensors is None:
         simulator.sensors = Sensors()
     folder = RunFolder.open(cfg, "evaluate-agent")
     finished = folder.result()
@@ -161,16 +230,32 @@ def run(cfg: EvaluateAgentConfig) -> dict[str, Any]:
         folder.close()
         return finished
 
-    if cfg.episode_set:
-        episodes = load_episodes(cfg.episode_set)
-    else:
-        episodes = make_episodes(homes, task, cfg.episodes, cfg.seed, simulator.fields)
-    save_episodes(episodes, folder.file("episode_set.parquet"))
     name = cfg.policy if cfg.policy in BASELINES else "agent"
-    with track(len(episodes), f"{name} on {cfg.split} homes") as bar:
-        results = run_episodes(simulator, policy, episodes, range(cfg.video), on_episode=bar.advance)
+    homes = simulator.homes
+    recorder = Recorder(simulator) if cfg.record else None
+    found: EpisodeResults | None
+    if by_hand:
+        from agents.keyboard import play_in_terminal
 
-    heldout = {tuple(pair) for pair in store.manifest.get("heldout_pairs", [])}
+        found = play_in_terminal(simulator, episodes, recorder)
+        if found is None:
+            Console().print("No episode was finished, so there is nothing to measure.")
+            return folder.finish({"policy": name, "task": cfg.task, "episodes": 0})
+        results = found
+    elif recording is not None:
+        name = recording.policy or "somebody"
+        with track(len(episodes), f"replay of {name}") as bar:
+            results = replay(recording, homes, sim=simulator, on_episode=bar.advance)
+    else:
+        assert policy is not None
+        with track(len(episodes), f"{name} on {cfg.split} homes") as bar:
+            results = run_episodes(simulator, policy, episodes, on_episode=bar.advance, on_state=recorder)
+    episodes = results.episodes
+    save_episodes(episodes, folder.file("episode_set.parquet"))
+    if recorder is not None:
+        save_recording(recorder.finish(results, name), folder.file("recording.parquet"))
+
+    heldout = {tuple(pair) for pair in homes.manifest.get("heldout_pairs", [])}
     seen_pair = np.array([(goal.color, goal.label) not in heldout for goal in episodes.goals])
     groups = {"all": measure(results, np.arange(len(results)))}
     if heldout and not seen_pair.all():
@@ -181,16 +266,23 @@ def run(cfg: EvaluateAgentConfig) -> dict[str, Any]:
     if cfg.video:
         from agents.episode_video import film
 
-        with track(cfg.video, "videos") as bar:
-            for row in range(cfg.video):
+        count = min(cfg.video, len(episodes))
+        with track(count, "videos") as bar:
+            for row in range(count):
                 path = folder.file(f"videos/episode-{row:03d}.mp4")
-                film(path, homes[homes.index[episodes.scene_ids[row]]], results, row, task)
+                film(path, simulator, results, row)
                 videos.append(str(path.relative_to(folder.path)))
                 bar.advance()
-    Console().print(results_table(groups, f"{cfg.policy} on {len(homes)} {cfg.split} homes"))
+    where = cfg.episode_set if cfg.episode_set in EPISODE_SETS else f"{cfg.split} homes"
+    task = cfg.task if recording is None else recording.task
+    title = f"{name} at {task}, {len({*episodes.scene_ids})} homes ({where})"
+    if recording is not None:
+        title += f"; every state{' and picture' if simulator.sensors else ''} as recorded"
+    Console().print(results_table(groups, title, simulator.fields.stages > 1))
     return folder.finish(
         {
-            "policy": cfg.policy,
+            "policy": cfg.policy if recording is None else name,
+            "task": task,
             "split": cfg.split,
             "homes": len(homes),
             **groups["all"],

@@ -52,6 +52,7 @@ def draw_map(
     highlight: Collection[int] | Mapping[int, str] = (),
     labels: bool = True,
     viewer: bool = True,
+    objects: Collection[int] | None = None,
 ) -> "Axes":
     """Draws a home from above: floors, walls, door gaps, and things as footprints in their own colours.
 
@@ -63,6 +64,7 @@ def draw_map(
         highlight: object ids to outline strongly and, with labels, always name; a mapping gives each its colour.
         labels: names things of at least 0.4 m and the rooms.
         viewer: an arrow below the home for the direction in which left, right, front and behind are meant.
+        objects: ids of the things to draw and name; left out: all.
 
     Raises:
         InputError: nothing to draw, or a highlighted id that the scene does not have.
@@ -78,7 +80,8 @@ def draw_map(
     if occupancy is not None:
         _draw_free(ax, occupancy)
     corners = footprint(scene.boxes) if scene.objects else np.zeros((0, 4, 2))
-    order = sorted(scene.objects, key=lambda item: item.box[2] + item.box[5] / 2)  # small things on top of big ones
+    drawn = [item for item in scene.objects if objects is None or item.id in objects]
+    order = sorted(drawn, key=lambda item: item.box[2] + item.box[5] / 2)  # small things on top of big ones
     for rank, item in enumerate(order):
         if item.label in OPENINGS and scene.doors and item.label != "window":
             continue  # drawn with the walls
@@ -106,7 +109,7 @@ def draw_map(
     if viewer:
         _draw_viewer(ax, graph.viewpoint.yaw_rad if graph is not None else np.pi / 2)
     if labels:
-        _place_labels(ax, scene, set(highlight))
+        _place_labels(ax, scene, drawn, set(highlight))
     return ax
 
 
@@ -277,7 +280,7 @@ def _corner(ax: "Axes") -> Any:
     return transform
 
 
-def _place_labels(ax: "Axes", scene: Scene, highlight: set[int]) -> None:
+def _place_labels(ax: "Axes", scene: Scene, drawn: list[SceneObject], highlight: set[int]) -> None:
     """Names on things, the large first, each at the nearest place where it covers no other name; rooms last."""
     from matplotlib import patheffects
 
@@ -316,7 +319,7 @@ def _place_labels(ax: "Axes", scene: Scene, highlight: set[int]) -> None:
     def size(item: SceneObject) -> float:
         return float(item.box[3] * item.box[4])
 
-    for item in sorted(scene.objects, key=lambda item: (item.id not in highlight, -size(item))):
+    for item in sorted(drawn, key=lambda item: (item.id not in highlight, -size(item))):
         chosen = item.id in highlight
         high = item.box[2] - item.box[5] / 2 > HIGH_M
         if chosen or (max(item.box[3:5]) >= LABEL_SIZE_M and not high and item.label not in UNLABELLED):
@@ -324,12 +327,10 @@ def _place_labels(ax: "Axes", scene: Scene, highlight: set[int]) -> None:
             weight = "bold" if chosen else "normal"
             put(item.label, item.box[:2], reach, chosen, fontsize=FONT_PT, color=ACCENT if chosen else INK,
                 fontweight=weight)  # fmt: skip
-    if scene.objects:  # rooms are named where floor shows
+    if drawn:  # rooms are named where floor shows
         extent = footprint(scene.boxes)
         taken += [
-            (*extent[item.id].min(axis=0), *extent[item.id].max(axis=0))
-            for item in scene.objects
-            if item.label != "rug"
+            (*extent[item.id].min(axis=0), *extent[item.id].max(axis=0)) for item in drawn if item.label != "rug"
         ]
     for room in scene.rooms:
         corner = np.asarray(room.polygon)
