@@ -77,7 +77,8 @@ class WarpHomes:
 
     Args:
         device: "cpu", "cuda" or "cuda:1".
-        bvh: how Warp builds search trees: "sah", "lbvh", "median", "cubql"; None for its default on the device.
+        bvh: how Warp builds search trees: "sah" (on the host, quickest to search), "lbvh", "median", "cubql"; None for
+            its default, which on CUDA is "lbvh".
         leaf_size: triangles in a leaf of the tree; None for Warp's default.
 
     Raises:
@@ -85,7 +86,7 @@ class WarpHomes:
     """
 
     def __init__(
-        self, device: str | torch.device = "cpu", *, bvh: str | None = None, leaf_size: int | None = None
+        self, device: str | torch.device = "cpu", *, bvh: str | None = "sah", leaf_size: int | None = None
     ) -> None:
         self.device = torch.device(device)
         if self.device.type == "cuda":
@@ -196,6 +197,8 @@ class WarpRenderer:
         lens = checked_lens(intrinsics, width, height)
         if batch < 1:
             raise InputError(f"a renderer draws at least one camera, got batch={batch}")
+        if batch * (width + 7) * (height + 7) >= 2**31:
+            raise InputError(f"batch={batch} pictures of {width} x {height} are too many for one launch; draw in parts")
         self.homes, self.width, self.height, self.batch = homes, width, height, batch
         self.device, self.check, self._use_graph, self._block = homes.device, check, graph, block
         across = (np.arange(width) + 0.5 - lens[0, 2]) / lens[0, 0]  # as scene.render.pixel_directions

@@ -210,6 +210,7 @@ def test_what_cannot_be_rendered_says_why(homes: list[Scene]):
         (lambda: renderer.render(index.repeat(3), poses.repeat(3, 1, 1)), "9 cameras .* batch=8"),
         (lambda: WarpRenderer(renderer.homes, 0, 8, LENS, 1), "one pixel"),
         (lambda: WarpRenderer(renderer.homes, 8, 8, LENS, 0), "batch=0"),
+        (lambda: WarpRenderer(renderer.homes, 2048, 2048, LENS, 1024), "draw in parts"),
         (lambda: renderer.put(-1, homes[0]), "got -1"),
         (lambda: renderer.put(0, Scene("bare", "test", [])), "no mesh faces"),
         (lambda: WarpHomes("meta"), "'cpu' and 'cuda'"),

@@ -1,0 +1,410 @@
+"""Speed of the simulator on one CUDA device: python -m benchmarks.gpu [--cpu] [--out FILE]; benchmarks/gpu.sh sets up.
+
+1. Homes: at least 64 generated ones of at least 5,000 triangles; seconds and device memory for each.
+2. Rays: hits of camera rays and nothing else (the bound on everything below), in squares of pixels and in rows.
+3. Pictures: colours, depth and ids at 64x64 and 128x128, 1,024 and 4,096 cameras; recorded as a graph and not; kinds
+   of search trees; threads in a block.
+4. Steps: the simulator's step with its pictures and resets, random actions; and its parts alone.
+5. PPO on these pictures, the whole way, with a convolutional policy.
+
+Without a CUDA device the same code runs small on the CPU, to show that it works; its figures say nothing about CUDA.
+Ends with a line per target; exit 1 when a CUDA run misses one, or sees what Warp on the CPU does not. Needs neither
+open3d nor the network.
+"""
+
+import argparse
+import itertools
+import math
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from core.conventions import intrinsics_from_fov
+from core.errors import InputError
+from core.threads import granted, use_threads
+from envs.pool import HomePool
+from envs.simulator import Simulator
+from envs.state import Sensors
+from scene.datasets.procedural import HomeConfig, generate_home
+from scene.render import Frame
+from scene.types import Scene
+
+Take = Callable[[], int]  # does some work and returns how many units of it
+
+HOMES = HomeConfig(rooms_min=2, rooms_max=3, clutter=1.0)  # as in benchmarks/sim.py
+TRIANGLES = 5_000
+TARGETS = {"cuda_steps_per_second": 150_000}
+AIMS = {"cuda_steps_per_second": 300_000, "cuda_ppo_steps_per_second": 60_000}
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass
+class Size:
+    """How much is measured."""
+
+    homes: int = 64
+    batches: tuple[int, ...] = (1024, 4096)
+    pixels: tuple[int, ...] = (64, 128)
+    trees: tuple[str, ...] = ("sah", "lbvh", "median", "cubql")
+    leaves: tuple[int | None, ...] = (1, 2, 4, 8)
+    blocks: tuple[int, ...] = (32, 64, 128, 256)
+    seconds: float = 0.3  # of a round
+    rounds: int = 5
+    rollout: int = 32
+
+
+SMALL = Size(3, (4, 8), (24, 32), ("sah", "median"), (None, 4), (64,), 0.05, 2, 4)
+
+
+@dataclass
+class Report:
+    """The lines of the Markdown file, printed as they come."""
+
+    lines: list[str] = field(default_factory=list)
+    values: dict[str, float] = field(default_factory=dict)
+
+    def say(self, line: str = "") -> None:
+        self.lines.append(line)
+        print(line, flush=True)
+
+    def table(self, head: list[str]) -> None:
+        self.say()
+        self.row(*head)
+        self.row(*["---"] * len(head))
+
+    def row(self, *cells: str) -> None:
+        self.say("| " + " | ".join(cells) + " |")
+
+
+class Clock:
+    """Measures work on a device: median of rounds, after a warm-up."""
+
+    def __init__(self, device: torch.device, size: Size) -> None:
+        self.device, self.size = device, size
+
+    def wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def rate(self, take: Take) -> float:
+        """Units per second of wall time."""
+        take(), take()
+        self.wait()
+        rates = []
+        for _ in range(self.size.rounds):
+            done, started = 0, time.perf_counter()
+            while time.perf_counter() - started < self.size.seconds:
+                done += take()
+                self.wait()
+            rates.append(done / (time.perf_counter() - started))
+        return float(np.median(rates))
+
+
+def furnished(count: int) -> list[Scene]:
+    """The first `count` generated homes, by seed, of at least TRIANGLES faces."""
+    scenes = (generate_home(seed, HOMES) for seed in itertools.count())
+    large = (scene for scene in scenes if scene.mesh is not None and len(scene.mesh.faces) >= TRIANGLES)
+    return list(itertools.islice(large, count))
+
+
+def lens(pixels: int) -> Float[np.ndarray, "3 3"]:
+    return intrinsics_from_fov(pixels, pixels, math.pi / 2)
+
+
+def views(pool: HomePool, batch: int, seed: int = 0) -> tuple[Int64[Tensor, " B"], Float[Tensor, "B 4 4"]]:
+    """Homes and poses of agents where episodes begin."""
+    sim = Simulator(pool, num_envs=batch, seed=seed, sensors=None)
+    state = sim.reset()
+    return state.home, torch.from_numpy(np.asarray(sim.poses(state, Sensors())))
+
+
+def bare_rays(table: Any, pixels: int, home: Tensor, poses: Tensor, squares: bool) -> Take:
+    """A kernel that casts camera rays and keeps the depth alone."""
+    from benchmarks.gpu_rays import cast
+    from scene.warp_kernels import pose34, wp
+
+    lens_of, batch, device = lens(pixels), len(home), table.device
+    axis = ((np.arange(pixels) + 0.5 - lens_of[0, 2]) / lens_of[0, 0]).astype(np.float32)
+    across = torch.from_numpy(axis).to(device)
+    where, depth = poses[:, :3].float().contiguous().to(device), torch.zeros(batch, pixels, pixels, device=device)
+    index = home.int().to(device)
+    inputs = [
+        int(squares), pixels, wp.from_torch(across), wp.from_torch(index), wp.from_torch(where, pose34),
+        wp.from_torch(table.mesh, wp.uint64), wp.from_torch(depth),
+    ]  # fmt: skip
+    launch = wp.launch(
+        cast, dim=batch * pixels * pixels, inputs=inputs, device=table.warp_device, block_dim=64, record_cmd=True
+    )
+    kept = (across, where, depth, index)
+
+    def take() -> int:
+        launch.launch(stream=wp.stream_from_torch(torch.cuda.current_stream(device)) if device.type == "cuda" else None)
+        return kept[2].numel()
+
+    return take
+
+
+def drawing(table: Any, pixels: int, home: Tensor, poses: Tensor, **options: Any) -> Take:
+    """The renderer alone, its memory used again; inputs lie on the device."""
+    from scene.render_warp import WarpRenderer
+
+    renderer = WarpRenderer(table, pixels, pixels, lens(pixels), len(home), check=False, **options)
+    index, where = home.to(table.device), poses.float().to(table.device)
+
+    def take() -> int:
+        renderer.render(index, where, reuse=True)
+        return len(index)
+
+    return take
+
+
+def homes_on(device: torch.device, pool: HomePool, **options: Any) -> Any:
+    """The pool's homes as Warp meshes."""
+    from scene.render_warp import WarpHomes
+
+    table = WarpHomes(device, **options)
+    for number, home in enumerate(pool.homes):
+        table.put(number, home.scene)
+    return table
+
+
+def stepping(pool: HomePool, device: torch.device, batch: int, sensors: Sensors | None) -> Take:
+    """The simulator with random walks; ended episodes begin anew."""
+    sim = Simulator(pool, num_envs=batch, seed=0, sensors=sensors, device=device, backend="warp")
+    state = sim.reset()
+    generator = torch.Generator(device=device).manual_seed(0)
+
+    def take() -> int:
+        nonlocal state
+        for _ in range(4):
+            action = torch.randint(1, 4, (batch,), generator=generator, device=device)
+            state, step = sim.step(state, action)
+            if bool(step.done.any()):
+                state = sim.reset(state, step.done)
+        return 4 * batch
+
+    return take
+
+
+def learning(pool: HomePool, device: torch.device, batch: int, pixels: int, steps: int) -> Take:
+    """PPO on pictures: rollout and update, two epochs of four minibatches."""
+    from agents.encoders import ObservationSpec
+    from agents.networks import make_policy
+    from agents.ppo import update
+    from agents.rollout import EnvStep, EpisodeLog, Progress, collect
+
+    class Walks:
+        """The simulator as a TensorEnv that shows its colours."""
+
+        num_envs, num_actions, action_size = batch, 4, 0
+        observation_spec = {"image": ObservationSpec((pixels, pixels, 3), "uint8")}
+
+        def __init__(self) -> None:
+            sensors = Sensors(pixels, pixels)
+            self.sim = Simulator(pool, num_envs=batch, seed=0, sensors=sensors, device=device, backend="warp")
+            self.state = self.sim.reset()
+
+        def reset(self) -> dict[str, Tensor]:
+            self.state = self.sim.reset()
+            return {"image": self.sim.observe(self.state).rgb}
+
+        def step(self, action: Tensor) -> EnvStep:
+            self.state, step = self.sim.step(self.state, action)
+            assert step.frame is not None
+            now, done = step.frame.rgb, step.done
+            if bool(done.any()):
+                self.state = self.sim.reset(self.state, done)
+                fresh = self.sim.observe(self.state, done).rgb
+                now = torch.where(done[:, None, None, None], fresh, now)
+            final = {"image": step.frame.rgb}
+            return EnvStep({"image": now}, final, step.reward, step.terminated, step.truncated, step.metrics)
+
+    env = Walks()
+    policy = make_policy("feedforward", env.observation_spec, num_actions=4, seed=0).to(device)
+    optimizer = torch.optim.Adam(policy.parameters(), lr=3e-4)
+    generator, log = torch.Generator().manual_seed(0), EpisodeLog(batch, device)
+    progress = Progress.begin(env, policy)
+    rollout: list[Any] = [None]
+
+    def take() -> int:
+        rollout[0] = collect(env, policy, progress, steps, generator, log, rollout[0])
+        update(
+            policy, optimizer, rollout[0], generator=generator, gamma=0.99, lam=0.95, epochs=2, minibatches=4,
+            clip=0.2, entropy_coef=0.01, value_coef=0.5, max_grad_norm=0.5, max_kl=math.inf,
+        )  # fmt: skip
+        return steps * batch
+
+    return take
+
+
+def agreement(report: Report, pool: HomePool, device: torch.device) -> None:
+    """The device's pictures beside those of Warp on the CPU, which tests compare to Embree."""
+    from scene.render_warp import WarpRenderer
+
+    home, poses = views(pool, 32)
+    frames: list[Frame] = []
+    for where in (device, torch.device("cpu")):
+        table = homes_on(where, pool)
+        frames.append(WarpRenderer(table, 64, 64, lens(64), 32).render(home, poses))
+    ours, cpu = frames[0], frames[1]
+    same = ours.instance.cpu() == cpu.instance
+    off = (ours.depth.cpu() - cpu.depth).abs()[same]
+    report.values["ids_equal"] = float(same.float().mean())
+    report.values["depth_within"] = float((off <= 1e-4).float().mean())
+    report.say(
+        f"Agreement with Warp on the CPU over {same.numel():,} pixels: ids equal on {same.float().mean():.4%}, depth "
+        f"within 1e-4 m on {report.values['depth_within']:.4%} of those, largest difference {float(off.max()):.1e} m."
+    )
+
+
+def describe(device: torch.device) -> str:
+    from scene.warp_kernels import wp
+
+    what = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {granted()} threads"
+    return (
+        f"{what}; torch {torch.__version__}, warp {wp.__version__}, Python {platform.python_version()}, "
+        f"{os.cpu_count()} cores; {time.strftime('%Y-%m-%d %H:%M')}"
+    )
+
+
+def measure(report: Report, device: torch.device, size: Size) -> None:
+    """All five parts."""
+    clock, started = Clock(device, size), time.perf_counter()
+    scenes = furnished(size.homes)
+    made = time.perf_counter()
+    pool = HomePool(scenes)
+    ready = time.perf_counter()
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+    table = homes_on(device, pool)
+    clock.wait()
+    put = time.perf_counter()
+    faces = sorted(len(scene.mesh.faces) for scene in scenes if scene.mesh is not None)
+    report.say(f"## Homes\n\n{len(pool)} homes of {faces[0]:,} to {faces[-1]:,} triangles (median "
+               f"{faces[len(faces) // 2]:,}). A home takes {1e3 * (made - started) / len(scenes):.0f} ms to generate, "
+               f"{1e3 * (ready - made) / len(scenes):.1f} ms for its floor, {1e3 * (put - ready) / len(pool):.1f} ms "
+               "for its search tree on the device (the first one's compilation included).")  # fmt: skip
+    if device.type == "cuda":
+        used = free - torch.cuda.mem_get_info(device)[0]
+        report.say(f"Device memory for all of them: {used / 2**20:.0f} MiB, reserve of the allocators included.")
+    agreement(report, pool, device)
+    print(f"[{time.perf_counter() - started:.0f} s]", file=sys.stderr)
+
+    seen = {batch: views(pool, batch) for batch in size.batches}
+    most = max(size.batches)
+    report.say("\n## Rays and pictures")
+    report.table(["pixels", "cameras", "bare Mray/s", "in rows", "pictures/s", "share of bare", "no graph"])
+    for pixels, batch in itertools.product(size.pixels, size.batches):
+        home, poses = seen[batch]
+        bare = clock.rate(bare_rays(table, pixels, home, poses, squares=True))
+        rows = clock.rate(bare_rays(table, pixels, home, poses, squares=False))
+        graph = clock.rate(drawing(table, pixels, home, poses))
+        plain = clock.rate(drawing(table, pixels, home, poses, graph=False))
+        report.row(
+            f"{pixels}x{pixels}", f"{batch:,}", f"{bare / 1e6:,.1f}", f"{rows / 1e6:,.1f}", f"{graph:,.0f}",
+            f"{graph * pixels**2 / bare:.0%}", f"{plain:,.0f}",
+        )  # fmt: skip
+        report.values[f"pictures_{pixels}_{batch}"], report.values[f"bare_{pixels}_{batch}"] = graph, bare
+    pixels = size.pixels[0]
+    home, poses = seen[most]
+    print(f"[{time.perf_counter() - started:.0f} s]", file=sys.stderr)
+
+    report.say(f"\nSearch trees, {pixels}x{pixels}, {most:,} cameras, pictures/s by triangles in a leaf:")
+    report.table(["tree", *(str(leaf or "default") for leaf in size.leaves)])
+    for tree in size.trees:
+        cells = []
+        for leaf in size.leaves:
+            try:
+                other = homes_on(device, pool, bvh=tree, leaf_size=leaf)
+            except (RuntimeError, ValueError) as error:  # Warp's own word on what it cannot build here
+                cells.append(type(error).__name__)
+                continue
+            cells.append(f"{clock.rate(drawing(other, pixels, home, poses)):,.0f}")
+            del other
+        report.row(tree, *cells)
+    blocks = {block: clock.rate(drawing(table, pixels, home, poses, block=block)) for block in size.blocks}
+    report.say("\nThreads in a block: " + ", ".join(f"{block}: {rate:,.0f}" for block, rate in blocks.items()))
+    print(f"[{time.perf_counter() - started:.0f} s]", file=sys.stderr)
+
+    report.say("\n## Steps")
+    report.table(["pixels", "environments", "steps/s", "state only", "pictures only", "time in pictures"])
+    best = 0.0
+    for pixels, batch in itertools.product(size.pixels, size.batches):
+        whole = clock.rate(stepping(pool, device, batch, Sensors(pixels, pixels)))
+        state = clock.rate(stepping(pool, device, batch, None))
+        pictures = report.values[f"pictures_{pixels}_{batch}"]
+        report.row(
+            f"{pixels}x{pixels}", f"{batch:,}", f"{whole:,.0f}", f"{state:,.0f}", f"{pictures:,.0f}",
+            f"{whole / pictures:.0%}",
+        )  # fmt: skip
+        if pixels == size.pixels[0]:
+            best = max(best, whole)
+    report.values["cuda_steps_per_second"] = best
+    print(f"[{time.perf_counter() - started:.0f} s]", file=sys.stderr)
+
+    report.say("\n## PPO")
+    report.table(["environments", "steps/s", "state and pictures alone"])
+    for batch in size.batches:
+        pixels = max(36, size.pixels[0])  # the least the image encoder takes
+        try:
+            rate = clock.rate(learning(pool, device, batch, pixels, size.rollout))
+        except ImportError as error:  # agents/ needs more libraries than the simulator
+            report.say(f"\nPPO is not measured: {error}")
+            break
+        alone = clock.rate(stepping(pool, device, batch, Sensors(pixels, pixels)))
+        report.values["cuda_ppo_steps_per_second"] = max(rate, report.values.get("cuda_ppo_steps_per_second", 0.0))
+        report.row(f"{batch:,}", f"{rate:,.0f}", f"{alone:,.0f}")
+    report.say(f"\nWhole run: {time.perf_counter() - started:.0f} s.")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cpu", action="store_true", help="run small on the CPU even where CUDA is there")
+    parser.add_argument("--homes", type=int, default=0, help="another number of homes")
+    parser.add_argument("--out", type=Path, help="Markdown file; results/gpu.md, for a CPU run results/gpu_on_cpu.md")
+    args = parser.parse_args()
+    on_cuda = torch.cuda.is_available() and not args.cpu
+    device, size = (torch.device("cuda", 0), Size()) if on_cuda else (torch.device("cpu"), SMALL)
+    if args.homes:
+        size = replace(size, homes=args.homes)
+    use_threads()
+    report = Report()
+    report.say("# The simulator on CUDA\n")
+    if not on_cuda:
+        why = "--cpu was given" if args.cpu else "no CUDA device"
+        report.say(f"{why}: never run on CUDA. The same code small on the CPU; its figures say nothing about CUDA.\n")
+    report.say(describe(device) + "\n")
+    try:
+        measure(report, device, size)
+    except InputError as error:
+        sys.exit(f"benchmarks.gpu: {error}")
+    report.say()
+    short = False
+    for name, aim in AIMS.items():
+        goal = f"target >= {TARGETS[name]}, aim {aim}" if name in TARGETS else f"aim {aim}"
+        value = report.values.get(name, math.nan)
+        report.say(f"{name} {f'{value:.0f}' if on_cuda else 'never run on CUDA'} ({goal})")
+        short |= on_cuda and name in TARGETS and value < TARGETS[name]
+    if report.values["ids_equal"] < 0.998 or report.values["depth_within"] < 0.998:
+        report.say("the pictures of this device differ from those of the CPU")
+        short = True
+    out = args.out or RESULTS / ("gpu.md" if on_cuda else "gpu_on_cpu.md")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text("\n".join(report.lines) + "\n", encoding="utf-8")
+    print(f"written: {out}", file=sys.stderr)
+    sys.exit(int(short))
+
+
+if __name__ == "__main__":
+    main()
