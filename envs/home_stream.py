@@ -110,7 +110,8 @@ class HomeStream:
         seed: of the order in which homes are taken.
         workers: processes that prepare homes; 0 prepares in this one, when a pool is asked for.
         ahead: homes prepared beforehand; left out, those of the next pool.
-        home_limit_s: longest time one home may take, and longest silence of a process.
+        home_limit_s: longest time one home may take; three quarters of it are the longest silence of a process. With
+            the 8 s, whatever freezes is an error in less than 10.
         pictures: search trees are built as homes arrive, so that no step waits for them.
         options: how homes are prepared: cell_m, agent_radius_m, agent_height_m, interactive (envs.pool.make_homes).
 

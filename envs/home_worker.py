@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 BEAT_S = 0.25
 START_LIMIT_S = 60.0  # of silence before the first home: loading libraries holds the interpreter lock
+SILENCE = 0.75  # of the time a home may take: with waking and writing, 8 s become less than 10
 IN_FLIGHT = 4
 GRACE_S = 1.0  # for a process that is asked for its stacks
 REPORT_CHARS = 8_000  # of what the process wrote that an error quotes
@@ -101,7 +102,7 @@ class HomeWorker:
     """The main process's end: asks for homes by number and keeps those that came until they are taken.
 
     Args:
-        home_limit_s: seconds one home may take, and seconds without a sign of life.
+        home_limit_s: seconds one home may take; three quarters of it are the longest silence.
         trees: search trees for pictures are built here, in the thread that receives homes.
     """
 
@@ -176,7 +177,7 @@ class HomeWorker:
     def check(self) -> None:
         """Raises WorkerError when the process has failed or shows no sign of life."""
         with self._news:
-            limit = self.home_limit_s if self._started else max(START_LIMIT_S, self.home_limit_s)
+            limit = SILENCE * self.home_limit_s if self._started else START_LIMIT_S
             silent = self._failure is None and not self._building and time.monotonic() - self._seen > limit
             if silent:  # unless it was this process that slept: then a beat is on its way
                 before = self._seen
