@@ -1,8 +1,14 @@
-"""Advantage estimates for policy gradients: the one GAE of the project."""
+"""Advantage estimates for policy gradients: the one GAE of the project, and rewards brought to one scale."""
+
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from agents.encoders import RunningNorm
+
+REWARD_LIMIT = 10.0  # scaled rewards are cut to +- this
 
 
 def gae(
@@ -44,3 +50,42 @@ def gae(
         carry = delta + gamma * lam * carry * ~(terminated[t] | truncated[t])
         advantage[t] = carry
     return advantage, advantage + value
+
+
+class ReturnScale:
+    """Divides rewards by the running deviation of discounted returns, so that one value loss fits tasks of any scale.
+
+    Call it between `collect` and `update`: `rollout.reward.copy_(scale(rollout.reward, ended))`. Under torchrun the
+    deviation is that of all processes.
+
+    Source: VecNormalize of stable-baselines3, which moves its statistics with every step, not with every rollout.
+    """
+
+    def __init__(self, num_envs: int, gamma: float, device: torch.device | str = "cpu") -> None:
+        self.gamma = gamma
+        self.running = torch.zeros(num_envs, device=device)
+        self.norm = RunningNorm(1).to(device)
+
+    def __call__(self, reward: Float[Tensor, "T B"], ended: Bool[Tensor, "T B"]) -> Float[Tensor, "T B"]:
+        """Scaled rewards, after these have been counted; the mean is left as it is.
+
+        Args:
+            ended: the episode ended with this step, either way.
+        """
+        returns = torch.empty_like(reward)
+        for t in range(len(reward)):
+            self.running = self.running * self.gamma + reward[t]
+            returns[t] = self.running
+            self.running = self.running * ~ended[t]
+        self.norm.update(returns[..., None])
+        scale = (self.norm.var + 1e-8).rsqrt().to(reward.dtype)
+        return (reward * scale).clamp(-REWARD_LIMIT, REWARD_LIMIT)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resume needs."""
+        return {"running": self.running, "norm": self.norm.state_dict()}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken."""
+        self.running = saved["running"].clone()
+        self.norm.load_state_dict(saved["norm"])

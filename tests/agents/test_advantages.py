@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from agents.advantages import gae
+from agents.advantages import ReturnScale, gae
 
 NO, YES = torch.zeros(1, 1, dtype=torch.bool), torch.ones(1, 1, dtype=torch.bool)
 
@@ -44,3 +44,20 @@ def test_tensors_of_different_shapes_are_refused():
     one = torch.ones(1, 1)
     with pytest.raises(ValueError, match="one shape"):
         gae(one, one, one[0], NO, NO, gamma=1.0, lam=1.0)
+
+
+def test_rewards_are_divided_by_the_deviation_of_discounted_returns():
+    reward, ended = torch.tensor([[1.0], [2.0], [6.0]]), torch.tensor([[False], [True], [False]])
+    scale = ReturnScale(1, gamma=0.5)
+    returns = torch.tensor([1.0, 0.5 * 1 + 2, 6.0])  # the second episode starts from nothing
+    torch.testing.assert_close(scale(reward, ended), reward / returns.std(unbiased=False))
+
+
+def test_a_resumed_scale_goes_on_as_the_original():
+    generator = torch.Generator().manual_seed(0)
+    whole, resumed = ReturnScale(3, gamma=0.9), ReturnScale(3, gamma=0.9)
+    first, second = torch.rand(2, 5, 3, generator=generator)
+    never = torch.zeros(5, 3, dtype=torch.bool)
+    whole(first, never)
+    resumed.load_state_dict(whole.state_dict())
+    assert torch.equal(whole(second, never), resumed(second, never))

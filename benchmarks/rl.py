@@ -1,0 +1,290 @@
+"""PPO beside stable-baselines3's, in one run: python -m benchmarks.rl [--quick] [--out FOLDER]
+
+Speed: the same batched environment, network and settings for both, on one torch thread; the candidates take turns, so
+that a busy neighbour hits both, and figures are medians over rounds. Judged by processor time, which is the steadier;
+wall time stands beside it. On camera observations: the time of a whole update cycle against that of the simulator
+alone plus the network alone (the same forward and backward passes on tensors that are there). Learning: environment
+steps until CartPole and Acrobot are learned, settings of SB3's zoo, three seeds (benchmarks/rl_learning.py).
+
+Ends with a line per target; exit 1 when one is short. --out writes the learning curves as learning.png.
+"""
+
+import argparse
+import math
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import torch
+
+from benchmarks import rl_learning
+from benchmarks.rl_tasks import Camera, Drift, Pictures, Timed, sb3_env
+
+Round = Callable[[], int]  # some environment steps with their share of learning; returns how many steps
+EPOCHS, CLIP, LR = 4, 0.2, 3e-4
+
+
+class OurPPO:
+    """Our learner on an environment, a rollout and its update at a time."""
+
+    def __init__(self, env: Timed, rollout: int, minibatches: int, epochs: int = EPOCHS, **network) -> None:
+        from agents.networks import make_policy
+        from agents.rollout import EpisodeLog, Progress
+
+        self.env, self.steps, self.minibatches, self.epochs = env, rollout, minibatches, epochs
+        spec = env.observation_spec
+        self.policy = make_policy("feedforward", spec, num_actions=env.num_actions, standardise=False, **network)
+        self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=LR, eps=1e-5, fused=True)
+        self.generator, self.log = torch.Generator().manual_seed(0), EpisodeLog(env.num_envs)
+        self.progress, self.rollout = Progress.begin(env, self.policy), None
+
+    def whole(self) -> int:
+        """Collect and learn."""
+        from agents.ppo import update
+        from agents.rollout import collect
+
+        self.rollout = collect(self.env, self.policy, self.progress, self.steps, self.generator, self.log, self.rollout)
+        update(
+            self.policy,
+            self.optimizer,
+            self.rollout,
+            generator=self.generator,
+            gamma=0.99,
+            lam=0.95,
+            epochs=self.epochs,
+            minibatches=self.minibatches,
+            clip=CLIP,
+            entropy_coef=0.0,
+            value_coef=1.0,
+            max_grad_norm=0.5,
+            max_kl=math.inf,
+        )
+        self.policy.update_norms(self.rollout.observation)
+        self.log.flush()
+        return self.steps * self.env.num_envs
+
+    def environment(self) -> int:
+        """The environment alone, with the actions of the latest rollout."""
+        assert self.rollout is not None
+        for action in self.rollout.action:
+            self.env.step(action)
+        return self.steps * self.env.num_envs
+
+    def network(self) -> int:
+        """The network alone: acting, and the passes of an update, on tensors that are there."""
+        assert self.rollout is not None
+        batch, memory = self.env.num_envs, self.policy.initial_memory(self.env.num_envs)
+        seen = self.rollout.observation
+        with torch.no_grad():
+            for t in range(self.steps):
+                self.policy(self.policy.normalise({name: x[t] for name, x in seen.items()}), memory)
+        flat = {name: x.flatten(0, 1).chunk(self.minibatches) for name, x in self.policy.normalise(seen).items()}
+        for _ in range(self.epochs):
+            for index in range(self.minibatches):
+                part = {name: chunks[index] for name, chunks in flat.items()}
+                outputs, value, _ = self.policy(part, self.policy.initial_memory(len(next(iter(part.values())))))
+                self.optimizer.zero_grad(set_to_none=True)
+                (outputs.sum() + value.sum()).mul(1e-6).backward()
+                self.optimizer.step()
+        return self.steps * batch
+
+
+def sb3(env: Timed, policy: str, rollout: int, minibatches: int, **network) -> Round:
+    """stable-baselines3's learner on the same environment."""
+    from stable_baselines3 import PPO
+
+    steps = rollout * env.num_envs
+    model = PPO(
+        policy,
+        sb3_env(env),
+        n_steps=rollout,
+        batch_size=steps // minibatches,
+        n_epochs=EPOCHS,
+        learning_rate=LR,
+        device="cpu",
+        seed=0,
+        policy_kwargs=network,
+    )
+
+    def one() -> int:
+        model.learn(steps, reset_num_timesteps=False)
+        return steps
+
+    return one
+
+
+def measure(candidates: dict[str, Round], rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Seconds of wall and of processor time per environment step, for each round; the candidates take turns."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in candidates}
+    for number in range(rounds + 1):
+        for name, candidate in candidates.items():
+            wall, processor = time.perf_counter(), time.process_time()
+            steps = candidate()
+            took = ((time.perf_counter() - wall) / steps, (time.process_time() - processor) / steps)
+            if number:  # the first warms up
+                found[name].append(took)
+    return found
+
+
+def show(found: dict[str, list[tuple[float, float]]]) -> None:
+    """A line per candidate."""
+    for name, rounds in found.items():
+        wall, processor = np.median(np.array(rounds), 0)
+        print(f"{name:<44}{1 / wall:>12,.0f} steps/s wall{1 / processor:>12,.0f} steps per processor second")
+
+
+def over(found: dict[str, list[tuple[float, float]]], ours: str, theirs: str) -> float:
+    """Their median processor time per step over ours."""
+    one, two = (float(np.median([round_[1] for round_ in found[name]])) for name in (theirs, ours))
+    return one / two
+
+
+def speed(quick: bool) -> list[tuple[str, float, float]]:
+    """Vector and picture observations beside stable-baselines3."""
+    vector, picture = "ours, vectors, B=1024, 2x64", "ours, 64x64 pictures, B=32, NatureCNN"
+    their_vector, their_picture = (name.replace("ours", "SB3") for name in (vector, picture))
+    found = measure(
+        {
+            vector: OurPPO(Drift(1024), 32, 8, width=64).whole,
+            their_vector: sb3(Drift(1024), "MlpPolicy", 32, 8, net_arch={"pi": [64, 64], "vf": [64, 64]}),
+        },
+        3 if quick else 15,
+    )
+    found |= measure(
+        {
+            picture: OurPPO(Pictures(32), 16, 2, image_encoder="nature", image_width=512, layers=0).whole,
+            their_picture: sb3(Pictures(32), "CnnPolicy", 16, 2),
+        },
+        2 if quick else 9,
+    )
+    show(found)
+    return [
+        ("ppo_vector_over_sb3", over(found, vector, their_vector), 1.15),
+        ("ppo_cnn_over_sb3", over(found, picture, their_picture), 1.7),
+    ]
+
+
+def camera(quick: bool) -> tuple[str, float, float]:
+    """What a cycle costs beyond the simulator and the network, in percent."""
+    learner = OurPPO(Camera(32 if quick else 64, homes=4 if quick else 16), 16, 4, layers=1)
+    learner.whole()
+    candidates = {"whole": learner.whole, "simulator": learner.environment, "network": learner.network}
+    found = measure(candidates, 3 if quick else 15)
+    show({f"camera, B={learner.env.num_envs}, small CNN: {name}": rounds for name, rounds in found.items()})
+    whole, sim, net = (np.array(found[name]) for name in candidates)
+    extra = (np.median(whole / (sim + net), axis=0) - 1) * 100
+    print(f"camera overhead: {extra[0]:.1f} % of wall time, {extra[1]:.1f} % of processor time")
+    return "camera_overhead_percent", float(extra[1]), 10.0
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """95 % interval of a mean by Student's t; a single value has none."""
+    if len(values) < 2:
+        return math.nan, math.nan
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return float(np.mean(values)) - half, float(np.mean(values)) + half
+
+
+def learning(quick: bool, out: Path | None) -> list[tuple[str, float, float]]:
+    """Steps to the threshold for both learners; a run that never reached it counts as its whole budget."""
+    targets, curves = [], {}
+    for name, task in rl_learning.TASKS.items():
+        if quick:
+            task = rl_learning.quick(task)
+        reached: dict[str, list[float]] = {}
+        for learner, run in rl_learning.LEARNERS.items():
+            runs = [run(task, seed, quick) for seed in range(1 if quick else 3)]
+            curves[name, learner] = runs
+            reached[learner] = [float(curve.reached or task.budget) for curve in runs]
+            low, high = interval(reached[learner])
+            last = [curve.returns[-1] if curve.returns else math.nan for curve in runs]
+            low_return, high_return = interval(last)
+            never = sum(curve.reached is None for curve in runs)
+            print(
+                f"{task.name}, {learner:<18} {np.mean(reached[learner]):>8,.0f} steps to {task.threshold:g} "
+                f"(95 % interval {low:,.0f} to {high:,.0f}; seeds {', '.join(f'{x:,.0f}' for x in reached[learner])}"
+                + (f"; {never} never" if never else "")
+                + f"); last return {np.mean(last):.1f} ({low_return:.1f} to {high_return:.1f})"
+            )
+        ours, theirs = (float(np.mean(steps)) for steps in reached.values())
+        targets.append((f"{name}_steps_sb3_over_ours", theirs / ours, 1.0))
+    if out is not None:
+        draw(curves, out)
+    return targets
+
+
+def draw(curves: dict[tuple[str, str], list[rl_learning.Curve]], out: Path) -> None:
+    """Learning curves of all seeds, a panel per task, into learning.png."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    names = sorted({name for name, _ in curves})
+    figure, panels = plt.subplots(1, len(names), figsize=(5 * len(names), 3.5), squeeze=False)
+    colors = dict(zip(rl_learning.LEARNERS, ("tab:blue", "tab:orange")))
+    for panel, name in zip(panels[0], names):
+        for (task, learner), runs in curves.items():
+            for number, curve in enumerate(runs if task == name else []):
+                panel.plot(
+                    curve.steps, curve.returns, color=colors[learner], lw=1, label=learner if number == 0 else None
+                )
+        panel.set_title(rl_learning.TASKS[name].name)
+        panel.set_xlabel("environment steps")
+        panel.set_ylabel(f"mean return of the last {rl_learning.LAST} episodes")
+        panel.legend()
+    out.mkdir(parents=True, exist_ok=True)
+    figure.tight_layout()
+    figure.savefig(out / "learning.png", dpi=120)
+    plt.close(figure)
+    print(f"curves in {out / 'learning.png'}")
+
+
+def main() -> None:
+    """Measure, print, judge."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="smaller samples; every target is still measured")
+    parser.add_argument("--out", type=Path, default=None, help="folder for the plot of the learning curves")
+    parser.add_argument("--only", choices=("speed", "camera", "learning"), help="one part alone")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    load = os.getloadavg()[0]
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}; torch {torch.__version__} on 1 thread, "
+        f"bfloat16 {'native' if _native() else 'not native'}"
+        + (" (--quick: small samples, one seed, lower thresholds)" if args.quick else "")
+    )
+    targets = []
+    if args.only in (None, "speed"):
+        targets += speed(args.quick)
+    if args.only in (None, "camera"):
+        targets.append(camera(args.quick))
+    if args.only in (None, "learning"):
+        targets += learning(args.quick, args.out)
+    short = False
+    for name, value, bound in targets:
+        most = name.endswith("percent")
+        met = value <= bound if most else value >= bound
+        short |= not met
+        print(f"{name} {value:.4g} (target {'<=' if most else '>='} {bound:g}) {'ok' if met else 'SHORT'}")
+    if short:
+        sys.exit(1)
+
+
+def _native() -> bool:
+    from vl.pretrain import uses_bfloat16
+
+    return uses_bfloat16("auto", "cpu")
+
+
+if __name__ == "__main__":
+    main()
