@@ -116,7 +116,7 @@ def make_set(name: str, task: str, data: str | Path | None = None) -> tuple[Home
         where = "the file holds other houses, or this version" if name.startswith("procthor") else "this version"
         raise InputError(
             f"episode set {name!r} of {task!r} came out as {found[:12]}..., fixed was {expected[:12]}...: {where} "
-            "makes other homes, goals or starts. Use the version the numbers to compare with were measured with, or a file "
+            "makes other homes, goals or starts. Use the version whose numbers you compare with, or a file "
             "of episodes (envs.episodes.save_episodes)"
         )
     return pool, episodes

@@ -6,7 +6,7 @@
 - Success: stop when the thing was put on that surface. Putting it elsewhere undoes the picking up; nothing is lost, it
   can be picked up again.
 - Start: 0.5 m to 12 m of walking through both stages, to where hands reach the thing and on to where they reach the
-  surface; any yaw. Turning, picking and putting down walk nothing.
+  surface, any yaw; picking up and putting down count 0.1 m each (envs/goals.py HAND_M).
 - Reward of a step: metres come closer, through both stages + 2.5 for success - 0.01.
 """
 
