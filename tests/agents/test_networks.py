@@ -3,8 +3,8 @@ import json
 import pytest
 import torch
 
-from agents.distributions import Categorical
-from agents.encoders import ObservationSpec, RunningNorm
+from agents.distributions import Categorical, Gaussian
+from agents.encoders import ObservationSpec, RunningNorm, Tanh
 from agents.networks import Policy, make_policy
 from core.errors import InputError
 
@@ -72,3 +72,108 @@ def test_a_truncated_weight_file_is_a_clear_error(tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(InputError, match="readable policy"):
         Policy.from_pretrained(tmp_path)
+
+
+def observed(names: str, batch: int = 3) -> tuple[dict, dict]:
+    """The specification of some observations, and random ones."""
+    specs = {
+        "vector": ObservationSpec((5,)),
+        "image": ObservationSpec((36, 40, 3), "uint8"),
+        "depth": ObservationSpec((36, 40)),
+        "text": ObservationSpec((6,)),
+        "tokens": ObservationSpec((4, 7)),
+        "token_mask": ObservationSpec((4,), "bool"),
+    }
+    spec = {name: specs[name] for name in names.split()}
+    generator = torch.Generator().manual_seed(0)
+    draw = {
+        "uint8": lambda shape: torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8),
+        "bool": lambda shape: torch.rand(shape, generator=generator) < 0.7,
+        "float32": lambda shape: torch.rand(shape, generator=generator),
+    }
+    return spec, {name: draw[one.dtype]((batch, *one.shape)) for name, one in spec.items()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "names", "changes"),
+    [
+        ("feedforward", "vector text", {}),
+        ("feedforward", "image", {"image_encoder": "nature", "layers": 0}),
+        ("recurrent", "vector image depth text", {"film": True}),
+        ("feedforward", "depth", {}),
+        ("objects", "tokens token_mask text", {}),
+        ("recurrent_objects", "vector tokens text", {}),
+    ],
+)
+def test_every_weight_of_every_kind_of_policy_learns(kind, names, changes):
+    spec, seen = observed(names)
+    changes = {"width": 8, "memory": 4 if kind.startswith("recurrent") else 0, "precision": "float32", **changes}
+    policy = make_policy(kind, spec, action_size=2, **changes)
+    with torch.no_grad():  # the untrained action head is nearly zero, which hides what lies below it
+        policy.action_head.weight.mul_(100)
+    outputs, value, memory = policy(policy.normalise(seen), policy.initial_memory(3) + 0.1)
+    assert (outputs.shape, value.shape, memory.shape) == ((3, 2), (3,), (3, changes["memory"]))
+    actions = policy.distribution(outputs)
+    (actions.log_prob(torch.ones(3, 2)).sum() + value.sum()).backward()
+    still = [name for name, p in policy.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert not still
+
+
+def test_pictures_mean_the_same_in_bfloat16_and_as_a_plain_convolution():
+    spec, seen = observed("image depth", batch=2)
+    policy = make_policy("feedforward", spec, num_actions=3, layers=0, precision="float32")
+    picture = torch.cat([seen["image"].permute(0, 3, 1, 2).float() / 255, seen["depth"][:, None] / 10], 1).contiguous()
+    first, second = policy.image.first, policy.image.rest[0]
+    plain = second(first(picture).relu()).relu().permute(0, 2, 3, 1).flatten(1)
+    torch.testing.assert_close(policy.encode(seen), policy.image.out(plain).relu(), atol=1e-5, rtol=1e-4)
+    half = make_policy("feedforward", spec, num_actions=3, layers=0, precision="bfloat16")
+    assert (half.encode(seen) - policy.encode(seen)).norm() < 0.03 * policy.encode(seen).norm()
+    assert half.image.out.weight.dtype == torch.float32
+
+
+def test_objects_are_a_set_read_by_the_sentence():
+    spec, seen = observed("tokens token_mask text")
+    seen["token_mask"] = torch.tensor([[True, True, True, False], [True, False, False, False], [False] * 4])
+    policy = make_policy("objects", spec, num_actions=3)
+    features = policy.encode(seen)
+    order = torch.tensor([2, 0, 3, 1])
+    permuted = {**seen, "tokens": seen["tokens"][:, order], "token_mask": seen["token_mask"][:, order]}
+    torch.testing.assert_close(policy.encode(permuted), features)
+    hidden = {**seen, "tokens": torch.where(seen["token_mask"][..., None], seen["tokens"], torch.tensor(9.0))}
+    assert torch.equal(policy.encode(hidden), features)  # what the mask hides is not read
+    assert bool(features.isfinite().all())
+    other = {**seen, "text": -seen["text"]}
+    width = policy.config.token_width
+    assert not torch.allclose(policy.encode(other)[0, :width], features[0, :width])
+
+
+def test_gaussian_actions_have_the_density_and_entropy_of_torchs():
+    mean, log_std = torch.tensor([[0.5, -1.0], [0.0, 2.0]]), torch.tensor([0.1, -0.7])
+    ours, reference = Gaussian(mean, log_std), torch.distributions.Normal(mean, log_std.exp())
+    action = ours.sample(Gaussian.noise((2, 2), torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(ours.log_prob(action), reference.log_prob(action).sum(-1))
+    torch.testing.assert_close(ours.entropy(), reference.entropy().sum(-1))
+
+
+def test_the_fast_tanh_is_tanh_and_has_its_gradient():
+    x = torch.linspace(-9, 9, 181, requires_grad=True)
+    y = Tanh()(x)
+    torch.testing.assert_close(y, torch.tanh(x), atol=3e-7, rtol=0)
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(gradient, 1 - torch.tanh(x.detach()) ** 2, atol=1e-6, rtol=0)
+
+
+def test_what_no_policy_can_read_is_refused():
+    with pytest.raises(InputError, match="no encoder reads the observation 'text'"):
+        make_policy("feedforward", {"text": ObservationSpec((3, 4))}, num_actions=2)
+    with pytest.raises(InputError, match="needs a vector, a picture or tokens"):
+        make_policy("objects", observed("image text")[0], num_actions=2)
+    with pytest.raises(InputError, match="exactly one"):
+        make_policy("feedforward", VECTOR)
+    with pytest.raises(InputError, match="too small"):
+        make_policy("feedforward", {"image": ObservationSpec((10, 10, 3), "uint8")}, num_actions=2)
+    with pytest.raises(InputError, match="did you mean 'recurrent'"):
+        make_policy("recurent", VECTOR, num_actions=2)
+    policy = make()
+    with pytest.raises(InputError, match="reads vector, the environment shows only depth"):
+        policy.normalise({"depth": torch.zeros(1, 4, 4)})

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from agents.networks import Policy, make_policy
 from agents.ppo import clipped_surrogate, update
-from agents.rollout import EpisodeLog, Progress, collect
+from agents.rollout import EnvStep, EpisodeLog, Progress, collect
 from tests.agents import data_parallel
 from tests.agents.toy import Recall
 from tests.core.test_distributed import launch
@@ -73,3 +75,28 @@ def test_two_processes_make_the_update_of_one(tmp_path):
         assert all(torch.equal(one[name], two[name]) for name in one)  # the processes do not drift apart
         for name, value in alone.items():
             torch.testing.assert_close(one[name], value, atol=1e-5, rtol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+
+
+class Aim(Recall):
+    """Paid for a continuous action near 0.5 times the cue that is seen."""
+
+    num_actions, action_size = 0, 1
+
+    def step(self, action: torch.Tensor) -> EnvStep:
+        wanted = 0.5 * self._observe()["vector"][:, :1]
+        step = super().step(torch.zeros(self.num_envs, dtype=torch.long))
+        return replace(step, reward=-(action.clamp(-1, 1) - wanted).abs()[:, 0])
+
+
+def test_a_gaussian_policy_learns_where_to_aim():
+    env, generator = Aim(64, length=1), torch.Generator().manual_seed(0)
+    policy = make_policy("feedforward", env.observation_spec, action_size=1, width=16)
+    optimizer = torch.optim.Adam(policy.parameters(), lr=1e-2)
+    progress, log, curve = Progress.begin(env, policy), EpisodeLog(64), []
+    for _ in range(25):
+        rollout = collect(env, policy, progress, 8, generator, log)
+        update(policy, optimizer, rollout, generator=generator, **{**SETTINGS, "entropy_coef": 0.0}, max_kl=1.0)
+        curve.append(log.flush()["return"])
+    mode = policy(policy.normalise({"vector": torch.tensor([[1.0, 0.0], [-1.0, 0.0]])}), policy.initial_memory(2))[0]
+    assert mode[:, 0].tolist() == pytest.approx([0.5, -0.5], abs=0.2)
+    assert curve[-1] > curve[0] + 0.2

@@ -1,5 +1,6 @@
 import torch
 
+from agents.encoders import ObservationSpec
 from agents.networks import make_policy
 from agents.rollout import EpisodeLog, Progress, collect
 from tests.agents.toy import Recall
@@ -42,3 +43,23 @@ def test_the_log_counts_each_episode_once_with_its_whole_return():
     assert abs(flushed["return"] - paid / 20) < 1e-6
     assert flushed["success"] == flushed["return"]
     assert log.flush() == {"episodes": 0.0}
+
+
+def test_bytes_stay_bytes_and_memory_is_used_again():
+    class Seen(Recall):
+        observation_spec = {**Recall.observation_spec, "image": ObservationSpec((36, 36, 3), "uint8")}  # noqa: RUF012
+
+        def _observe(self):
+            image = torch.full((self.num_envs, 36, 36, 3), 7, dtype=torch.uint8) * self.time[:, None, None, None].byte()
+            return {**super()._observe(), "image": image}
+
+    env = Seen(2)
+    policy = make_policy("feedforward", env.observation_spec, num_actions=2, width=8, image_width=8)
+    progress, log, generator = Progress.begin(env, policy), EpisodeLog(2), torch.Generator().manual_seed(0)
+    first = collect(env, policy, progress, 4, generator, log)
+    assert first.observation["image"].dtype == torch.uint8
+    assert first.observation["image"][:, 0, 0, 0, 0].tolist() == [0, 7, 14, 0]
+    place = first.observation["image"].data_ptr()
+    second = collect(env, policy, progress, 4, generator, log, first)
+    assert second.observation["image"].data_ptr() == place
+    assert second.observation["image"][:, 0, 0, 0, 0].tolist() == [7, 14, 0, 7]
