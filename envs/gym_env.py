@@ -84,7 +84,7 @@ class GymEnv(gymnasium.Env):
             raise InputError("the episode is over; call reset() before the next step")
         self._state, step = self.sim.step(self.state, torch.from_numpy(np.asarray(action)[None]))
         assert step.frame is not None
-        info = row_of(self.observer.info(self._state, step), 0)
+        info = row_of(self.observer.info(self._state) | self.observer.metrics(step), 0)
         if bool(step.done):
             info["is_success"] = bool(info["success"])
         observation = row_of(self.observer.observation(self._state, step.frame), 0)

@@ -202,14 +202,15 @@ class Observer:
             shown["pose"] = self._pose(state)
         return {name: shown[name] for name in self.space.spaces}
 
-    def info(self, state: SimState, step: Step | None = None) -> dict[str, ndarray]:
-        """Sentence and home of each environment, and after a step its metrics; arrays with one row per environment."""
+    def info(self, state: SimState) -> dict[str, ndarray]:
+        """Sentence and home of each environment, one row each."""
         texts = np.empty(len(state), dtype=object)
         texts[:] = [self.sim.texts[text] for text in state.text.tolist()]
-        info: dict[str, ndarray] = {"goal_text": texts, "home": self._homes[state.home.cpu().numpy()]}
-        if step is not None:
-            info |= {name: values.cpu().numpy() for name, values in step.metrics.items()}
-        return info
+        return {"goal_text": texts, "home": self._homes[state.home.cpu().numpy()]}
+
+    def metrics(self, step: Step) -> dict[str, ndarray]:
+        """The metrics of a step (envs/metrics.py), one row per environment."""
+        return {name: values.cpu().numpy() for name, values in step.metrics.items()}
 
     def _goal(self, state: SimState) -> ndarray:
         text = state.text.cpu().numpy()
@@ -264,5 +265,16 @@ def row_of(arrays: dict[str, ndarray], index: int) -> dict[str, Any]:
 
 
 def masked_info(info: dict[str, ndarray], mask: Bool[ndarray, " B"]) -> dict[str, Any]:
-    """An info as Gymnasium's vector environments give it: each array with a `_name` mask of the rows that have it."""
-    return info | {f"_{name}": mask.copy() for name in info}
+    """An info as Gymnasium's vector environments give it: each array with a `_name` mask of the rows that have it.
+
+    Other rows are 0, False or None; where no row has anything, the info is empty. Numbers become float64.
+    """
+    shown: dict[str, Any] = {}
+    if not mask.any():
+        return shown
+    for name, values in info.items():
+        kind = np.float64 if values.dtype.kind == "f" else values.dtype
+        shown[name] = np.full(len(mask), None if values.dtype.hasobject else 0, dtype=kind)
+        shown[name][mask] = values[mask]
+        shown[f"_{name}"] = mask.copy()
+    return shown

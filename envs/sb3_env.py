@@ -84,7 +84,7 @@ class SB3VecEnv(VecEnv):
         self._action = None
         frame = step.frame
         assert frame is not None
-        info = self.observer.info(state, step)
+        info = self.observer.info(state) | self.observer.metrics(step)
         infos = [row_of(info, index) for index in range(self.num_envs)]
         truncated, done = step.truncated.cpu().numpy(), step.done.cpu().numpy()
         for index in range(self.num_envs):

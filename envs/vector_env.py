@@ -126,30 +126,27 @@ class GymVectorEnv(gymnasium.vector.VectorEnv):
         frame = step.frame
         assert frame is not None
         terminated, truncated = step.terminated & ~waiting, step.truncated & ~waiting
+        ended, stepped = (terminated | truncated).cpu().numpy(), ~waiting.cpu().numpy()
+        everywhere = np.ones(self.num_envs, dtype=bool)
+        metrics = self.observer.metrics(step)
+        won = {"is_success": metrics["success"] > 0}
         infos: dict[str, Any]
-        if self.autoreset_mode == AutoresetMode.SAME_STEP and bool(step.done.any()):
-            done = step.done.cpu().numpy()
-            last, last_info = self.observer.observation(state, frame), self.observer.info(state, step)
+        if self.autoreset_mode == AutoresetMode.SAME_STEP and ended.any():
+            last, last_info = self.observer.observation(state, frame), self.observer.info(state)
             final = np.full(self.num_envs, None, dtype=object)
-            for index in np.flatnonzero(done):
+            for index in np.flatnonzero(ended):
                 final[index] = row_of(last, int(index))
             state = self.sim.reset(state, step.done)
             frame = choose_frame(step.done, self.sim.observe(state, step.done), frame)
-            infos = masked_info(self.observer.info(state), np.ones(self.num_envs, dtype=bool))
-            running = {name: np.where(done, 0, values) for name, values in last_info.items() if name not in infos}
-            infos |= masked_info(running, ~done)
-            infos |= {"final_obs": final, "_final_obs": done.copy()}
-            infos |= {"final_info": masked_info(last_info, done), "_final_info": done.copy()}
+            infos = masked_info(self.observer.info(state), everywhere) | masked_info(metrics, ~ended)
+            infos |= {"final_obs": final, "_final_obs": ended.copy()}
+            infos |= {"final_info": masked_info(last_info | metrics | won, ended), "_final_info": ended.copy()}
         else:
-            info = self.observer.info(state, step)
-            if bool(waiting.any()):  # NEXT_STEP: these rows were reset instead of stepped
+            if not stepped.all():  # NEXT_STEP: these rows are reset instead of stepped
                 state = self.sim.reset(state, waiting)
                 frame = choose_frame(waiting, self.sim.observe(state, waiting), frame)
-                info |= self.observer.info(state)
-            stepped = ~waiting.cpu().numpy()
-            infos = masked_info(info, stepped)
-            for name in ("goal_text", "home"):
-                infos[f"_{name}"] = np.ones(self.num_envs, dtype=bool)
+            infos = masked_info(self.observer.info(state), everywhere) | masked_info(metrics, stepped)
+            infos |= masked_info(won, ended)
         self._state = state
         if self._window is not None:
             self.render()

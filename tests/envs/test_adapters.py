@@ -1,19 +1,29 @@
 """Gymnasium, its vector interface and stable-baselines3."""
 
+import math
+import sys
 import warnings
 
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env
+import torch
+from gymnasium.utils.env_checker import check_env, data_equivalence
 from gymnasium.vector import AutoresetMode
 
 import envs  # noqa: F401  registers the ids
-from core.errors import InputError
+from core.errors import InputError, MissingLibraryError
+from envs.expert import Expert
 from envs.gym_env import GymEnv
+from envs.observation import MAX_STEPS, Observer, make_simulator, word_numbers
 from envs.pool import HomePool
+from envs.registration import IDS
 from envs.sb3_env import SB3VecEnv
-from tests.envs.homes import three_homes
+from envs.state import Noise
+from envs.tasks import TASKS
+from envs.tasks.find_object import FindObject
+from envs.window import tiled
+from tests.envs.homes import lively_home, three_homes
 
 ID = "Sightline/FindObject-v0"
 SMALL = {"width": 12, "height": 12, "max_steps": 6}
@@ -25,14 +35,59 @@ def homes():
     return HomePool(three_homes())
 
 
-def test_both_checkers_pass_without_a_warning(homes):
+@pytest.fixture(scope="module")
+def lively():
+    """A home in which every task can be played."""
+    return HomePool([lively_home()], interactive=True)
+
+
+@pytest.fixture
+def no_screen(monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.setattr(GymEnv, "metadata", {**GymEnv.metadata, "render_fps": 1000})
+
+
+def test_every_task_has_an_id():
+    assert sorted(IDS.values()) == sorted(TASKS) and all(name in gymnasium.registry for name in IDS)
+    assert IDS["Sightline/FindObject-v0"] == "find_object"
+
+
+@pytest.mark.parametrize("task_id", IDS)
+def test_both_checkers_pass_without_a_warning_on_every_task(lively, no_screen, task_id):
     from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
-    env = gymnasium.make(ID, homes=homes, render_mode="rgb_array", width=40, height=40)
+    env = gymnasium.make(task_id, homes=lively, render_mode="rgb_array", render_size=8, width=36, height=36, pose=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_env(env.unwrapped)
+        check_env(env.unwrapped)  # draws in every render mode
         sb3_check_env(env.unwrapped)
+
+
+def test_both_checkers_pass_with_speeds_and_all_pictures(lively):
+    from stable_baselines3.common.env_checker import check_env as sb3_check_env
+
+    env = gymnasium.make(
+        "Sightline/PointGoal-v0", homes=lively, control="continuous", tilt=True, noise=True, depth=True, instance=True,
+        width=8, height=8, disable_env_checker=True,
+    ).unwrapped  # fmt: skip
+    assert env.action_space == gymnasium.spaces.Box(-1, 1, (3,), np.float32)
+    check_env(env, skip_render_check=True)
+    with pytest.warns(UserWarning, match="image"):  # depth and ids have the shape of pictures and other numbers
+        sb3_check_env(env)
+
+
+@pytest.mark.parametrize("task_id", IDS)
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+def test_the_batched_vector_equals_gymnasiums_own_vector_of_single_environments(lively, task_id, mode):
+    options = {"num_envs": 2, "homes": lively, "width": 8, "height": 8, "max_steps": 3, "pose": True, "depth": True}
+    ours = gymnasium.make_vec(task_id, autoreset_mode=mode, **options)
+    theirs = gymnasium.make_vec(task_id, vectorization_mode="sync", vector_kwargs={"autoreset_mode": mode}, **options)
+    assert ours.observation_space == theirs.observation_space and ours.action_space == theirs.action_space
+    assert data_equivalence(ours.reset(seed=1), theirs.reset(seed=1), exact=True)
+    for actions in ([1, 2], [1, 0], [3, 3], [1, 1], [0, 1], [2, 2]):
+        one, two = ours.step(np.array(actions)), theirs.step(np.array(actions))
+        assert data_equivalence(one, two, exact=True)
+        assert ours.observation_space.contains(one[0])
 
 
 def test_a_single_environment_tells_the_goal_and_renders(homes):
@@ -150,17 +205,98 @@ def test_without_arguments_homes_are_generated():
     assert observation["rgb"].shape == (64, 64, 3)
 
 
-@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
-def test_the_batched_vector_equals_gymnasiums_own_vector_of_single_environments(homes, mode):
-    options = {"num_envs": 2, "homes": homes, "width": 12, "height": 12, "max_steps": 3}
-    ours = gymnasium.make_vec(ID, autoreset_mode=mode, **options)
-    theirs = gymnasium.make_vec(ID, vectorization_mode="sync", vector_kwargs={"autoreset_mode": mode}, **options)
-    (one, _), (two, _) = ours.reset(seed=1), theirs.reset(seed=1)
-    for _ in range(9):
-        assert (one["rgb"] == two["rgb"]).all() and (one["goal"] == two["goal"]).all()
-        one, *rest, infos = ours.step(np.array([1, 2]))
-        two, *other, their_infos = theirs.step(np.array([1, 2]))
-        assert all((a == b).all() for a, b in zip(rest, other, strict=True))
-        assert (infos["goal_text"] == their_infos["goal_text"]).all()
-        if "final_obs" in their_infos:
-            assert (infos["final_obs"][0]["rgb"] == their_infos["final_obs"][0]["rgb"]).all()
+def test_points_are_seen_as_distance_and_bearing(lively):
+    sim = make_simulator("point_goal", 2, homes=lively, width=4, height=4)
+    points = np.array([goal.stages[0].place for goal in sim.fields.goals[0]])
+    south = points - [0.0, 1.5]
+    goal = np.flatnonzero(lively.grids.is_free(np.zeros(len(points), np.int64), south))[:1].repeat(2)
+    two = np.zeros(2, np.int64)
+    state = sim.placed(two, two, two, two, goal, south[goal], np.array([0.0, math.pi]))
+    seen = Observer(sim).observation(state, sim.observe(state))["goal"]
+    np.testing.assert_allclose(seen, [[1.5, math.pi / 2], [1.5, -math.pi / 2]], rtol=1e-6)  # left of the heading, right
+
+
+def test_the_pose_is_told_from_where_the_episode_began(lively):
+    env = gymnasium.make("Sightline/PointGoal-v0", homes=lively, pose=True, **SMALL)
+    for _ in range(2):
+        observation, _ = env.reset(seed=4)
+        assert observation["pose"].tolist() == [0, 0, 0]
+        start, yaw = env.unwrapped.state.position[0], env.unwrapped.state.yaw.item()
+        env.step(2)
+        observation, *_ = env.step(1)
+        way = env.unwrapped.state.position[0] - start
+        ahead = way @ torch.tensor([math.cos(yaw), math.sin(yaw)]).double()
+        left = way @ torch.tensor([-math.sin(yaw), math.cos(yaw)]).double()
+        np.testing.assert_allclose(observation["pose"], [ahead, left, math.pi / 6], atol=1e-6)
+        assert ahead > 0.05 and left > 0.05
+
+
+def test_holding_is_told_while_something_is_in_the_hand(lively):
+    env = GymEnv("rearrange", homes=lively, width=4, height=4)
+    observation, info = env.reset(seed=0)
+    assert info["goal_text"] == "put the mug on the shelf" and env.sim.action_names[4:] == ("pick", "place")
+    expert, held, done = Expert(env.sim), [observation["holding"].item()], False
+    while not done:
+        observation, _, done, late, info = env.step(int(expert(env.state)))
+        held.append(observation["holding"].item())
+        assert not late
+    assert info["is_success"] and (held[0], max(held), held[-1]) == (0, 1, 0)
+
+
+def test_sentences_are_told_by_the_numbers_of_their_words(lively):
+    env = GymEnv("find_referral", homes=lively, width=4, height=4)
+    observation, info = env.reset(seed=0)
+    assert (observation["goal"] == word_numbers(info["goal_text"])).all()
+    assert word_numbers("Go to  the Mug!", 6)[:4].tolist() == word_numbers("go to the mug", 4).tolist()
+    assert word_numbers("go go", 4).tolist() == [1737, 1737, 0, 0]  # 1 + crc32(b"go") % 8191
+    with pytest.raises(InputError, match="3 words does not fit into 2"):
+        word_numbers("go to it", 2)
+
+
+def test_instances_and_depth_are_those_of_the_simulator(homes):
+    env = GymEnv(homes=homes, depth=True, instance=True, noise=Noise(depth=0.0), width=16, height=16)
+    observation, _ = env.reset(seed=0)
+    frame = env.sim.observe(env.state)
+    assert (observation["instance"][..., 0] == frame.instance[0].numpy()).all() and observation["instance"].min() == -1
+    assert (observation["depth"][..., 0] == frame.depth[0].numpy()).all() and env.sim.noise == Noise(depth=0.0)
+
+
+def test_a_window_shows_the_view_after_every_reset_and_step(homes, no_screen, monkeypatch):
+    import pygame
+
+    env = GymEnv(homes=homes, render_mode="human", render_size=24, width=4, height=4)
+    env.reset(seed=1)
+    for _ in range(2):
+        shown = pygame.surfarray.array3d(pygame.display.get_surface()).swapaxes(0, 1)
+        assert (shown == env.sim.observe(env.state, sensors=env._camera).rgb[0].numpy()).all() and shown.max() > 0
+        assert env.step(2) and env.render() is None
+    env.close()
+    assert pygame.display.get_surface() is None
+    monkeypatch.setenv("SDL_VIDEODRIVER", "nothing-known")
+    with pytest.raises(InputError, match="no window can be opened"):
+        env.reset()
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    with pytest.raises(MissingLibraryError, match="classic-control"):
+        GymEnv(homes=homes, render_mode="human")
+
+
+def test_views_of_a_vector_are_shown_side_by_side():
+    views = np.arange(3, dtype=np.uint8)[:, None, None, None] + np.ones((3, 2, 2, 3), np.uint8)
+    assert tiled(views)[::2, ::2, 0].tolist() == [[1, 2], [3, 0]]
+
+
+def test_options_reach_the_simulator_and_those_that_do_not_fit_are_refused(homes, lively):
+    assert {name: make_simulator(name, homes=lively).max_steps for name in TASKS} == {
+        name: MAX_STEPS.get(name, 100) for name in TASKS
+    }
+    task = FindObject((("sofa", "blue"), ("armchair", "red")))
+    assert make_simulator(task, homes=homes, max_steps=7).max_steps == 7
+    assert make_simulator(homes=homes, pairs=[("sofa", "blue"), ("armchair", "red")]).task == task
+    opening = make_simulator("point_goal", homes=lively, shut_doors=1.0, tilt=True)
+    assert opening.action_names[4:] == ("look up", "look down", "open")
+    with pytest.raises(InputError, match="pairs="):
+        make_simulator("point_goal", homes=homes, pairs=[("sofa", "blue")])
+    with pytest.raises(InputError, match="find_object"):
+        make_simulator("find_objects", homes=homes)
+    with pytest.raises(InputError, match="interactive=True"):
+        make_simulator("rearrange", homes=homes)
