@@ -101,8 +101,7 @@ class GymTensorEnv:
     def reset(self) -> Observation:
         """First episodes of the seed everywhere."""
         self._episode[:], self._age[:], self._actions = 0, 0, []
-        observation, _ = self.envs.reset(seed=self._seeds())
-        return self._tensors(observation)
+        return self._tensors(self._restart())
 
     def step(self, action: Tensor) -> EnvStep:
         """One action everywhere; environments whose episode ended go on with their next one."""
@@ -121,8 +120,7 @@ class GymTensorEnv:
             self._age[done] = 0
             self._actions = self._actions[len(self._actions) - int(self._age.max()) :]
             if self.mode == AutoresetMode.DISABLED:
-                observation, _ = self.envs.reset(seed=self._seeds(), options={"reset_mask": done})
-                following = self._tensors(observation)
+                following = self._tensors(self._restart(done))
         return EnvStep(
             following,
             final,
@@ -154,14 +152,14 @@ class GymTensorEnv:
         self.seed = int(saved["seed"])
         self._episode, self._age = saved["episode"].copy(), saved["age"].copy()
         self._actions = list(saved["actions"])
-        seeds, longest = self._seeds(), len(self._actions)
-        self.envs.reset(seed=seeds)
+        longest = len(self._actions)
+        self._restart()
         for t, row in enumerate(self._actions):
             *_, terminated, truncated, _ = self.envs.step(row)
             # those whose episode is younger start (again) when its first action comes
             begin = (self._age == longest - (t + 1)) | terminated | truncated
             if begin.any():
-                self.envs.reset(seed=seeds, options={"reset_mask": begin})
+                self._restart(begin)
 
     def _check_resumable(self) -> None:
         if self.mode != AutoresetMode.DISABLED:
@@ -170,9 +168,10 @@ class GymTensorEnv:
                 "DISABLED, or use GymTensorEnv.make()"
             )
 
-    def _seeds(self) -> list[int]:
-        key = episode_key(self.seed, self._env, self._episode)
-        return [int(k) & 0x7FFFFFFF for k in key]
+    def _restart(self, mask: Bool[ndarray, " B"] | None = None) -> Any:
+        """Begins each environment's present episode, in `mask` or everywhere; observations of all."""
+        seeds: Any = [int(key) & 0x7FFFFFFF for key in episode_key(self.seed, self._env, self._episode)]
+        return self.envs.reset(seed=seeds, options=None if mask is None else {"reset_mask": mask})[0]
 
     def _numbers(self, action: Tensor) -> ndarray:
         if self.num_actions:
@@ -190,11 +189,11 @@ class GymTensorEnv:
     def _last(self, observation: Any, final: Any, done: Bool[ndarray, " B"]) -> Any:
         """The batch of observations with the rows in `done` replaced by what their episodes ended with."""
         if self._dict:
-            merged = {name: np.array(part) for name, part in observation.items()}
+            parts = {name: np.array(part) for name, part in observation.items()}
             for i in done.nonzero()[0]:
-                for name, part in merged.items():
+                for name, part in parts.items():
                     part[i] = final[i][name]
-            return merged
+            return parts
         merged = np.array(observation)
         for i in done.nonzero()[0]:
             merged[i] = final[i]

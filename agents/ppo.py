@@ -115,6 +115,7 @@ def update(
         )
         memory = policy.initial_memory(steps * batch)
 
+    room: dict[str, Tensor] = {}
     parameters = list(policy.parameters())
     records: list[Float[Tensor, " 5"]] = []
     done_epochs = 0
@@ -123,7 +124,7 @@ def update(
         done_epochs += 1
         passes = list(minibatches_of(steps, batch, minibatches, sequences, generator))
         for (rows, size), part in zip(passes, _normalised(advantage, passes)):
-            seen = {name: x.index_select(1, rows) for name, x in observation.items()}
+            seen = {name: _take(x, rows, room, name) for name, x in observation.items()}
             outputs, value = policy.unroll(seen, start[:, rows], memory[rows])
             actions = policy.distribution(outputs)
             change = actions.log_prob(action[:, rows]) - old_log_prob[:, rows]
@@ -149,6 +150,15 @@ def update(
     means = torch.stack(records).mean(0).tolist()
     names = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
     return {**dict(zip(names, means)), "explained_variance": explained, "epochs": float(done_epochs)}
+
+
+def _take(x: Tensor, rows: Int64[Tensor, " M"], room: dict[str, Tensor], name: str) -> Tensor:
+    """`x[:, rows]` in memory used again for each minibatch: fresh pages cost more than copying pictures does."""
+    old = room.get(name)
+    if old is None or old.shape[1] != len(rows):
+        room[name] = x.index_select(1, rows)
+        return room[name]
+    return torch.index_select(x, 1, rows, out=old)
 
 
 def _explained(target: Float[Tensor, "T B"], value: Float[Tensor, "T B"]) -> float:
