@@ -35,7 +35,8 @@ VIEW = 440  # pixels the agent's view is drawn with
 FRAMES_PER_S = 6
 HOLD_S = 2.0  # the last picture stays
 GOOD, BAD, SOFT, LEAF = "#1a7f37", "#b42318", "#6b6f78", "#a9805a"
-SENTENCE_PT, LINES = (19, 17, 15, 13), 3  # the largest size in which the sentence fits into so many lines
+SENTENCE_PT, LINES = (19, 16, 13), 3  # the largest size in which the sentence fits into so many lines
+ROW = 105  # characters of 12 points side by side
 CONE_M = 0.9  # length of the drawn field of view
 
 
@@ -70,25 +71,21 @@ def draw_episode(sim: Simulator, results: EpisodeResults, row: int) -> list[UInt
     home = sim.homes[int(states[0].home[0])]
     figure = Figure(figsize=(WIDTH / DPI, HEIGHT / DPI), dpi=DPI, facecolor=PAPER)
     canvas = FigureCanvasAgg(figure)
-    size, lines = fitted(goal.text)
+    size, lines = fitted(goal.text, most=LINES - (len(goal.stages) > 1))
     figure.text(0.025, 0.965, "\n".join(lines), fontsize=size, color=INK, weight="bold", va="top", linespacing=1.25)
-    left, right = (
-        figure.add_axes((0.025, 0.115, VIEW / WIDTH, VIEW / HEIGHT)),
-        figure.add_axes((0.45, 0.115, 0.535, VIEW / HEIGHT)),
-    )
+    left = figure.add_axes((0.025, 0.115, VIEW / WIDTH, VIEW / HEIGHT))
+    right = figure.add_axes((0.45, 0.115, 0.535, VIEW / HEIGHT))
     left.set(xticks=[], yticks=[])
     left.spines[:].set_color("#c8ccd2")
     scene_map = Map(right, sim, home, goal)
     view = left.imshow(seen[0], interpolation="nearest", animated=True)
     status = figure.text(0.025, 0.05, "", fontsize=12.5, color=INK, va="center", animated=True)
     outcome = figure.text(0.985, 0.05, "", fontsize=15, weight="bold", ha="right", va="center", animated=True)
-    chips = [
-        right.text(
-            0.01, 0.985 - 0.055 * k, "", transform=right.transAxes, fontsize=10.5, va="top", zorder=20, animated=True,
-            bbox={"boxstyle": "round,pad=0.3", "facecolor": PAPER, "edgecolor": "#c8ccd2", "alpha": 0.9},
-        )
-        for k in range(len(goal.stages) if len(goal.stages) > 1 else 0)
-    ]  # fmt: skip
+    chips = []
+    if len(goal.stages) > 1:
+        words = [stage_words(home.scene, stage) for stage in goal.stages]
+        points = min(12.0, 12.0 * ROW / sum(len(text) + 5 for text in words))  # several fit beside each other
+        chips = [figure.text(0.025, 0.84, "", fontsize=points, va="center", animated=True) for _ in words]
     canvas.draw()
     background = canvas.copy_from_bbox(figure.bbox)  # type: ignore[attr-defined]
 
@@ -100,36 +97,36 @@ def draw_episode(sim: Simulator, results: EpisodeResults, row: int) -> list[UInt
             text, good = _outcome(results, row)
             outcome.set_text(text)
             outcome.set_color(GOOD if good else BAD)
+        done = len(chips) if t == len(states) - 1 and results.metrics["success"][row] else int(state.stage[0])
+        x = 0.025
         for k, chip in enumerate(chips):
-            done = int(state.stage[0])
-            if t == len(states) - 1 and results.metrics["success"][row]:
-                done = len(chips)
-            chip.set_text(("\u2713 " if k < done else "\u2022 ") + stage_words(home.scene, goal.stages[k]))
+            chip.set_text(("\u2713 " if k < done else f"{k + 1}  ") + words[k])
             chip.set_color(GOOD if k < done else ACCENT if k == done else SOFT)
             chip.set_fontweight("bold" if k == done else "normal")
+            chip.set_x(x)
+            x += (chip.get_window_extent().width + 26) / WIDTH
         canvas.restore_region(background)  # type: ignore[attr-defined]
         left.draw_artist(view)
         for mark in scene_map.marks(states[: t + 1]):
             right.draw_artist(mark)
-        for chip in chips:
-            right.draw_artist(chip)
-        for words in (status, outcome):
-            figure.draw_artist(words)
+        for note in (*chips, status, outcome):
+            figure.draw_artist(note)
         pictures.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
     return pictures
 
 
-def fitted(sentence: str) -> tuple[float, list[str]]:
-    """The font size, in points, and the lines a sentence is written with; cut where even the smallest is too large."""
+def fitted(sentence: str, most: int = LINES) -> tuple[float, list[str]]:
+    """The font size, in points, and the at most `most` lines a sentence is written with.
+
+    A sentence too long for even the smallest size is cut.
+    """
     for size in SENTENCE_PT:
-        columns = int(0.95 * WIDTH / (0.6 * size * DPI / 72))
+        columns = int(0.95 * WIDTH / (0.64 * size * DPI / 72))
         lines = textwrap.wrap(f"\u201c{sentence}\u201d", columns)
-        if len(lines) <= LINES:
-            break
-    if len(lines) > LINES:
-        rest = textwrap.shorten(" ".join(lines[LINES - 1 :]), columns, placeholder=" ...\u201d")
-        lines = [*lines[: LINES - 1], rest]
-    return size, lines
+        if len(lines) <= most:
+            return size, lines
+    rest = textwrap.shorten(" ".join(lines[most - 1 :]), columns, placeholder=" ...\u201d")
+    return size, [*lines[: most - 1], rest]
 
 
 class Map:
@@ -156,9 +153,12 @@ class Map:
         named = {k: "#d9dce1" for k in self.targets if k in fixed}
         draw_map(ax, shown, highlight=named, viewer=False, objects=fixed)
         ax.set(xlabel="", ylabel="", xticks=[], yticks=[])
+        self.labels = list(ax.texts)
+        for label in self.labels:  # drawn anew in each picture, over outlines and things
+            label.set_animated(True)
 
     def marks(self, states: list[SimState]) -> list[Any]:
-        """What is drawn over the map in the last of some states: doors, moved things, targets, the path, the agent."""
+        """What is drawn over the map in the last of some states, in order: doors, things, names, path, agent."""
         from matplotlib.lines import Line2D
         from matplotlib.patches import Polygon
 
@@ -169,25 +169,26 @@ class Map:
         found: list[Any] = [self._leaf(k) for k in self._shut(state)]
         for k in self.moving:
             face = object_color(self.scene.objects[k], self.scene)
-            found.append(Polygon(_corners(boxes[k]), facecolor=face, edgecolor=INK, linewidth=0.9, zorder=8))
+            found.append(Polygon(_corners(boxes[k]), facecolor=face, edgecolor=INK, linewidth=0.9))
         now = self.goal.stages[min(int(state.stage[0]), len(self.goal.stages) - 1)]
         wanted = now.on if now.kind == "rest" else now.objects
         for k in wanted:
             corners = _corners(boxes[k])
             for width, color in ((5.0, PAPER), (2.6, ACCENT)):
-                found.append(Polygon(corners, fill=False, edgecolor=color, linewidth=width, zorder=8.5))
+                found.append(Polygon(corners, fill=False, edgecolor=color, linewidth=width))
         if now.place is not None:
-            star = {"marker": "*", "markersize": 20, "color": ACCENT, "markeredgecolor": PAPER, "zorder": 8.6}
+            star = {"marker": "*", "markersize": 20, "color": ACCENT, "markeredgecolor": PAPER}
             found.append(Line2D([now.place[0]], [now.place[1]], **star))  # type: ignore[arg-type]
-        found.append(Line2D(path[:, 0], path[:, 1], color=PAPER, linewidth=4.5, zorder=9))
-        found.append(Line2D(path[:, 0], path[:, 1], color=PATH, linewidth=2.4, zorder=9.1))
+        later = len(found)
+        found.append(Line2D(path[:, 0], path[:, 1], color=PAPER, linewidth=4.5))
+        found.append(Line2D(path[:, 0], path[:, 1], color=PATH, linewidth=2.4))
         start = {"marker": "o", "markersize": 7, "color": PAPER, "markeredgecolor": PATH, "markeredgewidth": 2}
-        found.append(Line2D(path[:1, 0], path[:1, 1], **start, zorder=9.15))  # type: ignore[arg-type]
+        found.append(Line2D(path[:1, 0], path[:1, 1], **start))  # type: ignore[arg-type]
         half = np.deg2rad((self.sim.sensors or Sensors()).fov_deg) / 2
         fan = yaw + np.linspace(-half, half, 13)
         cone = np.array([[x, y], *zip(x + CONE_M * np.cos(fan), y + CONE_M * np.sin(fan))])
-        found.append(Polygon(cone, facecolor=PATH, alpha=0.22, zorder=9.2))
-        found.append(Line2D([x], [y], marker="o", markersize=10, color=PATH, markeredgecolor=PAPER, zorder=9.3))
+        found.append(Polygon(cone, facecolor=PATH, alpha=0.22))
+        found.append(Line2D([x], [y], marker="o", markersize=10, color=PATH, markeredgecolor=PAPER))
         for k in self.moving:
             if k in self.targets:
                 found.append(self._name(k, boxes[k], k in wanted))
@@ -195,14 +196,14 @@ class Map:
             item = self.scene.objects[self.home.things[self._held(state)]]
             hand = {"marker": "s", "markersize": 7, "color": object_color(item, self.scene), "markeredgecolor": INK}
             found.append(
-                Line2D([x + 0.22 * np.cos(yaw)], [y + 0.22 * np.sin(yaw)], **hand, zorder=9.5)  # type: ignore[arg-type]
+                Line2D([x + 0.22 * np.cos(yaw)], [y + 0.22 * np.sin(yaw)], **hand)  # type: ignore[arg-type]
             )
         for mark in found:
             mark.set_figure(self.ax.figure)
             mark.axes = self.ax
             mark.set_transform(self.ax.transData)
             mark.set_clip_path(self.ax.patch)
-        return found
+        return [*found[:later], *self.labels, *found[later:]]
 
     def _name(self, k: int, box: Float64[ndarray, "7"], wanted: bool) -> Any:
         from matplotlib import patheffects
@@ -211,7 +212,7 @@ class Map:
         halo = [patheffects.withStroke(linewidth=2.4, foreground=PAPER)]
         top = float(_corners(box)[:, 1].max())
         return Text(
-            float(box[0]), top + 0.05, self.scene.objects[k].label, ha="center", va="bottom", fontsize=9, zorder=10,
+            float(box[0]), top + 0.05, self.scene.objects[k].label, ha="center", va="bottom", fontsize=9,
             color=ACCENT if wanted else INK, fontweight="bold", path_effects=halo,
         )  # fmt: skip
 
@@ -249,7 +250,7 @@ class Map:
         from matplotlib.lines import Line2D
 
         ends = doorway_ends(self.scene.doors[door])
-        return Line2D(ends[:, 0], ends[:, 1], color=LEAF, linewidth=5, solid_capstyle="butt", zorder=7)
+        return Line2D(ends[:, 0], ends[:, 1], color=LEAF, linewidth=5, solid_capstyle="butt")
 
 
 def _corners(box: Float64[ndarray, "7"]) -> Float64[ndarray, "4 2"]:
