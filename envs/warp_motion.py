@@ -176,7 +176,7 @@ class DeviceGrids:
     shape: Int64[Tensor, "M 2"]
     origin: Float64[Tensor, "M 2"]
     cell_m: float
-    arrays: list[Any] = field(repr=False, default_factory=list)  # the same for Warp
+    arrays: list[Any] = field(repr=False, default_factory=list)  # descriptors of the five for Warp
 
     @classmethod
     def of(cls, grids: GridStack, device: str | torch.device) -> "DeviceGrids":
@@ -188,7 +188,7 @@ class DeviceGrids:
             )
         ]  # fmt: skip
         free, shut, offset, shape, origin = tensors
-        return cls(free, shut, offset, shape, origin, grids.cell_m, [wp.from_torch(tensor) for tensor in tensors])
+        return cls(free, shut, offset, shape, origin, grids.cell_m, [_descriptor(tensor) for tensor in tensors])
 
     @property
     def device(self) -> torch.device:
@@ -234,7 +234,7 @@ def move(
         torch.empty_like(yaw, dtype=torch.bool),
     )
     _launch(
-        _move, grids, [*grids.arrays, grids.cell_m, int(slide), *inputs, *(wp.from_torch(part) for part in out)], batch
+        _move, grids, [*grids.arrays, grids.cell_m, int(slide), *inputs, *(_descriptor(part) for part in out)], batch
     )
     return out
 
@@ -266,8 +266,8 @@ def distance(
     }
     inputs = _arrays(given, grids.device)
     out = torch.empty(batch, dtype=torch.float64, device=grids.device)
-    table = wp.from_torch(units.view(torch.int16), dtype=wp.uint16)
-    _launch(_look_up, grids, [*grids.arrays[3:], grids.cell_m, unit_m, table, *inputs, wp.from_torch(out)], batch)
+    table = wp.from_torch(units.view(torch.int16), dtype=wp.uint16, return_ctype=True)
+    _launch(_look_up, grids, [*grids.arrays[3:], grids.cell_m, unit_m, table, *inputs, _descriptor(out)], batch)
     return out
 
 
@@ -284,7 +284,12 @@ def _arrays(given: dict[str, tuple[Tensor, torch.dtype, tuple[int, ...]]], devic
                 f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)} on {tensor.device}, "
                 f"expected {dtype} of shape {shape} on {device}"
             )
-    return [wp.from_torch(tensor.contiguous()) for tensor, _, _ in given.values()]
+    return [_descriptor(tensor) for tensor, _, _ in given.values()]
+
+
+def _descriptor(tensor: Tensor) -> Any:
+    """What a kernel is told of a tensor, strides included; the tensor has to live until the launch."""
+    return wp.from_torch(tensor, return_ctype=True)
 
 
 def _launch(kernel: Any, grids: DeviceGrids, inputs: list[Any], batch: int) -> None:

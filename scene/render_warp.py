@@ -371,19 +371,24 @@ class WarpRenderer:
     def _run_cuda(self, launches: list[Any], moving: bool) -> None:
         """Replays the graph on torch's current stream. Never run on CUDA."""
         stream = _stream(self.device)
-        if not self._use_graph or torch.cuda.is_current_stream_capturing():
-            _launch(launches, stream)
+        if moving in self._graphs and not torch.cuda.is_current_stream_capturing():
+            wp.capture_launch(self._graphs[moving], stream=stream)
             return
-        if moving not in self._graphs:
-            # a capture needs a stream of its own: torch's default one cannot be captured
+        _launch(launches, stream)
+        if self._use_graph and not torch.cuda.is_current_stream_capturing():
+            # the launch above has loaded what it needs, which a capture may not; and torch's default stream cannot be
+            # captured, so the graph is recorded on another one and replayed on torch's
             torch.cuda.synchronize(self.device)
-            own = wp.Stream(self.homes.warp_device)
-            with wp.ScopedCapture(device=self.homes.warp_device, stream=own) as capture:
-                _launch(launches, own)
-            self._graphs[moving] = capture.graph
-        wp.capture_launch(self._graphs[moving], stream=stream)
+            self._graphs[moving] = _captured(launches, self.homes.warp_device, wp.Stream(self.homes.warp_device))
 
 
 def _launch(launches: list[Any], stream: Any = None) -> None:
     for one in launches:
         one.launch(stream=stream)
+
+
+def _captured(launches: list[Any], device: Any, stream: Any = None) -> Any:
+    """The launches as one graph."""
+    with wp.ScopedCapture(device=device, stream=stream) as capture:
+        _launch(launches, stream)
+    return capture.graph

@@ -107,6 +107,18 @@ def test_an_empty_batch_moves_nobody():
     assert [len(part) for part in moved] == [0, 0, 0, 0]
 
 
+def test_tensors_with_gaps_are_read_where_they_lie():
+    grids = stack(1)
+    device = DeviceGrids.of(grids, "cpu")
+    home, position, yaw = on_device(*starts(grids, 6, 0))
+    ahead, still = torch.full((6,), 0.25, dtype=torch.float64), torch.zeros(6, dtype=torch.float64)
+    expected = warp_motion.move(device, home, position, yaw, ahead, still)
+    wide = torch.zeros(6, 5, dtype=torch.float64)
+    wide[:, 1:3], wide[:, 4] = position, yaw
+    found = warp_motion.move(device, home, wide[:, 1:3], wide[:, 4], ahead, still)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected)) and bool((found[2] > 0).any())
+
+
 def test_tensors_that_do_not_fit_are_named():
     grids = stack(1)
     device = DeviceGrids.of(grids, "cpu")

@@ -12,8 +12,9 @@ from scene.datasets.procedural import generate_home
 from scene.moving import MovingParts
 from scene.palette import SKY
 from scene.render import Frame, Moving, Renderer, make_renderer, prepare, render
-from scene.render_warp import WarpHomes, WarpRenderer
+from scene.render_warp import WarpHomes, WarpRenderer, _captured
 from scene.types import Scene, SceneMesh, SceneObject
+from scene.warp_kernels import wp
 
 LENS = intrinsics_from_fov(24, 24, np.pi / 2)
 
@@ -189,6 +190,24 @@ def test_homes_come_and_go_without_touching_the_others(homes: list[Scene]):
     renderer.put(1, homes[0])
     renderer.put(1, homes[1])  # replaces it
     assert same(before, renderer.render(index, poses)) and len(renderer.homes) == 4
+
+
+def test_a_recorded_graph_draws_what_its_inputs_say_when_it_is_replayed(homes: list[Scene]):
+    table = WarpHomes()
+    renderer = WarpRenderer(table, 24, 24, LENS, 8)
+    for number, scene in enumerate(homes):
+        renderer.put(number, scene, moving=True)
+    index, poses = cameras(homes, 8, seed=1)
+    where = moved(homes, index, poses)
+    expected = renderer.render(index, poses, where)
+    graph = _captured(renderer._moving[0], table.warp_device)  # as on CUDA, here of Warp's CPU mode
+    other = renderer.render(index.flip(0), poses.flip(0), reuse=True)
+    assert not same(other, expected)
+    renderer._home.copy_(index)
+    renderer._pose.copy_(poses[:, :3])
+    renderer._take(where, index)
+    wp.capture_launch(graph)
+    assert same(renderer.frame, expected)
 
 
 def test_an_empty_batch_gives_empty_pictures(homes: list[Scene]):
