@@ -3,14 +3,28 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 
-from agents.evaluate import EvaluateAgentConfig, run
+from agents.episode_video import fitted
+from agents.evaluate import EvaluateAgentConfig, results_table, run
 from core.errors import InputError
+from scene.datasets.procedural import generate_home
+from scene.io import save_manifest, save_scene
 from tests.agents.tiny import make_scenes
 
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory) -> str:
     return str(make_scenes(tmp_path_factory.mktemp("scenes")))
+
+
+@pytest.fixture(scope="module")
+def lived_in(tmp_path_factory) -> str:
+    """Two generated homes with small things."""
+    folder = tmp_path_factory.mktemp("lived-in")
+    homes = [generate_home(seed) for seed in (5, 6)]
+    for home in homes:
+        save_scene(home, folder)
+    save_manifest(folder, {"source": "procedural", "splits": {"test": [home.id for home in homes]}})
+    return str(folder)
 
 
 def test_the_oracle_succeeds_and_chance_hardly_does(scenes, tmp_path):
@@ -53,6 +67,55 @@ def test_a_film_shows_every_step_in_a_form_browsers_play(scenes, tmp_path):
 
 
 def test_a_policy_that_is_not_there_is_a_clear_error_and_leaves_nothing(scenes, tmp_path):
-    with pytest.raises(InputError, match="neither random nor oracle"):
+    with pytest.raises(InputError, match="neither random, oracle, keyboard nor a folder"):
         run(EvaluateAgentConfig(out=str(tmp_path / "run"), scenes=scenes, policy="no/such/policy"))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [
+        ("point_goal", {"control": "continuous", "noise": 1.0}),
+        ("find_referral", {"tilt": True}),
+        ("rearrange", {"shut_doors": 0.5}),
+        ("follow_instruction", {}),
+    ],
+)
+def test_every_task_is_measured_recorded_and_replayed_at_the_command_line(task, options, lived_in, tmp_path):
+    common = {"scenes": lived_in, "episodes": 3, "max_steps": 120}
+    found = run(
+        EvaluateAgentConfig(out=str(tmp_path / "a"), policy="oracle", task=task, record=True, **common, **options)
+    )
+    assert found["task"] == task and found["metrics"]["subgoals"]["mean"] > 0.5
+    rows = parquet.read_table(tmp_path / "a" / "episodes.parquet").to_pylist()
+    assert all(len(row["actions"]) == row["steps"] for row in rows)
+    recording = str(tmp_path / "a" / "recording.parquet")
+    again = run(EvaluateAgentConfig(out=str(tmp_path / "b"), replay=recording, video=task == "rearrange", **common))
+    assert again["metrics"] == found["metrics"] and again["policy"] == "oracle" and again["task"] == task
+    assert len(again["videos"]) == (task == "rearrange")
+
+
+def test_a_table_shows_subgoals_only_where_goals_have_several_stages(scenes, tmp_path):
+    found = run(EvaluateAgentConfig(out=str(tmp_path / "run"), scenes=scenes, policy="oracle", episodes=3))
+    for several in (False, True):
+        headers = [column.header for column in results_table(found["groups"], "", several).columns]
+        assert ("subgoals %" in headers) is several
+
+
+def test_options_that_mean_nothing_are_refused(scenes):
+    for options, message in (
+        ({"scenes": ""}, "scenes is required"),
+        ({"scenes": scenes, "control": "mind"}, "control='mind'"),
+        ({"scenes": scenes, "shut_doors": 2.0}, "is a chance"),
+    ):
+        with pytest.raises(InputError, match=message):
+            EvaluateAgentConfig(**options)
+
+
+def test_sentences_are_wrapped_and_only_the_endless_are_cut():
+    assert fitted("find the red armchair") == (19, ["\u201cfind the red armchair\u201d"])
+    size, lines = fitted(
+        "go to the bed, then to the blue armchair, then to the floor lamp, and stop at the window " * 2
+    )
+    assert len(lines) == 3 and lines[-1].endswith("window\u201d") and size < 19
+    assert fitted("on and on " * 90, most=2)[1][-1].endswith("...\u201d")
