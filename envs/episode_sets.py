@@ -68,11 +68,11 @@ EPISODE_SETS: Final[dict[str, EpisodeSet]] = {
         episodes=200,
         seed=2026,
         sha256={
-            "find_object": "159e2d1900d473aac77456d3f6598b7449873cb2317188e5ed884cda4d564172",
-            "find_referral": "7d79421804756846ee8e838011108dbafa81296caed346893e09fb7412de0080",
-            "follow_instruction": "85312e99baeccb6afd230a825fcf75fc0ede294323a125ac37ff616b4d3cb646",
-            "point_goal": "2850477be8c566ce3c9c5fab4c7d44dbd9a59af5ed9c7b0971fef2b224255ba3",
-            "rearrange": "898a14d6a2c3d181f6e9ffe8c9aad3c2e0f3f70a011f2349f51ad8d6e8e4d023",
+            "find_object": "53c65cdfce5893bf202e70925536e297181c3bbadca0b2379a7ce3b0fe796112",
+            "find_referral": "226b20e8e353b14ea4ac9acb15d4c390b35b85808f8c7ebe94ebb26ef2b179e5",
+            "follow_instruction": "7c63e1efbf1799eb97834fed98351cfd71619349e57badff2b36fb4b8ad7ceac",
+            "point_goal": "2cf1a6a16a605aa4ba160db44e56ccf0f77544d6cdaf7a55a69bcc315bae027b",
+            "rearrange": "c668498dc7eacfed51b65423f4c4acbf9a78fc049f0920dc7f4a3cd0876bf132",
         },
     ),
     "procthor-val": EpisodeSet(
@@ -81,11 +81,11 @@ EPISODE_SETS: Final[dict[str, EpisodeSet]] = {
         episodes=100,
         seed=2026,
         sha256={
-            "find_object": "467458c8483e5bacd9ffb5eae6628dee12d78b50fa384112a5dea7a211810d52",
-            "find_referral": "ca57aa945d7ae2bc4fa2641fffada4d5d6508e0b71e2a0ac1c19e2a6a6f5b5b0",
-            "follow_instruction": "df4e8e4c9bb3bf61c1c9d9ffa86db4d035405e2f2934765b3aa69c7c286ba68d",
-            "point_goal": "7c62ecf078e33440a8a8327af8c531d57570ac0833d068c601d563d309a5a332",
-            "rearrange": "d48eb75a90b6520ee4782ce534426a369567ca899684f77d90ea39e73571c610",
+            "find_object": "e04781a67e71a78b27c97bce8801b3a748f2ceea7fe4677f3ebd1e5d454611c6",
+            "find_referral": "29ea86cd7b1333f7113b77989029203fe4dd1a656ce6fd8fad3609c4dd42854b",
+            "follow_instruction": "13a1b71c6c03d1e21dece5b28c32c32cd8e524b6d462e6b1a751862892cb4eb4",
+            "point_goal": "b4fa484b793ad706c6f5bf2e223a9552c11283b460f313069d2b32ec905427fc",
+            "rearrange": "d8d07a8433cc37f319469e1d7c05e2a75abfd561fbecaad537243d967a3635f5",
         },
     ),
 }
