@@ -49,6 +49,9 @@ class WarpEngine:
             )
         self.units = device_units(fields.units, device)
         self.inside = torch.from_numpy(fields.inside).to(device)
+        self.slot, self.last = (
+            torch.from_numpy(table).to(device) for table in (fields.slot_table, fields.last_stage_table)
+        )
         self.floor_z = torch.from_numpy(homes.floor_z).to(device)
         self._drawn: WarpHomes = WarpHomes(device) if previous is None else previous._drawn
         self._renderers: dict[Sensors, WarpRenderer] = {} if previous is None else previous._renderers
@@ -73,7 +76,7 @@ class WarpEngine:
         self, state: SimState, position: Float64[Tensor, "B 2"]
     ) -> tuple[Int64[Tensor, " B"], Float64[Tensor, " B"]]:
         """Stages passed by being at `position`, and the distance through what is left."""
-        slot, last = self._row(self.fields.slot_table, state), self._row(self.fields.last_stage_table, state)
+        slot, last = self.slot[state.home, state.goal], self.last[state.home, state.goal]
         stage = state.stage
         if self.fields.stages > 1:
             index = torch.floor((position - self.grids.origin[state.home]) / self.grids.cell_m).long()
@@ -81,9 +84,6 @@ class WarpEngine:
             for _ in range(self.fields.stages - 1):
                 stage = stage + (self.inside[slot, stage, cell] & (stage < last)).long()
         return stage, distance(self.grids, self.units, self.fields.unit_m, state.home, slot, stage, position)
-
-    def _row(self, table: Int64[np.ndarray, "M G"], state: SimState) -> Int64[Tensor, " B"]:
-        return torch.from_numpy(table).to(self.device)[state.home, state.goal]
 
     def render(self, state: SimState, camera: Sensors, moving: Moving | None) -> Frame:
         """What the agents see; fresh tensors on the device."""

@@ -12,6 +12,7 @@ surface keeps its colour while the agent turns.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -163,12 +164,19 @@ def checked_lens(intrinsics: Float[ndarray, "3 3"], width: int, height: int) -> 
 def pixel_directions(intrinsics: Float[ndarray, "3 3"], width: int, height: int) -> Float32[ndarray, "P 3"]:
     """Directions through the pixel centres in the camera frame, row by row, each with z = 1.
 
-    Because z is 1, the distance parameter of a hit is its depth along the camera's z axis.
+    Because z is 1, the distance parameter of a hit is its depth along the camera's z axis. The last cameras asked for
+    are remembered; do not write into the result.
     """
-    across = (np.arange(width) + 0.5 - intrinsics[0, 2]) / intrinsics[0, 0]
-    down = (np.arange(height) + 0.5 - intrinsics[1, 2]) / intrinsics[1, 1]
-    x, y = np.meshgrid(across, down)
-    return np.stack([x, y, np.ones_like(x)], axis=-1).reshape(-1, 3).astype(np.float32)
+    (fx, _, cx), (_, fy, cy) = intrinsics[:2].tolist()
+    return _directions(fx, fy, cx, cy, width, height)
+
+
+@lru_cache(maxsize=16)
+def _directions(fx: float, fy: float, cx: float, cy: float, width: int, height: int) -> Float32[ndarray, "P 3"]:
+    x, y = np.meshgrid((np.arange(width) + 0.5 - cx) / fx, (np.arange(height) + 0.5 - cy) / fy)
+    directions = np.stack([x, y, np.ones_like(x)], axis=-1).reshape(-1, 3).astype(np.float32)
+    directions.flags.writeable = False
+    return directions
 
 
 @njit(cache=True, nogil=True)
