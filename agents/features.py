@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from agents.encoders import ObservationSpec
-from agents.senses import RANGE_M, SECTORS, Body, Note, Scan, SentenceTable, Sight, asked_for, relative
+from agents.senses import RANGE_M, SECTORS, Body, Note, Scan, SentenceTable, Sight, asked_for, head_of, relative
 from core.errors import InputError, existing_file
 from core.files import atomic_write
 from envs.simulator import Simulator
@@ -86,7 +86,8 @@ class TwoTowerSenses:
     """Frames and sentences to observation vectors, through a frozen two-tower model.
 
     Cells are compared with the embedding of the bare name ("a red armchair"); the whole image and its best cell with
-    the mean embedding of captions of views that show it within reach.
+    the mean embedding of captions of views that show it within reach. What the sentence relates the thing to ("... next
+    to the window") is left out: the captions that such a model reads do not say it.
 
     Args:
         statistics: of frames from the training homes.
@@ -107,7 +108,7 @@ class TwoTowerSenses:
         self.body: Body | None = None
 
     def _filters(self, texts: list[str]) -> dict[str, Tensor]:
-        things = [asked_for(text) for text in texts]
+        things = [head_of(asked_for(text)) for text in texts]
         names = self.model.encode_texts([noun(thing) for thing in things])
         prompts = [goal_prompts(thing) for thing in things]
         vectors = self.model.encode_texts([prompt for each in prompts for prompt in each])

@@ -23,6 +23,7 @@ from envs.motion import MAX_PITCH_RAD
 from envs.simulator import Simulator
 from envs.state import Sensors, SimState
 from envs.tasks.point_goal import PointGoal
+from scene.query import PREDICATES
 from scene.render import Frame
 
 RANGE_M = 5.0  # distances are cut here and divided by it
@@ -30,6 +31,8 @@ SECTORS = 16  # directions of the free-distance scan, left to right
 OBSTACLE_M = (0.1, 1.5)  # heights that stop the agent
 _ERRAND = re.compile(r"^(?:please )?(?:find|go to|walk to|pick up|put|bring) ", re.IGNORECASE)
 _ARTICLE = re.compile(r"^(?:the|an?) ", re.IGNORECASE)
+_RELATING = sorted({word for predicate in PREDICATES.values() for word in predicate.words} | {"that is", "with"})
+_RELATION = re.compile(rf" (?:{'|'.join(map(re.escape, reversed(_RELATING)))})\b.*", re.IGNORECASE)
 
 Note = dict[str, Tensor]
 """What an agent remembers of its episode, by name, one row per environment."""
@@ -70,6 +73,14 @@ class Senses(Protocol):
 def asked_for(text: str) -> str:
     """The thing a sentence asks for, without errand and article: "go to the chair by the bed" -> "chair by the bed"."""
     return _ARTICLE.sub("", _ERRAND.sub("", text.strip(), count=1), count=1)
+
+
+def head_of(thing: str) -> str:
+    """The thing without what it stands in relation to: "chair that is next to the bed" -> "chair".
+
+    What a model is asked for that was trained on captions, which name things and their colours alone.
+    """
+    return _RELATION.sub("", thing, count=1)
 
 
 def with_rows(note: Note, rows: Int64[Tensor, " K"], new: Note) -> Note:

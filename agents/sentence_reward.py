@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from agents.senses import SentenceTable, asked_for
+from agents.senses import SentenceTable, asked_for, head_of
 from agents.shaping import Calibration, FrameReward
 from core.errors import InputError
 from envs.simulator import Simulator
@@ -23,7 +23,7 @@ from vl.rewards import StepBatch, VLMReward, vlm_rm_reward
 
 def sentence_reward(embedder: Embedder, texts: Sequence[str], alpha: float) -> VLMReward:
     """The reward model of sentences; prompts are captions of the thing asked for, within reach."""
-    return VLMReward(embedder, [goal_prompts(asked_for(text)) for text in texts], BASELINE_PROMPTS, alpha=alpha)
+    return VLMReward(embedder, [goal_prompts(head_of(asked_for(text))) for text in texts], BASELINE_PROMPTS, alpha=alpha)
 
 
 def score_every_goal(model: VLMReward, embedding: Float[Tensor, "M D"]) -> Float[Tensor, "M G"]:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from agents.features import FrameStatistics, TwoTowerSenses
-from agents.senses import RANGE_M, asked_for
+from agents.senses import RANGE_M, asked_for, head_of
 from core.errors import InputError
 from envs.pool import HomePool
 from envs.simulator import Simulator
@@ -134,6 +134,12 @@ def test_an_errand_is_not_part_of_the_thing():
     assert asked_for("find the red armchair") == "red armchair"
     assert asked_for("Go to the chair next to the window") == "chair next to the window"
     assert asked_for("chair") == "chair"
+
+
+def test_the_head_of_a_thing_is_what_stands_before_its_relation():
+    assert head_of("chair that is next to the white table") == head_of("chair closest to the bed") == "chair"
+    assert head_of("red chair with the book on it") == head_of("red chair between the bed and the sofa") == "red chair"
+    assert head_of("floor lamp") == "floor lamp"
 
 
 def test_statistics_come_back_from_disk_and_refuse_another_tower(tmp_path):
