@@ -77,11 +77,6 @@ class EvaluateAgentConfig(JobConfig):
             raise InputError(f"video={self.video} should lie between 0 and episodes={self.episodes}")
         if not 0 <= self.shut_doors <= 1 or not 0 <= self.noise < 100:
             raise InputError(f"shut_doors={self.shut_doors} is a chance, and noise={self.noise} a factor from 0 on")
-        if not self.scenes and self.episode_set not in EPISODE_SETS:
-            raise InputError(
-                "scenes is required: scenes=FOLDER, made by build-scenes; or episode_set= one of "
-                + ", ".join(EPISODE_SETS)
-            )
 
 
 CONFIG = EvaluateAgentConfig
@@ -153,25 +148,23 @@ def make_simulator(cfg: EvaluateAgentConfig, recording: Recording | None) -> tup
     Raises:
         InputError: homes, task, episodes and options are missing or do not go together.
     """
-    episodes = None if recording is None else recording.results.episodes
+    if not cfg.scenes and cfg.episode_set not in EPISODE_SETS:
+        names = ", ".join(EPISODE_SETS)
+        raise InputError(f"scenes is required: scenes=FOLDER, made by build-scenes; or episode_set= one of {names}")
+    if recording is not None:
+        homes = recorded_homes(cfg, recording)
+        return simulator_of(recording, homes, min(cfg.num_envs, len(recording))), recording.results.episodes
+    episodes = None
     if cfg.episode_set in EPISODE_SETS:
-        homes, named = make_set(cfg.episode_set, cfg.task if recording is None else recording.task)
-        episodes = episodes or named
+        homes, episodes = make_set(cfg.episode_set, cfg.task)
         task = TASKS[cfg.task].from_manifest(homes.manifest)
     else:
         store = SceneStore(cfg.scenes)
         task = TASKS[cfg.task].from_manifest(store.manifest)
-        interactive = task.interactive or cfg.shut_doors > 0
-        ids = store.split(cfg.split)
-        if recording is not None:
-            interactive = recording.interactive
-            known = {scene_id for split in store.splits.values() for scene_id in split}
-            ids = sorted(known & {name.partition("#")[0] for name in recording.homes})
-        homes = HomePool.from_store(store, ids, interactive=interactive)
-    count = len(episodes) if episodes is not None else cfg.episodes
-    num_envs = 1 if cfg.policy == "keyboard" else min(cfg.num_envs, count)
-    if recording is not None:
-        return simulator_of(recording, homes, num_envs), recording.results.episodes
+        homes = HomePool.from_store(store, store.split(cfg.split), interactive=task.interactive or cfg.shut_doors > 0)
+        if cfg.episode_set:
+            episodes = load_episodes(cfg.episode_set)
+    num_envs = 1 if cfg.policy == "keyboard" else min(cfg.num_envs, cfg.episodes if episodes is None else len(episodes))
     noise = Noise(**{item.name: cfg.noise * getattr(Noise(), item.name) for item in fields(Noise)})
     simulator = Simulator(
         homes,
@@ -185,9 +178,19 @@ def make_simulator(cfg: EvaluateAgentConfig, recording: Recording | None) -> tup
         noise=noise if cfg.noise else None,
         shut_doors=cfg.shut_doors,
     )
-    if cfg.episode_set and episodes is None:
-        episodes = load_episodes(cfg.episode_set)
     return simulator, episodes or make_episodes(homes, task, cfg.episodes, cfg.seed, simulator.fields)
+
+
+def recorded_homes(cfg: EvaluateAgentConfig, recording: Recording) -> HomePool:
+    """The homes of a recording, out of the folder or the named set a config names."""
+    if cfg.episode_set in EPISODE_SETS:
+        return make_set(cfg.episode_set, recording.task)[0]
+    store = SceneStore(cfg.scenes)
+    known = {scene_id for split in store.splits.values() for scene_id in split}
+    ids = sorted(known & {name.partition("#")[0] for name in recording.homes})
+    if not ids:
+        raise InputError(f"none of the recording's homes is in {cfg.scenes}, first {min(recording.homes)}")
+    return HomePool.from_store(store, ids, interactive=recording.interactive)
 
 
 def make_policy(cfg: EvaluateAgentConfig, simulator: Simulator) -> tuple[PolicyFn, Sensors | None]:
