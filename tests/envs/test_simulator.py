@@ -8,12 +8,13 @@ import torch
 
 from core.conventions import camera_pose
 from core.errors import InputError
-from envs.expert import RandomPolicy
+from envs.expert import Expert, RandomPolicy
+from envs.motion import MAX_PITCH_RAD
 from envs.pool import HomePool
 from envs.simulator import Simulator
-from envs.state import FORWARD, TURN_LEFT, Sensors, SimState, choose_frame
+from envs.state import FORWARD, TURN_LEFT, Noise, Sensors, SimState, choose_frame
 from scene.types import Scene
-from tests.envs.homes import make_home, three_homes
+from tests.envs.homes import lively_home, make_home, three_homes
 
 SMALL = Sensors(16, 16)
 
@@ -170,3 +171,134 @@ def test_a_pool_refuses_nothing_and_twice_the_same_and_counts_what_it_leaves_out
         HomePool([roomless])
     with pytest.warns(UserWarning, match="1 of 2 homes are left out.*void"):
         assert HomePool([roomless, three_homes()[0]]).ids == ["home-a"]
+
+
+@pytest.fixture(scope="module")
+def lively():
+    """One home with a door and a mug; an environment walks through the door to put the mug on the shelf."""
+    return HomePool([lively_home()], interactive=True)
+
+
+def test_heads_tilt_by_30_degrees_and_no_further_than_60(pool):
+    sim = Simulator(pool, num_envs=1, sensors=SMALL, tilt=True)
+    up, down = sim.action_names.index("look up"), sim.action_names.index("look down")
+    state, seen = sim.reset(), []
+    for action in (up, up, up, down):
+        state, _ = sim.step(state, torch.tensor([action]))
+        seen.append(state.pitch.item())
+    assert seen == pytest.approx([np.pi / 6, MAX_PITCH_RAD, MAX_PITCH_RAD, np.pi / 6])
+    eye = np.array([*state.position[0].tolist(), 1.2])
+    np.testing.assert_allclose(sim.poses(state)[0], camera_pose(eye, state.yaw.item(), np.pi / 6), atol=1e-12)
+    assert state.path_length.item() == 0 and sim.reset(state).pitch.item() == 0
+
+
+def test_speeds_walk_turn_and_stop_below_a_tenth(pool):
+    sim = Simulator(pool, num_envs=4, sensors=None, control="continuous", tilt=True, slide=False)
+    start = sim.reset()
+    speeds = torch.tensor([[0.4, 0.0, 0.0], [0.09, 0.5, -1.0], [-9.0, 0.0, 0.0], [0.09, -0.09, 1.0]])
+    after, step = sim.step(start, speeds)
+    assert step.terminated.tolist() == [False, False, False, True]
+    assert (after.yaw - start.yaw)[1].item() % (2 * np.pi) == pytest.approx(np.pi / 12)
+    assert after.pitch.tolist() == pytest.approx([0, -np.pi / 6, 0, 0])  # a stop does nothing else
+    ahead = torch.stack([start.yaw.cos(), start.yaw.sin()], dim=1)
+    walked = ((after.position - start.position) * ahead).sum(dim=1)
+    free = after.collisions == 0
+    assert free.sum() >= 3
+    assert walked[free].tolist() == pytest.approx(torch.tensor([0.1, 0.0225, -0.25, 0.0])[free].tolist(), abs=1e-6)
+
+
+def test_wrong_speeds_are_refused(pool):
+    sim = Simulator(pool, num_envs=2, sensors=None, control="continuous")
+    for wrong, message in (
+        (torch.zeros(2), r"shape \(2, 2\)"),
+        (torch.zeros(2, 2, dtype=torch.int64), "floats"),
+        (torch.full((2, 2), torch.nan), "NaN"),
+    ):
+        with pytest.raises(InputError, match=message):
+            sim.step(sim.reset(), wrong)
+    with pytest.raises(InputError, match="discrete"):
+        Simulator(pool, control="both")
+
+
+def test_noise_strays_what_moves_by_its_spread_and_leaves_the_rest(pool):
+    noise = Noise(forward_m=0.01, drift_rad=0.0, turn_rad=0.05, depth=0.0)
+    sim = Simulator(pool, "find_object", 3000, sensors=None, noise=noise)
+    start = sim.reset()
+    ahead, _ = sim.step(start, torch.full((3000,), FORWARD))
+    walked = ahead.path_length[ahead.collisions == 0]
+    assert walked.mean() == pytest.approx(0.25, abs=2e-3) and walked.std() == pytest.approx(0.01, rel=0.1)
+    turned, _ = sim.step(start, torch.full((3000,), TURN_LEFT))
+    angle = (turned.yaw - start.yaw) % (2 * np.pi)
+    assert angle.mean() == pytest.approx(np.pi / 6, abs=4e-3) and angle.std() == pytest.approx(0.05, rel=0.1)
+    assert torch.equal(ahead.yaw, start.yaw) and torch.equal(turned.position, start.position)
+
+
+def test_depth_noise_grows_with_distance_and_keeps_nothing_at_nothing():
+    home = make_home("hall", 12.0, 4.0, [("sofa", "blue", 11.0, 2.0, 0.8, 0.8, 0.8)])
+    clear, noisy = (
+        Simulator(HomePool([home]), num_envs=8, sensors=Sensors(32, 32), noise=noise) for noise in (None, Noise())
+    )
+    state = clear.reset()
+    true, seen = clear.observe(state).depth, noisy.observe(state).depth
+    assert ((true == 0) == (seen == 0)).all() and torch.equal(seen, noisy.observe(state).depth)
+    for low, high in ((1.0, 1.5), (3.0, 3.5)):
+        chosen = (true > low) & (true < high)
+        spread = (seen - true)[chosen] / (0.0012 + 0.0019 * (true[chosen] - 0.4) ** 2)
+        assert chosen.sum() > 100 and spread.std() == pytest.approx(1.0, rel=0.2)
+    with pytest.raises(InputError, match="turn_rad"):
+        Noise(turn_rad=-1)
+
+
+def test_a_staged_goal_counts_its_stages_and_its_way_through_all_of_them(lively):
+    sim = Simulator(lively, "rearrange", 1, sensors=None, max_steps=200)
+    expert, state = Expert(sim), sim.reset()
+    assert [stage.kind for stage in sim.goal(state, 0).stages] == ["hold", "rest"]
+    seen = [(0, state.distance.item())]
+    while not bool(state.done):
+        state, step = sim.step(state, expert(state))
+        seen.append((int(state.stage[0]), state.distance.item()))
+        if int(state.stage[0]) == 1:
+            assert int(state.world.held[0]) == 0 and step.metrics["subgoals"].item() == 0.5
+    stages, left = zip(*seen)
+    assert sorted(set(stages)) == [0, 1, 2] and list(stages) == sorted(stages) and left[-1] == 0
+    assert all(a >= b - 0.13 for a, b in zip(left, left[1:]))  # no jump when a stage is done: the way is through all
+    assert step.metrics["success"].item() == 1 and state.world.support[0, 0].item() == 2  # on the shelf
+
+
+def test_a_shut_door_is_in_the_way_until_it_is_opened(lively):
+    sim = Simulator(lively, "point_goal", 1, sensors=None, shut_doors=1.0)
+    zero = np.zeros(1, np.int64)
+    east = next(k for k, goal in enumerate(sim.fields.goals[0]) if goal.stages[0].place[0] > 5)
+    start = sim.placed(zero, zero, zero, zero, zero + east, np.array([[2.6, 2.0]]), np.zeros(1))
+    assert start.world.doors.tolist() == [0]
+    walk, open_ = torch.tensor([FORWARD]), torch.tensor([sim.action_names.index("open")])
+
+    def after(state, actions):
+        for action in actions:
+            state, _ = sim.step(state, action)
+        return state
+
+    held, through = after(start, [walk] * 6), after(start, [open_] + [walk] * 6)
+    assert held.position[0, 0] < 3.5 and held.collisions > 0 and held.world.doors.tolist() == [0]
+    assert through.position[0, 0] == pytest.approx(4.1) and through.world.doors.tolist() == [1]
+    assert after(through, [torch.tensor([TURN_LEFT])] * 6 + [open_]).world.doors.tolist() == [0]
+    with pytest.raises(InputError, match="interactive=True"):
+        Simulator(HomePool([lively_home()]), "point_goal", shut_doors=0.5)
+
+
+def test_a_move_to_another_pool_keeps_the_episodes_of_homes_that_stay(pool):
+    sim = Simulator(pool, "find_object", 30, seed=2, sensors=None)
+    state = sim.reset()
+    staying = HomePool.of([pool[2], pool[0]])
+    moved, after, gone = sim.moved_to(staying, state)
+    assert torch.equal(gone, state.home == 1) and 0 < gone.sum() < 30
+    kept = ~gone
+    assert torch.equal(after.home[kept], torch.tensor([1, -1, 0])[state.home[kept]])
+    before, later = state.rows(kept), after.rows(kept)
+    assert [sim.goal(before, k) for k in range(len(before))] == [moved.goal(later, k) for k in range(len(later))]
+    assert [sim.texts[k] for k in before.text] == [moved.texts[k] for k in later.text]
+    state = moved.reset(after, gone)
+    turns = torch.full((30,), TURN_LEFT)
+    (one, _), (two, _) = sim.step(before, turns[kept]), moved.step(state, turns)
+    assert torch.equal(one.distance, two.distance[kept]) and torch.equal(one.position, two.position[kept])
+    assert (state.episode[gone] == 1).all() and set(state.home.tolist()) == {0, 1}
