@@ -14,8 +14,9 @@ from agents.object_features import ObjectSenses
 from agents.pixels import PixelSenses
 from agents.senses import Note, Senses
 from agents.sentence_reward import score_every_goal, sentence_reward
+from agents.tuned import TunedPolicy
 from core.errors import InputError, check_choice
-from core.files import folder_fingerprint
+from core.files import folder_fingerprint, read_json
 from envs import counter_random
 from envs.goals import Goal
 from envs.simulator import Simulator
@@ -53,6 +54,7 @@ def make_senses(
     statistics: FrameStatistics | None = None,
     grounder: Grounder | None = None,
     vocabulary: Sequence[str] = (),
+    tune: bool = False,
 ) -> Senses:
     """Senses by name, one of FEATURES.
 
@@ -68,7 +70,8 @@ def make_senses(
         return ObjectSenses(grounder, sensors, max_steps)
     if model is None or statistics is None:
         raise InputError("features=vl needs vl=FOLDER, the model/ of a pretrain-vl run")
-    return TwoTowerSenses(model, statistics, sensors, max_steps, half=uses_bfloat16(precision, model.device.type))
+    half = uses_bfloat16(precision, model.device.type)
+    return TwoTowerSenses(model, statistics, sensors, max_steps, half=half, tune=tune)
 
 
 class Agent:
@@ -126,8 +129,8 @@ class Agent:
         Raises:
             MissingFileError, InputError: files are missing or damaged, another model, or other actions.
         """
-        policy, document = Policy.from_pretrained(folder)
-        for key in ("features", "sensors", "max_steps", "precision", "actions", "vl", "grounder", "vocabulary"):
+        document = read_json(Path(folder) / "policy.json", "policy description")
+        for key in ("features", "sensors", "max_steps", "precision", "actions", "vl", "grounder", "vocabulary", "tune"):
             if key not in document:
                 raise InputError(f"{folder}/policy.json lacks {key!r}; train the policy again")
         actions = describe_actions(simulator)
@@ -141,6 +144,11 @@ class Agent:
             path = _same_model(folder, "vl", vl, document["vl"])
             model = VLModel.from_pretrained(path)
             statistics = FrameStatistics.load(Path(folder) / STATISTICS, model.dim)
+        if document["tune"]:
+            assert model is not None, "only the tower of features=vl is tuned"
+            policy: Policy = TunedPolicy.load(folder, model)
+        else:
+            policy, _ = Policy.from_pretrained(folder)
         if features == "grounder":
             objects = Grounder.from_pretrained(_same_model(folder, "grounder", grounder, document["grounder"]))
         senses = make_senses(
@@ -152,6 +160,7 @@ class Agent:
             statistics=statistics,
             grounder=objects,
             vocabulary=document["vocabulary"],
+            tune=document["tune"],
         )
         senses.attach(simulator)
         return cls(senses, policy, seed=seed, greedy=greedy)
@@ -250,6 +259,7 @@ def save_agent(
         max_steps=max_steps,
         precision=precision,
         vocabulary=senses.vocabulary if isinstance(senses, PixelSenses) else [],
+        tune=isinstance(policy, TunedPolicy),
         **{
             name: {"path": str(path), "fingerprint": folder_fingerprint(path)} if path else {}
             for name, path in needed.items()

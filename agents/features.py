@@ -94,13 +94,21 @@ class TwoTowerSenses:
         sensors: the agent's camera.
         max_steps: length of an episode in training.
         half: run the image tower in bfloat16; twice as fast where the processor has it.
+        tune: show the picture, too, to a policy that trains the tower (agents/tuned.py).
     """
 
     def __init__(
-        self, model: VLModel, statistics: FrameStatistics, sensors: Sensors, max_steps: int, *, half: bool = False
+        self,
+        model: VLModel,
+        statistics: FrameStatistics,
+        sensors: Sensors,
+        max_steps: int,
+        *,
+        half: bool = False,
+        tune: bool = False,
     ) -> None:
         self.model, self.statistics, self.sensors = model, statistics, sensors
-        self.max_steps, self.half = max_steps, half
+        self.max_steps, self.half, self.tune = max_steps, half, tune
         self.table = SentenceTable(self._filters)
         self.scan = Scan(sensors)
         probe = model.encode_image_map(torch.zeros(1, sensors.height, sensors.width, 3, dtype=torch.uint8))
@@ -128,9 +136,15 @@ class TwoTowerSenses:
 
     @property
     def spec(self) -> dict[str, ObservationSpec]:
-        """One vector of features."""
+        """One vector of features; image, depth and text (the sentence's filter) where the tower is tuned."""
         assert self.body is not None, "attach a simulator first"
-        return {"vector": ObservationSpec((2 * self.columns + self.rows + SECTORS + SCALARS + self.body.size,))}
+        spec = {"vector": ObservationSpec((2 * self.columns + self.rows + SECTORS + SCALARS + self.body.size,))}
+        if self.tune:
+            height, width = self.sensors.height, self.sensors.width
+            spec["image"] = ObservationSpec((height, width, 3), "uint8")
+            spec["depth"] = ObservationSpec((height, width))
+            spec["text"] = ObservationSpec((self.model.dim + 1,))
+        return spec
 
     def attach(self, simulator: Simulator) -> None:
         """Embeds the sentences that the simulator's homes offer."""
@@ -152,7 +166,12 @@ class TwoTowerSenses:
         """The observation vector, the note after this frame, and the image's embedding."""
         seen = self.perceive(frame, state.text, state.pitch)
         vector, note = self.describe(seen, state, note)
-        return Sight({"vector": vector}, note, seen.embedding)
+        observation = {"vector": vector}
+        if self.tune:
+            row, column = self.table.rows(state.text), self.table.columns
+            text = torch.cat([column["name_filter"][row], column["name_offset"][row, None]], 1)
+            observation |= {"image": frame.rgb, "depth": frame.depth, "text": text}
+        return Sight(observation, note, seen.embedding)
 
     @torch.no_grad()
     def perceive(self, frame: Frame, text: Int64[Tensor, " B"], pitch: Float[Tensor, " B"]) -> Perception:

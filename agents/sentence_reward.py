@@ -23,7 +23,9 @@ from vl.rewards import StepBatch, VLMReward, vlm_rm_reward
 
 def sentence_reward(embedder: Embedder, texts: Sequence[str], alpha: float) -> VLMReward:
     """The reward model of sentences; prompts are captions of the thing asked for, within reach."""
-    return VLMReward(embedder, [goal_prompts(head_of(asked_for(text))) for text in texts], BASELINE_PROMPTS, alpha=alpha)
+    return VLMReward(
+        embedder, [goal_prompts(head_of(asked_for(text))) for text in texts], BASELINE_PROMPTS, alpha=alpha
+    )
 
 
 def score_every_goal(model: VLMReward, embedding: Float[Tensor, "M D"]) -> Float[Tensor, "M G"]:

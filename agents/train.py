@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from agents.agent import FEATURES, Agent, make_senses, save_agent
-from agents.features import FrameStatistics
+from agents.features import FrameStatistics, TwoTowerSenses
 from agents.imitation import clone
 from agents.networks import Policy, make_policy
 from agents.pixels import vocabulary_of
@@ -36,6 +36,7 @@ from agents.rollout import EpisodeLog, Progress, Rollout, collect
 from agents.sentence_reward import SentenceReward
 from agents.shaping import Calibration, FrameReward
 from agents.task_env import REWARDS, TaskEnv
+from agents.tuned import TunedPolicy
 from core import distributed
 from core.checkpoint import Checkpoints, generator_state, load_checkpoint, load_weights, restore
 from core.errors import InputError, check_choice, existing_file
@@ -68,6 +69,8 @@ class TrainAgentConfig(JobConfig):
     task: str = "find_object"  # what to do in the homes
     features: str = "vl"  # what the policy sees through: vl, grounder, or pixels = from scratch
     algorithm: str = "ppo"  # ppo; bc = behaviour cloning of the shortest-path oracle
+    tune: bool = False  # features=vl: the image tower learns on with the policy instead of staying frozen
+    tune_share: float = 0.1  # its learning rate, as a share of the policy's
     warm_start: str = ""  # policy/ folder of an earlier run to begin with, e.g. one of algorithm=bc
     reward: str = "task"  # task = the task's own; vlm = the two towers' score of each frame, nothing else
     homes: int = 0  # train homes used, 0 = all
@@ -124,7 +127,7 @@ class TrainAgentConfig(JobConfig):
         for name in ("lr", "clip", "max_grad_norm", "max_kl", "temperature"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name}={getattr(self, name)} should be positive")
-        for name in ("gamma", "lam", "alpha", "beta"):
+        for name in ("gamma", "lam", "alpha", "beta", "tune_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name}={getattr(self, name)} should be between 0 and 1")
         if not 0 < self.quantile < 1:
@@ -137,6 +140,11 @@ class TrainAgentConfig(JobConfig):
         if self.minibatches > self.num_envs:
             raise InputError(
                 f"minibatches={self.minibatches} is more than num_envs={self.num_envs}: some would be empty"
+            )
+        if self.tune and (self.features != "vl" or self.warm_start or self.reward == "vlm"):
+            raise InputError(
+                "tune=true is for features=vl with reward=task (a tower that learns would change what the VLM reward "
+                "pays for), and starts from vl= alone: leave out warm_start"
             )
         if self.algorithm == "bc" and self.reward == "vlm":
             raise InputError("algorithm=bc learns from the oracle and from no reward; leave out reward=vlm")
@@ -196,8 +204,9 @@ def make_env(cfg: TrainAgentConfig, simulator: Simulator) -> TaskEnv:
         statistics=statistics,
         grounder=Grounder.from_pretrained(cfg.grounder) if cfg.features == "grounder" else None,
         vocabulary=vocabulary_of(simulator.texts) if cfg.features == "pixels" else (),
+        tune=cfg.tune,
     )
-    return TaskEnv(simulator, senses, cfg.reward, scorer)
+    return TaskEnv(simulator, senses, cfg.reward, None if cfg.tune else scorer)
 
 
 def make_agent_policy(cfg: TrainAgentConfig, env: TaskEnv) -> Policy:
@@ -218,6 +227,9 @@ def make_agent_policy(cfg: TrainAgentConfig, env: TaskEnv) -> Policy:
         precision=cfg.precision,
         **settings,
     )
+    if cfg.tune:
+        assert isinstance(env.senses, TwoTowerSenses), "tune is refused for other features"
+        policy = TunedPolicy.of(policy.config, env.senses.model, cfg.seed)
     if cfg.warm_start:
         earlier, _ = Policy.from_pretrained(cfg.warm_start)
         if earlier.config != policy.config:
@@ -226,7 +238,9 @@ def make_agent_policy(cfg: TrainAgentConfig, env: TaskEnv) -> Policy:
                 "width and memory"
             )
         policy.load_state_dict(earlier.state_dict())
-    elif env.num_actions:  # an untrained agent that stops at every fourth step would never see how episodes go on
+    if (
+        env.num_actions and not cfg.warm_start
+    ):  # an untrained agent that stops at every fourth step would never see how episodes go on
         with torch.no_grad():
             policy.action_head.bias[STOP] = cfg.initial_stop_logit
     return policy
@@ -268,7 +282,8 @@ def train(cfg: TrainAgentConfig) -> dict[str, Any]:
     simulator = Simulator(homes, task, num_envs=len(own), env_ids=own, seed=cfg.seed, **options)
     env = make_env(cfg, simulator)
     policy = make_agent_policy(cfg, env)
-    optimizer = torch.optim.Adam(policy.parameters(), lr=cfg.lr, eps=1e-5, fused=True)
+    groups = policy.groups(cfg.lr, cfg.tune_share) if isinstance(policy, TunedPolicy) else policy.parameters()
+    optimizer = torch.optim.Adam(groups, lr=cfg.lr, eps=1e-5, fused=True)
     generator = torch.Generator().manual_seed(cfg.seed)
     log = EpisodeLog(len(own))
     progress = Progress.begin(env, policy)
@@ -303,7 +318,7 @@ def train(cfg: TrainAgentConfig) -> dict[str, Any]:
             began = time.perf_counter()
             spent = dict(env.seconds)
             for group in optimizer.param_groups:
-                group["lr"] = cfg.lr * (1 - 0.9 * index / cfg.updates)
+                group["lr"] = group.get("share", 1.0) * cfg.lr * (1 - 0.9 * index / cfg.updates)
             if cfg.algorithm == "bc":
                 losses = clone(
                     policy,

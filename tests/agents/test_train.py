@@ -19,6 +19,7 @@ from envs.simulator import Simulator
 from envs.tasks import TASKS
 from scene.io import SceneStore
 from tests.agents.tiny import make_grounder, make_scenes, make_towers
+from vl.two_tower import VLModel
 
 TINY = {"total_steps": 5 * 64, "num_envs": 8, "rollout": 8, "calibration_frames": 32, "val_episodes": 6}
 TINY |= {"max_steps": 12, "width": 16, "memory": 8, "checkpoint_every": 2, "threads": 1}
@@ -136,6 +137,22 @@ def test_the_saved_policy_acts_as_the_trained_one_did(inputs, tmp_path, features
     found = train.evaluate(agent, simulator, 6, seed=0)
     assert found.summary()["path_length_m"] == pytest.approx(result["val_path_length_m"])
     assert found.summary()["steps"] == result["val_steps"]
+
+
+def test_a_tuned_tower_learns_with_the_policy_and_comes_back_from_its_folder(inputs, tmp_path):
+    changes = {"tune": True, "image_size": 32, "total_steps": 2 * 64, "lr": 1e-2}
+    result = train.run(config(inputs, tmp_path / "run", **changes))
+    store = SceneStore(inputs["scenes"])
+    homes = HomePool.from_store(store, store.split("val"))
+    simulator = Simulator(homes, TASKS["find_object"].from_manifest(store.manifest), num_envs=6, max_steps=12)
+    agent = Agent.from_pretrained(tmp_path / "run" / "policy", simulator)
+    simulator.sensors = agent.sensors
+    assert train.evaluate(agent, simulator, 6, seed=0).summary()["steps"] == result["val_steps"]
+    frozen = VLModel.from_pretrained(inputs["vl"]).image_tower.state_dict()
+    tuned = agent.senses.model.image_tower.state_dict()
+    assert any(not torch.equal(frozen[name], tuned[name]) for name in frozen)
+    with pytest.raises(InputError, match="image_size=32"):
+        train.run(config(inputs, tmp_path / "other", tune=True, total_steps=64))
 
 
 @pytest.mark.slow
