@@ -160,7 +160,7 @@ def test_a_tuned_tower_learns_with_the_policy_and_comes_back_from_its_folder(inp
     "changes",
     [
         {"task": "point_goal", "features": "pixels"},
-        {"task": "find_referral", "features": "grounder"},
+        {"task": "find_referral", "features": "grounder", "val_episodes": 0},  # the val home has no such sentence
         {"features": "grounder", "control": "continuous"},
         {"features": "pixels", "tilt": True, "algorithm": "bc", "beta": 0.5},
         {"features": "pixels", "control": "continuous", "tilt": True, "algorithm": "bc"},
@@ -169,7 +169,7 @@ def test_a_tuned_tower_learns_with_the_policy_and_comes_back_from_its_folder(inp
 )
 def test_every_kind_of_task_action_and_teacher_trains(inputs, tmp_path, changes):
     result = train.run(config(inputs, tmp_path / "run", total_steps=64, **changes))
-    assert 0 <= result["val_success"] <= 1
+    assert 0 <= result.get("val_success", 0) <= 1 and result["env_steps"] == 64
     assert all(torch.isfinite(torch.tensor(v)) for row in losses(tmp_path / "run") for v in row.values())
 
 
