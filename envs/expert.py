@@ -25,7 +25,7 @@ NEAR_M = (
 )
 HURRY = 1.3  # weight of what is left against what is walked: a plan that creeps along a wall must lose to turning away
 TURN_WEIGHT_M = 0.01  # a turn walks nothing, so it counts just enough to choose between ways of equal length
-NOT_THERE_M = 0.12  # half a step: what is walked too far, on average, after a plan that ends before success
+NOT_THERE_M = 0.3  # of a plan that ends before the next stage: less, and a place a detour away is never entered
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -59,37 +59,40 @@ def _plan(home, position, yaw, row, fields, inside, unit, slide, free, shut, off
             continue
         near = here * unit < NEAR_M or (staged and _close(inside[row[b]], line, column, rows, columns, reach))
         best, best_turn = np.inf, 0
-        for first in range(HEADINGS):
-            turn = first if first <= HEADINGS // 2 else first - HEADINGS  # -5 .. 6, positive to the left
-            angle = yaw[b] + turn * TURN_RAD
-            x1, y1, _ = walk(
-                position[b, 0], position[b, 1], angle, FORWARD_M, slide,
-                free, shut, doors, start, rows, columns, left, low, cell_m,
-            )  # fmt: skip
-            walked = np.hypot(x1 - position[b, 0], y1 - position[b, 1])
-            if walked < 0.2 * FORWARD_M:
-                continue  # held by a wall
-            for second in range(-1, HEADINGS if near else 1):  # -1: one forward only
-                more = 0 if second <= 0 else (second if second <= HEADINGS // 2 else second - HEADINGS)
-                x, y, total = x1, y1, walked
-                if second >= 0:
-                    x, y, _ = walk(
-                        x1, y1, angle + more * TURN_RAD, FORWARD_M, slide,
-                        free, shut, doors, start, rows, columns, left, low, cell_m,
-                    )  # fmt: skip
-                    total += np.hypot(x - x1, y - y1)
-                line, column = int(np.floor((y - low) / cell_m)), int(np.floor((x - left) / cell_m))
-                end = line * columns + column
-                rest = fields[row[b], end]
-                there = inside[row[b], end] if staged else rest == 0
-                cost = (
-                    total
-                    + HURRY * rest * unit
-                    + TURN_WEIGHT_M * (abs(turn) + abs(more))
-                    + (0.0 if there else NOT_THERE_M)
-                )
-                if cost < best - 1e-9:
-                    best, best_turn = cost, turn
+        for attempt in range(2):  # where no single step helps, pairs of steps are looked at
+            if attempt and (near or best < HURRY * here * unit):
+                break
+            for first in range(HEADINGS):
+                turn = first if first <= HEADINGS // 2 else first - HEADINGS  # -5 .. 6, positive to the left
+                angle = yaw[b] + turn * TURN_RAD
+                x1, y1, _ = walk(
+                    position[b, 0], position[b, 1], angle, FORWARD_M, slide,
+                    free, shut, doors, start, rows, columns, left, low, cell_m,
+                )  # fmt: skip
+                walked = np.hypot(x1 - position[b, 0], y1 - position[b, 1])
+                if walked < 0.2 * FORWARD_M:
+                    continue  # held by a wall
+                for second in range(-1, HEADINGS if near or attempt else 1):  # -1: one forward only
+                    more = 0 if second <= 0 else (second if second <= HEADINGS // 2 else second - HEADINGS)
+                    x, y, total = x1, y1, walked
+                    if second >= 0:
+                        x, y, _ = walk(
+                            x1, y1, angle + more * TURN_RAD, FORWARD_M, slide,
+                            free, shut, doors, start, rows, columns, left, low, cell_m,
+                        )  # fmt: skip
+                        total += np.hypot(x - x1, y - y1)
+                    line, column = int(np.floor((y - low) / cell_m)), int(np.floor((x - left) / cell_m))
+                    end = line * columns + column
+                    rest = fields[row[b], end]
+                    there = inside[row[b], end] if staged else rest == 0
+                    cost = (
+                        total
+                        + HURRY * rest * unit
+                        + TURN_WEIGHT_M * (abs(turn) + abs(more))
+                        + (0.0 if there else NOT_THERE_M)
+                    )
+                    if cost < best - 1e-9:
+                        best, best_turn = cost, turn
         action[b] = FORWARD if best_turn == 0 else (TURN_LEFT if best_turn > 0 else TURN_RIGHT)
     return action
 

@@ -63,7 +63,7 @@ _HOME, _GOAL, _START, _YAW, _DOORS = range(5)  # numbers of the draws that make 
 _FORWARD, _DRIFT, _TURN = range(16, 19)  # of the noise of an action
 RESET = -1  # the step the first draws belong to; actions have 0, 1, ...
 CONTROLS = ("discrete", "continuous")
-STILL = 0.1  # continuous control: below this share of full speed, in walking and turning, the agent stops
+STILL = 0.1  # continuous control: below this share of full speed, in all it does, the agent stops
 
 
 class Simulator:
@@ -327,8 +327,8 @@ class Simulator:
         Args:
             action: discrete: numbers of `action_names`; forward is 0.25 m, turns and tilts 30 degrees. Continuous:
                 (B, 2) or, with tilt, (B, 3) numbers in [-1, 1], cut where they are beyond: speed (times 0.25 m a step,
-                backward if negative), turn (times 30 degrees, positive to the left), tilt (positive up). An agent whose
-                speed and turn are both below 0.1 stops, as in Habitat's velocity control.
+                backward if negative), turn (times 30 degrees, positive to the left), tilt (positive up). An agent all of
+                whose numbers are below 0.1 stops, as in Habitat's velocity control.
 
         Raises:
             InputError: actions of a wrong shape, type or value.
@@ -441,7 +441,7 @@ class Simulator:
         """Metres forward, radians of turn and tilt, who stops, and what hands do (a code, 0 = nothing)."""
         if self.control == "continuous":
             speed = self._speeds(action, state) * active[:, None]
-            stopping = (np.abs(speed[:, :2]) < STILL).all(axis=1) & active
+            stopping = (np.abs(speed) < STILL).all(axis=1) & active
             speed = np.where(stopping[:, None], 0.0, speed)
             tilt = TILT_RAD * speed[:, 2] if self.tilt else _NOTHING
             return FORWARD_M * speed[:, 0], TURN_RAD * speed[:, 1], tilt, stopping, None
