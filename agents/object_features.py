@@ -14,7 +14,7 @@ import weakref
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from agents.encoders import ObservationSpec
@@ -221,8 +221,3 @@ class ObjectSenses:
         along = (offset[..., 0] * cos + offset[..., 1] * sin).abs() - boxes[..., 3] / 2
         across = (offset[..., 1] * cos - offset[..., 0] * sin).abs() - boxes[..., 4] / 2
         return torch.hypot(along.clamp(min=0), across.clamp(min=0))
-
-
-def seen_so_far(note: Note) -> Bool[Tensor, "B N"]:
-    """Which objects of its home each agent has seen in this episode."""
-    return note["last_seen"] >= 0
