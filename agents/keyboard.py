@@ -52,9 +52,9 @@ KEYS = {
 SPEEDS = {
     "up": (1, 0, 0), "w": (1, 0, 0), "down": (-1, 0, 0), "s": (-1, 0, 0), "left": (0, 1, 0), "a": (0, 1, 0),
     "right": (0, -1, 0), "d": (0, -1, 0), "enter": (0, 0, 0), "space": (0, 0, 0),
-    "page up": (0, 0.1, 1), "r": (0, 0.1, 1), "page down": (0, -0.1, -1), "f": (0, -0.1, -1),
+    "page up": (0, 0, 1), "r": (0, 0, 1), "page down": (0, 0, -1), "f": (0, 0, -1),
 }  # fmt: skip
-"""Speed, turn and tilt. A tilt turns a little as well: an agent that neither walks nor turns has stopped."""
+"""Speed, turn and tilt."""
 
 QUIT = ("q", "escape")
 SEQUENCES = {

@@ -195,7 +195,9 @@ def test_heads_tilt_by_30_degrees_and_no_further_than_60(pool):
 def test_speeds_walk_turn_and_stop_below_a_tenth(pool):
     sim = Simulator(pool, num_envs=4, sensors=None, control="continuous", tilt=True, slide=False)
     start = sim.reset()
-    speeds = torch.tensor([[0.4, 0.0, 0.0], [0.09, 0.5, -1.0], [-9.0, 0.0, 0.0], [0.09, -0.09, 1.0]])
+    speeds = torch.tensor([[0.4, 0.0, 0.0], [0.09, 0.5, -1.0], [-9.0, 0.0, 0.0], [0.09, -0.09, 0.05]])
+    tilted, _ = sim.step(start, torch.tensor([[0.0, 0.0, 1.0]]).expand(4, 3))
+    assert not tilted.done.any() and tilted.pitch.tolist() == pytest.approx([np.pi / 6] * 4)
     after, step = sim.step(start, speeds)
     assert step.terminated.tolist() == [False, False, False, True]
     assert (after.yaw - start.yaw)[1].item() % (2 * np.pi) == pytest.approx(np.pi / 12)
