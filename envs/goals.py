@@ -155,6 +155,14 @@ class Fields:
     inside: Bool[ndarray, "S C"]  # cells where stage s is done (reach) or can be done (hold, rest)
 
 
+@dataclass(eq=False)
+class _Way:
+    """One stage and what follows it, on the grid."""
+
+    region: Bool[ndarray, "H W"]
+    units: UInt16[ndarray, "H W"]
+
+
 class GoalFields:
     """The goals a task offers in a pool, and the distance fields of every one.
 
@@ -192,8 +200,9 @@ class GoalFields:
                 found |= {(index, g): kept for g in range(len(self.goals[-1])) if (kept := previous.kept(at, g))}
                 continue
             offered: list[Goal] = []
+            known: dict[tuple[Stage, ...], _Way | None] = {}
             for goal in task.goals(home):
-                made = self._compute(home, goal)
+                made = self._compute(home, goal, known=known)
                 if made is not None and self._startable(made.units[0]).any():
                     found[index, len(offered)] = made
                     offered.append(goal)
@@ -270,26 +279,50 @@ class GoalFields:
         return None if region is None or not (region & home.grid.free).any() else region & home.grid.free
 
     def _compute(
-        self, home: Home, goal: Goal, moved: dict[int, Float64[ndarray, "N 7"]] | None = None
+        self,
+        home: Home,
+        goal: Goal,
+        moved: dict[int, Float64[ndarray, "N 7"]] | None = None,
+        known: "dict[tuple[Stage, ...], _Way | None] | None" = None,
     ) -> Fields | None:
         """The fields of a goal in a home, flat; None where it can be reached from nowhere.
 
         Args:
             moved: per stage, the boxes of its objects where they lie now.
+            known: ways of this home found before, by the stages they lead through; new ones are added.
         """
-        free = home.grid.free
-        units, inside, onward = [], [], None
+        ways: list[_Way] = []
         for s in reversed(range(len(goal.stages))):
-            region = self.region(home, goal.stages[s], None if moved is None else moved.get(s))
-            if region is None:
+            stages = goal.stages[s:]
+            if known is not None and stages in known:
+                way = known[stages]
+            else:
+                onward = ways[-1].units if ways else None
+                way = self._way(home, goal.stages[s], onward, None if moved is None else moved.get(s))
+                if known is not None:
+                    known[stages] = way
+            if way is None:
                 return None
-            onward = distance_field(free, region, onward)
-            if goal.stages[s].kind != "reach":
-                hand = np.uint16(round(HAND_M / self.unit_m))
-                onward = np.where(onward < UNREACHABLE - hand, onward + hand, UNREACHABLE)
-            units.append(onward.ravel())
-            inside.append(region.ravel())
-        return Fields(np.stack(units[::-1]), np.stack(inside[::-1]))
+            ways.append(way)
+        ways.reverse()
+        return Fields(np.stack([way.units.ravel() for way in ways]), np.stack([way.region.ravel() for way in ways]))
+
+    def _way(
+        self,
+        home: Home,
+        stage: Stage,
+        onward: UInt16[ndarray, "H W"] | None,
+        boxes: Float64[ndarray, "N 7"] | None,
+    ) -> "_Way | None":
+        """Where a stage is done, and the distances to there and on; None where that is nowhere."""
+        region = self.region(home, stage, boxes)
+        if region is None:
+            return None
+        units = distance_field(home.grid.free, region, onward)
+        if stage.kind != "reach":
+            hand = np.uint16(round(HAND_M / self.unit_m))
+            units = np.where(units < UNREACHABLE - hand, units + hand, UNREACHABLE)
+        return _Way(region, units)
 
     def kept(self, home: int, goal: int) -> Fields | None:
         """A copy of the fields of a goal, if they are in memory."""
