@@ -30,6 +30,7 @@ from envs.simulator import Simulator
 from envs.state import SimState
 from scene.render import Frame
 
+SAME_M = 0.02  # a shortest way longer or shorter than when the set was made means another home
 COLUMNS = ("scene_id", "start_x", "start_y", "yaw", "goal_text", "goal_label", "goal_color", "stages", "shortest_m")
 
 
@@ -70,9 +71,13 @@ def make_episodes(pool: HomePool, task: Task, n: int, seed: int, fields: GoalFie
     order = np.argsort(counter_random.uniform(counter_random.episode_key(seed, -2, fields.playable), 0, 0))
     home = fields.playable[order][row % len(fields.playable)]
     goal = fields.draw_goal(home, counter_random.uniform(key, 0, 1))
-    start = fields.draw_start(home, goal, counter_random.uniform(key, 0, 2))
+    share, start, shortest = counter_random.uniform(key, 0, 2), np.zeros((n, 2)), np.zeros(n)
+    for first in range(0, n, fields.capacity):  # no more fields at once than fit
+        part = slice(first, first + fields.capacity)
+        start[part] = fields.draw_start(home[part], goal[part], share[part])
+        cell = pool.grids.cell(home[part], start[part])
+        shortest[part] = fields.distance(home[part], goal[part], np.zeros_like(cell), cell)
     yaw = (2 * counter_random.uniform(key, 0, 3) - 1) * np.pi
-    shortest = fields.distance(home, goal, np.zeros_like(home), pool.grids.cell(home, start))
     return Episodes([pool.ids[k] for k in home], start, yaw, [fields.goal(h, g) for h, g in zip(home, goal)], shortest)
 
 
@@ -184,7 +189,7 @@ def place(sim: Simulator, episodes: Episodes, rows: Sequence[int] | Int64[ndarra
             f"{len(unknown)} goals of the episode set are not among those the task offers in their homes: "
             f"{unknown[:3]}; use the task and the homes the set was made for"
         )
-    return sim.placed(
+    state = sim.placed(
         env=np.zeros(len(rows), np.int64),
         episode=rows,
         key=counter_random.episode_key(sim.seed, -1, rows),
@@ -193,6 +198,15 @@ def place(sim: Simulator, episodes: Episodes, rows: Sequence[int] | Int64[ndarra
         position=episodes.start[rows],
         yaw=episodes.yaw[rows],
     )
+    off = np.abs(state.start_distance.cpu().numpy() - episodes.shortest_m[rows])
+    if len(off) and off.max() > SAME_M:
+        k = int(off.argmax())
+        raise InputError(
+            f"{int((off > SAME_M).sum())} of {len(rows)} episodes are not those the set was made of: in home "
+            f"{names[k]} success is {float(state.start_distance[k]):.2f} m away, then it was "
+            f"{episodes.shortest_m[rows[k]]:.2f} m. Homes, agent size or task have changed; make the set again"
+        )
+    return state
 
 
 @dataclass(eq=False)

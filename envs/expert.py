@@ -13,7 +13,9 @@ from torch import Tensor
 from core.conventions import wrap_angle
 from core.errors import InputError
 from envs import counter_random, interaction
+from envs.geodesic import distance_field
 from envs.handling import Hands
+from envs.layout import layout_of
 from envs.motion import ALL_OPEN, FORWARD_M, TURN_RAD, walk
 from envs.simulator import Simulator
 from envs.state import FORWARD, OPEN, PICK, PLACE, STOP, TURN_LEFT, TURN_RIGHT, SimState, World
@@ -106,6 +108,7 @@ class Expert:
 
     def __init__(self, sim: Simulator) -> None:
         self.sim = sim
+        self._put: dict[tuple[int, int], tuple[ndarray, ndarray] | None] = {}  # ways to put a thing down anywhere
 
     def __call__(self, state: SimState, frame: Frame | None = None) -> Tensor:
         """The oracle's action for each environment; `stop` where an episode has ended."""
@@ -113,8 +116,8 @@ class Expert:
         position, yaw = state.position.cpu().numpy(), state.yaw.cpu().numpy()
         sim, fields = self.sim, self.sim.fields
         last = fields.last_stage(home, goal)
-        units = fields.units
-        row = fields.slots(home, goal) * units.shape[1] + np.minimum(stage, last)
+        slot, units = fields.slots(home, goal), fields.units
+        row = slot * units.shape[1] + np.minimum(stage, last)
         inside = fields.inside.reshape(len(units) * units.shape[1], -1)
         code = self._way(home, position, yaw, row, units.reshape(-1, units.shape[2]), inside)
         if sim.hands is not None and state.world is not None:
@@ -157,9 +160,16 @@ class Expert:
             now = stages[s]
             inside = fields.inside[slot[b], s, cell[b]] if own is None else own.inside[s, cell[b]]
             hand = {"doors": int(doors[b]), "pose": pose[b], "support": support[b], "held": int(held[b])}
-            if now.kind == "hold" and held[b] >= 0:
-                put = interaction.place(place, position[b], yaw[b], **hand)  # something else is in the way of the hand
-                code[b] = PLACE if put is not None else code[b]
+            if now.kind == "hold" and held[b] >= 0:  # the wrong thing is in the hand: put it down anywhere
+                if interaction.place(place, position[b], yaw[b], **hand) is not None:
+                    code[b] = PLACE
+                elif (way := self._put_down(int(home[b]), int(held[b]))) is not None:
+                    row = slice(b, b + 1)
+                    zero = np.zeros(1, np.int64)
+                    code[b] = self._way(home[row], position[row], yaw[row], zero, way[0], way[1])[0]
+                    if way[1][0, cell[b]]:
+                        boxes = [place.scene.objects[k].box for k in layout_of(place).surfaces]
+                        code[b] = _facing(position[b], yaw[b], boxes, FORWARD)
             elif now.kind == "hold" and inside:
                 taken = interaction.pick(place, position[b], yaw[b], **hand)
                 things = hands.things[int(home[b])]
@@ -169,13 +179,13 @@ class Expert:
                 code[b] = (
                     PICK
                     if taken >= 0 and things[taken] in now.objects
-                    else _facing(position[b], yaw[b], boxes, code[b])
+                    else _facing(position[b], yaw[b], boxes, FORWARD)
                 )
             elif now.kind == "rest" and inside:
                 put = interaction.place(place, position[b], yaw[b], **hand)
                 boxes = [place.scene.objects[k].box for k in now.on]
                 code[b] = (
-                    PLACE if put is not None and put[0] in now.on else _facing(position[b], yaw[b], boxes, code[b])
+                    PLACE if put is not None and put[0] in now.on else _facing(position[b], yaw[b], boxes, FORWARD)
                 )
             elif code[b] == FORWARD and OPEN in self.sim.action_codes:
                 door = interaction.toggle_door(place, position[b], yaw[b], doors=int(doors[b]))
@@ -186,6 +196,17 @@ class Expert:
                 ):
                     code[b] = OPEN
         return code
+
+    def _put_down(self, home: int, slot: int) -> tuple[UInt16[ndarray, "1 C"], Bool[ndarray, "1 C"]] | None:
+        """Walking distances to where a thing fits on some surface, and where that is; None where it fits nowhere."""
+        key = (id(self.sim.homes[home]), slot)
+        if key not in self._put:
+            place = self.sim.homes[home]
+            thing, surfaces = place.things[slot], layout_of(place).surfaces.tolist()
+            region = interaction.reach_region(place, surfaces, place=thing) & place.grid.free
+            way = (distance_field(place.grid.free, region).reshape(1, -1), region.reshape(1, -1))
+            self._put[key] = way if region.any() else None
+        return self._put[key]
 
     def _held_by_door(self, home: int, position: Float64[ndarray, "2"], yaw: float, doors: int) -> bool:
         """Whether a step forward would go further with every door open."""

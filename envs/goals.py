@@ -26,7 +26,7 @@ from envs.pool import Home, HomePool
 
 MAX_BYTES = 1 << 30  # of fields kept; a field takes two bytes a cell
 HAND_M = 0.1  # what picking up or putting down counts, in metres of way: success is near only when hands are done too
-MOVED_FIELDS = 256  # fields kept for things that lie where an agent put them
+MOVED_SHARE = 8  # this part of the memory is for fields of things that lie where an agent put them
 STAGES = ("reach", "hold", "rest")
 TRIES = 16  # random cells looked at before all are counted
 
@@ -119,15 +119,21 @@ class Task(Protocol):
         ...
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _fits(fields, inside, slot, cell, low, high):
+    """Whether an episode may start in a cell: at the right distance, and outside the first stage's region."""
+    return low < fields[slot, 0, cell] <= high and (inside.shape[2] == 0 or not inside[slot, 0, cell])
+
+
 @njit(cache=True, nogil=True)
-def _pick(fields, slot, cells, first, last, low, high, share, out):
-    """For each row b a cell with low < distance <= high, all equally likely over `share`, uniform in [0, 1)."""
+def _pick(fields, inside, slot, cells, first, last, low, high, share, out):
+    """For each row b a cell where an episode may start, all equally likely over `share`, uniform in [0, 1)."""
     for b in range(len(slot)):
         total = last[b] - first[b]
         draw = share[b]
         for _ in range(TRIES):
             k = first[b] + int(draw * total)
-            if low < fields[slot[b], 0, cells[k]] <= high:
+            if _fits(fields, inside, slot[b], cells[k], low, high):
                 out[b] = cells[k]
                 break
             # the next number of a chain that starts at the share
@@ -137,11 +143,11 @@ def _pick(fields, slot, cells, first, last, low, high, share, out):
             continue
         count = 0  # few cells will do: count them, and take the one the last draw points at
         for k in range(first[b], last[b]):
-            count += low < fields[slot[b], 0, cells[k]] <= high
+            count += _fits(fields, inside, slot[b], cells[k], low, high)
         wanted = min(int(draw * count), count - 1)
         seen = -1
         for k in range(first[b], last[b]):
-            seen += low < fields[slot[b], 0, cells[k]] <= high
+            seen += _fits(fields, inside, slot[b], cells[k], low, high)
             if seen == wanted and wanted >= 0:
                 out[b] = cells[k]
                 break
@@ -169,12 +175,11 @@ class GoalFields:
     Memory stays under `max_bytes`: beyond it the fields used longest ago are dropped and made again when needed.
 
     Args:
-        previous: of an earlier pool of the same task; its sentences keep their numbers, and the goals and fields of
-            homes that are in both pools are taken over.
+        previous: of an earlier pool of the same task; the goals and fields of homes that are in both are taken over.
 
     Attributes:
         goals: per home, the goals that can be drawn there.
-        texts: the sentences that `text` numbers: the task's vocabulary, then others as they were met.
+        texts: the sentences that `text` numbers: the task's vocabulary, then the others in the order of the homes.
         playable: indices of the homes that offer at least one goal.
         stages: the largest number of stages of a goal.
 
@@ -191,31 +196,48 @@ class GoalFields:
             )
         self.pool, self.task, self.max_bytes = pool, task, max_bytes
         self.unit_m = pool.grids.cell_m / UNITS_PER_CELL
-        self.goals: list[list[Goal]] = []
-        found: dict[tuple[int, int], Fields] = {}
-        for index, home in enumerate(pool.homes):
-            at = None if previous is None else previous.pool.at.get(id(home))
-            if previous is not None and at is not None:
-                self.goals.append(previous.goals[at])
-                found |= {(index, g): kept for g in range(len(self.goals[-1])) if (kept := previous.kept(at, g))}
+        self._moved: OrderedDict[tuple[Any, ...], Fields | None] = OrderedDict()
+        self._moved_bytes = 0
+        taken = [None if previous is None else previous.pool.at.get(id(home)) for home in pool.homes]
+        self.goals: list[list[Goal]] = [
+            task.goals(home) if at is None or previous is None else previous.goals[at]
+            for home, at in zip(pool.homes, taken)
+        ]
+        self.stages = max((len(goal.stages) for listed in self.goals for goal in listed), default=1)
+        self.keeps_regions = self.stages > 1 or pool.interactive
+        self.cells_per_slot = max(home.grid.free.size for home in pool.homes)
+        self.capacity = max(1, max_bytes // (self.stages * self.cells_per_slot * (3 if self.keeps_regions else 2)))
+        rows = min(64, self.capacity)
+        self._units = np.empty((rows, self.stages, self.cells_per_slot), dtype=np.uint16)
+        self._inside = np.empty((rows, self.stages, self.cells_per_slot if self.keeps_regions else 0), dtype=bool)
+        self._owner: list[tuple[int, int]] = []  # per slot in use, its home and goal
+        self._last_use = np.zeros(rows, dtype=np.int64)
+        self._clock = 0
+        most = max(1, *(len(listed) for listed in self.goals))
+        self._slot = np.full((len(pool), most), -1, dtype=np.int64)
+        for index, (home, at) in enumerate(zip(pool.homes, taken)):
+            if at is not None and previous is not None:
+                for g in range(len(self.goals[index])):
+                    kept = previous.kept(at, g)
+                    if kept is not None and len(self._owner) < self.capacity:
+                        self._store(index, g, kept)
                 continue
             offered: list[Goal] = []
             known: dict[tuple[Stage, ...], _Way | None] = {}
-            for goal in task.goals(home):
+            for goal in self.goals[index]:
                 made = self._compute(home, goal, known=known)
-                if made is not None and self._startable(made.units[0]).any():
-                    found[index, len(offered)] = made
+                if made is not None and self._startable(made):
+                    if len(self._owner) < self.capacity:
+                        self._store(index, len(offered), made)
                     offered.append(goal)
-            self.goals.append(offered)
-        counts = np.array([len(offered) for offered in self.goals], dtype=np.int64)
-        self.playable = np.flatnonzero(counts)
-        self._check_playable(counts)
-        self._counts = counts
-        self.stages = max(len(goal.stages) for offered in self.goals for goal in offered)
-        self.texts: list[str] = list(task.vocabulary if previous is None else previous.texts)
+            self.goals[index] = offered
+        self._counts = np.array([len(offered) for offered in self.goals], dtype=np.int64)
+        self.playable = np.flatnonzero(self._counts)
+        self._check_playable(self._counts)
+        self.texts: list[str] = list(task.vocabulary)
         number = {text: index for index, text in enumerate(self.texts)}
-        self._text = np.zeros((len(pool), counts.max()), dtype=np.int64)
-        self._last_stage = np.zeros((len(pool), counts.max()), dtype=np.int64)
+        self._text = np.zeros((len(pool), most), dtype=np.int64)
+        self._last_stage = np.zeros((len(pool), most), dtype=np.int64)
         for index, offered in enumerate(self.goals):
             for g, goal in enumerate(offered):
                 if goal.text not in number:
@@ -223,22 +245,6 @@ class GoalFields:
                     self.texts.append(goal.text)
                 self._text[index, g] = number[goal.text]
                 self._last_stage[index, g] = len(goal.stages) - 1
-
-        self.cells_per_slot = max(home.grid.free.size for home in pool.homes)
-        self.keeps_regions = self.stages > 1 or pool.interactive
-        per_slot = self.stages * self.cells_per_slot * (3 if self.keeps_regions else 2)
-        self.capacity = max(1, max_bytes // per_slot)
-        rows = min(max(64, len(found)), self.capacity)
-        self._units = np.empty((rows, self.stages, self.cells_per_slot), dtype=np.uint16)
-        self._inside = np.empty((rows, self.stages, self.cells_per_slot if self.keeps_regions else 0), dtype=bool)
-        self._slot = np.full((len(pool), counts.max()), -1, dtype=np.int64)
-        self._owner: list[tuple[int, int]] = []  # per slot in use, its home and goal
-        self._last_use = np.zeros(rows, dtype=np.int64)
-        self._clock = 0
-        self._moved: OrderedDict[tuple[Any, ...], Fields] = OrderedDict()
-        for (index, g), made in found.items():
-            if len(self._owner) < self.capacity:
-                self._store(index, g, made)
         free = [home.free_cells for home in pool.homes]
         self._free_cells = np.concatenate(free)
         self._first = np.concatenate([[0], np.cumsum([len(part) for part in free])]).astype(np.int64)
@@ -258,9 +264,11 @@ class GoalFields:
         low, high = self.task.start_range_m
         return low / self.unit_m, min(high / self.unit_m, int(UNREACHABLE) - 1)
 
-    def _startable(self, units: UInt16[ndarray, " C"]) -> Bool[ndarray, " C"]:
+    def _startable(self, made: Fields) -> bool:
+        """Whether an episode may start anywhere; the rule of `_fits`."""
         low, high = self._start_units
-        return (units > low) & (units <= high)
+        fitting = (made.units[0] > low) & (made.units[0] <= high)
+        return bool((fitting & ~made.inside[0] if self.keeps_regions else fitting).any())
 
     def region(
         self, home: Home, stage: Stage, boxes: Float64[ndarray, "N 7"] | None = None
@@ -431,19 +439,20 @@ class GoalFields:
     def moved(self, home: int, goal: int, boxes: dict[int, Float64[ndarray, "N 7"]]) -> Fields | None:
         """Fields of a goal whose things lie elsewhere; None where there is no way. The last ones asked are kept.
 
+        All other things are taken to be where the scene has them.
+
         Args:
             boxes: per stage of kind "hold", where its objects lie now.
         """
         key = (home, goal, *((s, box.round(3).tobytes()) for s, box in sorted(boxes.items())))
-        if key in self._moved:
-            self._moved.move_to_end(key)
-            return self._moved[key]
-        made = self._compute(self.pool[home], self.goals[home][goal], boxes)
-        if made is not None:
+        if key not in self._moved:
+            made = self._compute(self.pool[home], self.goals[home][goal], boxes)
             self._moved[key] = made
-            if len(self._moved) > MOVED_FIELDS:
-                self._moved.popitem(last=False)
-        return made
+            self._moved_bytes += _bytes(made)
+            while self._moved_bytes > self.max_bytes // MOVED_SHARE and len(self._moved) > 1:
+                self._moved_bytes -= _bytes(self._moved.popitem(last=False)[1])
+        self._moved.move_to_end(key)
+        return self._moved[key]
 
     def draw_home(self, share: Float64[ndarray, " B"]) -> Int64[ndarray, " B"]:
         """Playable homes for uniform numbers in [0, 1)."""
@@ -460,11 +469,26 @@ class GoalFields:
         low, high = self._start_units
         cell = np.full(len(home), -1, dtype=np.int64)
         slot = self.slots(home, goal)
-        _pick(self._units, slot, self._free_cells, self._first[home], self._first[home + 1], low, high, share, cell)
+        _pick(
+            self._units,
+            self._inside,
+            slot,
+            self._free_cells,
+            self._first[home],
+            self._first[home + 1],
+            low,
+            high,
+            share,
+            cell,
+        )
         assert (cell >= 0).all(), "a goal was offered without a start"
         columns = self.pool.grids.shape[home, 1]
         middle = np.stack([cell % columns, cell // columns], axis=1) + 0.5
         return middle * self.pool.grids.cell_m + self.pool.grids.origin[home]
+
+
+def _bytes(made: Fields | None) -> int:
+    return 0 if made is None else made.units.nbytes + made.inside.nbytes
 
 
 def _grown(table: ndarray, more: int) -> ndarray:

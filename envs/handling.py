@@ -1,8 +1,8 @@
 """Hands and doors of a batch: who holds what, what lies where, which doors stand open.
 
 Rules of reaching are envs/interaction.py's; this file applies them to the environments that use their hands, keeps
-`World`, and says how far a goal of several stages has come. A stage that is undone (the mug is put down elsewhere)
-counts as not done again, back to the picking up.
+`World`, and says how far a goal of several stages has come. A putting down that is undone (the mug is taken off the
+desk again) counts as not done, and so does all that came after it.
 """
 
 from dataclasses import replace
@@ -129,18 +129,6 @@ class Hands:
         device = world.doors.device
         return World(*(torch.from_numpy(column).to(device) for column in (doors, held, pose, support))), failed
 
-    def holds(self, world: World, home: int, row: int) -> int:
-        """Id of the object an agent holds, -1 = none."""
-        slot = int(world.held[row])
-        return self.things[home][slot] if slot >= 0 else -1
-
-    def rests(self, world: World, home: int, row: int, stage: Stage) -> bool:
-        """Whether one of a stage's objects was put on one of its surfaces."""
-        support = world.support[row]
-        return any(
-            int(support[slot]) in stage.on for slot, item in enumerate(self.things[home]) if item in stage.objects
-        )
-
     def stage(
         self,
         fields: GoalFields,
@@ -150,58 +138,74 @@ class Hands:
         stage: Int64[ndarray, " B"],
         cell: Int64[ndarray, " B"],
         active: Bool[ndarray, " B"],
-    ) -> tuple[Int64[ndarray, " B"], dict[int, Fields]]:
+    ) -> tuple[Int64[ndarray, " B"], dict[int, Fields | None]]:
         """How far each goal has come, and the distance fields of those whose things lie elsewhere than at first.
 
         Returns:
-            Stages done, and per environment that needs them the fields to use instead of the pool's.
+            Stages done, and per environment that needs them the fields to use instead of the pool's; None where its
+            thing lies out of reach.
         """
         stage = stage.copy()
         slot, last = fields.slots(home, goal), fields.last_stage(home, goal)
-        moved = ((world.held >= 0) | (world.support != AT_REST).any(dim=1)).cpu().numpy()
-        own: dict[int, Fields] = {}
-        several = last > 0
-        for b in np.flatnonzero(active & (moved | several)).tolist():
-            h, stages = int(home[b]), fields.goal(int(home[b]), int(goal[b])).stages
-            s = int(stage[b])
-            while s > 0 and stages[s - 1].kind == "rest" and not self.rests(world, h, b, stages[s - 1]):
-                s -= 1
+        held, support = world.held.cpu().numpy(), world.support.cpu().numpy()
+        moved = (held >= 0) | (support != AT_REST).any(axis=1)
+        own: dict[int, Fields | None] = {}
+        for b in np.flatnonzero(active & (moved | (last > 0))).tolist():
+            h = int(home[b])
+            stages = fields.goal(h, int(goal[b])).stages
+            things = self.things[h]
+            at = {item: int(support[b, k]) for k, item in enumerate(things)} if moved[b] else {}
+            hand = things[held[b]] if held[b] >= 0 else -1
+            s = self._undone(stages, int(stage[b]), at)
             while s < len(stages):
                 now = stages[s]
-                if now.kind == "rest":
-                    done = self.rests(world, h, b, now)
-                    if (
-                        not done
-                        and self.holds(world, h, b) not in now.objects
-                        and s > 0
-                        and stages[s - 1].kind == "hold"
-                    ):
-                        s -= 1
-                        break
-                elif now.kind == "hold":
-                    following = stages[s + 1] if s + 1 < len(stages) else None
-                    done = self.holds(world, h, b) in now.objects or (
-                        following is not None and following.kind == "rest" and self.rests(world, h, b, following)
-                    )
-                else:
+                if now.kind == "reach":
                     done = s < last[b] and bool(fields.inside[slot[b], s, cell[b]])
+                elif now.kind == "rest":
+                    done = _rests(now, at)
+                    if not done and hand not in now.objects and s > 0 and stages[s - 1].kind == "hold":
+                        s -= 1  # put down elsewhere
+                        break
+                else:
+                    following = stages[s + 1] if s + 1 < len(stages) else now
+                    done = hand in now.objects or (following.kind == "rest" and _rests(following, at))
                 if not done:
                     break
                 s += 1
             stage[b] = s
-            if moved[b] and (made := self.own_fields(fields, world, h, int(goal[b]), b, s)) is not None:
-                own[b] = made
+            if moved[b] and self._displaced(stages, s, at):
+                own[b] = self.own_fields(fields, world, h, int(goal[b]), b, s)
         return stage, own
 
+    @staticmethod
+    def _undone(stages: tuple[Stage, ...], stage: int, at: dict[int, int]) -> int:
+        """The first stage done before whose thing no longer lies where it was put, unless it was to be moved on."""
+        for k in range(stage):
+            if stages[k].kind == "rest" and not _rests(stages[k], at):
+                later = [after for after in stages[k + 1 : stage + 1] if after.kind == "hold"]
+                if not any(set(after.objects) & set(stages[k].objects) for after in later):
+                    return k
+        return stage
+
+    @staticmethod
+    def _displaced(stages: tuple[Stage, ...], stage: int, at: dict[int, int]) -> bool:
+        """Whether something still to be picked up lies where it was put down."""
+        return any(
+            at.get(item, AT_REST) >= 0 for later in stages[stage:] if later.kind == "hold" for item in later.objects
+        )
+
     def own_fields(self, fields: GoalFields, world: World, home: int, goal: int, row: int, stage: int) -> Fields | None:
-        """Fields of an environment in which a thing that is still to be picked up lies elsewhere than at first."""
+        """Fields of an environment in which a thing that is still to be picked up lies elsewhere than at first.
+
+        None where nothing was moved so, or where the thing is out of reach.
+        """
+        stages, support = fields.goal(home, goal).stages, world.support[row].tolist()
+        at = {item: support[k] for k, item in enumerate(self.things[home])}
         boxes: dict[int, ndarray] = {}
-        stages = fields.goal(home, goal).stages
         for s in range(stage, len(stages)):
-            if stages[s].kind == "hold":
+            if stages[s].kind == "hold" and any(at[item] >= 0 for item in stages[s].objects):
                 slots = [self.things[home].index(item) for item in stages[s].objects]
-                if any(int(world.support[row, slot]) >= 0 for slot in slots):
-                    boxes[s] = np.stack([self.box(world, home, row, slot) for slot in slots])
+                boxes[s] = np.stack([self.box(world, home, row, slot) for slot in slots])
         return fields.moved(home, goal, boxes) if boxes else None
 
     def box(self, world: World, home: int, row: int, slot: int) -> Float64[ndarray, "7"]:
@@ -226,3 +230,8 @@ class Hands:
             pose[rows, held[rows], 2] = poses[rows, 2, 3] - HELD_DROP_M
             pose[rows, held[rows], 3] = np.arctan2(ahead[:, 1], ahead[:, 0])
         return pose, self.present[home], self.doors[home] & ~world.doors.cpu().numpy()
+
+
+def _rests(stage: Stage, at: dict[int, int]) -> bool:
+    """Whether one of a stage's objects was put on one of its surfaces; `at` says what each thing was put on."""
+    return any(at.get(item, AT_REST) in stage.on for item in stage.objects)

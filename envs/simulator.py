@@ -29,6 +29,7 @@ from torch import Tensor
 from core.conventions import intrinsics_from_fov
 from core.errors import InputError, check_choice
 from envs import counter_random
+from envs.geodesic import UNREACHABLE
 from envs.goals import HAND_M, Fields, Goal, GoalFields, Task
 from envs.handling import Hands
 from envs.metrics import episode_metrics
@@ -177,7 +178,8 @@ class Simulator:
     def moved_to(self, homes: HomePool, state: SimState) -> tuple["Simulator", SimState, Bool[Tensor, " B"]]:
         """The same simulator over another pool, for runs that see more homes than fit in memory.
 
-        Homes that are in both pools (the same `Home` objects) keep their fields and their episodes.
+        Homes that are in both pools (the same `Home` objects) keep their fields and their episodes. Sentences are
+        numbered anew: `texts` is a function of the pool, not of those before it.
 
         Returns:
             The new simulator, the state with the new pool's numbers, and the environments whose home is gone: end their
@@ -197,15 +199,18 @@ class Simulator:
         at = np.array([homes.at.get(id(home), -1) for home in self.homes.homes], dtype=np.int64)
         new = at[_numpy(state.home)]
         gone = new < 0
-        state = replace(state, home=self._to(np.maximum(new, 0)), goal=state.goal.masked_fill(self._to(gone), 0))
+        home, goal = np.maximum(new, 0), np.where(gone, 0, _numpy(state.goal))
+        text = np.where(gone, 0, twin.fields.text(home, goal))
+        state = replace(state, home=self._to(home), goal=self._to(goal), text=self._to(text))
         if state.world is not None:
             assert twin.hands is not None
             state = replace(state, world=twin.hands.resized(state.world))
         return twin, state, self._to(gone)
 
     def _seeds(self, seed: int | Sequence[int]) -> Int64[ndarray, " B"]:
-        given = [seed] if isinstance(seed, (int, np.integer)) else list(seed)
-        if len(given) not in (1, self.num_envs) or not all(0 <= int(one) < 2**63 for one in given):
+        given = list(seed) if isinstance(seed, (Sequence, ndarray)) else [seed]
+        whole = all(isinstance(one, (int, np.integer)) and 0 <= one < 2**63 for one in given)
+        if len(given) not in (1, self.num_envs) or not whole:
             raise InputError(
                 f"seed={seed} does not work; give a whole number from 0 to 2**63 - 1, or {self.num_envs} of them"
             )
@@ -256,6 +261,8 @@ class Simulator:
         count = len(home)
         stage = np.zeros(count, np.int64)
         distance = np.full(count, np.inf)
+        if not np.isfinite(yaw).all():
+            raise InputError(f"{int((~np.isfinite(yaw)).sum())} of {count} starts look nowhere: their yaw is no number")
         standing = self.homes.grids.is_free(home, position)
         if standing.all():
             cell = self.homes.grids.cell(home, position)
@@ -327,8 +334,8 @@ class Simulator:
         Args:
             action: discrete: numbers of `action_names`; forward is 0.25 m, turns and tilts 30 degrees. Continuous:
                 (B, 2) or, with tilt, (B, 3) numbers in [-1, 1], cut where they are beyond: speed (times 0.25 m a step,
-                backward if negative), turn (times 30 degrees, positive to the left), tilt (positive up). An agent all of
-                whose numbers are below 0.1 stops, as in Habitat's velocity control.
+                backward if negative), turn (times 30 degrees, positive to the left), tilt (positive up). An agent whose
+                numbers are all below 0.1 stops, as in Habitat's velocity control.
 
         Raises:
             InputError: actions of a wrong shape, type or value.
@@ -356,7 +363,7 @@ class Simulator:
                 path_length=state.path_length + moved,
                 collisions=state.collisions + touched,
             )
-        stopped = self._to(stopping)
+        left, stopped = torch.where(ended, state.distance, left), self._to(stopping)
         steps = state.step + ~ended
         terminated = state.terminated | stopped
         truncated = state.truncated | ((steps >= self.max_steps) & ~terminated)
@@ -391,12 +398,12 @@ class Simulator:
             touched = touched | failed
             moved = moved + HAND_M * ((reaching == PICK) | (reaching == PLACE))
         cell = self.homes.grids.cell(home, position)
-        fields: dict[int, Fields] = {}
+        fields: dict[int, Fields | None] = {}
         if self.hands is None:
             stage = self._passed(home, goal, stage, cell)
         elif world is not None:
             stage, fields = self.hands.stage(self.fields, world, home, goal, stage, cell, active)
-        left = self._to(self._distance(home, goal, stage, cell, fields))
+        left = self._to(self._distance(home, goal, stage, cell, fields, _numpy(state.distance)))
         after = replace(
             state,
             stage=self._to(stage),
@@ -414,19 +421,22 @@ class Simulator:
         goal: Int64[ndarray, " B"],
         stage: Int64[ndarray, " B"],
         cell: Int64[ndarray, " B"],
-        fields: dict[int, Fields],
+        fields: dict[int, Fields | None],
+        before: Float64[ndarray, " B"],
     ) -> Float64[ndarray, " B"]:
         """Walking distance through what is left to do; 0 where all stages are done.
 
         Args:
-            fields: of environments whose things lie elsewhere than the scene has them.
+            fields: of environments whose things lie elsewhere than the scene has them; None: out of reach.
+            before: the distance before the action, which stays where a thing is out of reach.
         """
         if self.hands is None:
             return self.fields.distance(home, goal, stage, cell)
         last = self.fields.last_stage(home, goal)
         distance = self.fields.distance(home, goal, np.minimum(stage, last), cell)
         for b, made in fields.items():
-            distance[b] = made.units[min(stage[b], last[b]), cell[b]] * self.fields.unit_m
+            units = UNREACHABLE if made is None else made.units[min(stage[b], last[b]), cell[b]]
+            distance[b] = before[b] if units == UNREACHABLE else units * self.fields.unit_m
         return np.where(stage > last, 0.0, distance)
 
     def _motions(
@@ -573,7 +583,7 @@ class Simulator:
             raise InputError(f"actions have shape {values.shape}, expected ({len(state)},): one per environment")
         if values.dtype.kind not in "iu":
             raise InputError(f"actions are whole numbers 0..{count - 1}, got type {values.dtype}")
-        if values.min() < 0 or values.max() >= count:
+        if len(values) and (values.min() < 0 or values.max() >= count):
             known = ", ".join(f"{number} {name}" for number, name in enumerate(self.action_names))
             raise InputError(f"actions hold {values.min()}..{values.max()}; there are: {known}")
         return values.astype(np.int64, copy=False)

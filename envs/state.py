@@ -1,6 +1,7 @@
 """What a simulator keeps and hands out: tensors with one row per environment, replaced and never changed in place."""
 
 from dataclasses import dataclass, fields, replace
+from math import isfinite
 from typing import Any, TypeVar
 
 import torch
@@ -139,10 +140,12 @@ class Sensors:
     pitch_deg: float = 0.0  # positive looks up
 
     def __post_init__(self) -> None:
-        if self.width < 1 or self.height < 1 or not 0 < self.fov_deg < 180:
+        placed = isfinite(self.eye_height_m) and abs(self.pitch_deg) <= 90
+        if self.width < 1 or self.height < 1 or not 0 < self.fov_deg < 180 or not placed:
             raise InputError(
-                f"a camera of {self.width} x {self.height} pixels and {self.fov_deg} degrees is not possible; "
-                "width and height start at 1, fov_deg lies between 0 and 180"
+                f"a camera of {self.width} x {self.height} pixels and {self.fov_deg} degrees, {self.eye_height_m} m "
+                f"above the floor and pitched by {self.pitch_deg} degrees, is not possible; width and height start at 1, "
+                "fov_deg lies between 0 and 180, pitch_deg between -90 and 90"
             )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from core.conventions import intrinsics_from_fov
 from core.errors import InputError
 from envs.goals import GoalFields
-from envs.pool import HomePool
+from envs.pool import Home, HomePool
 from envs.state import Sensors, SimState
 from envs.warp_motion import DeviceGrids, device_units, distance, move
 from scene.render import Frame, Moving
@@ -55,7 +55,7 @@ class WarpEngine:
         self.floor_z = torch.from_numpy(homes.floor_z).to(device)
         self._drawn: WarpHomes = WarpHomes(device) if previous is None else previous._drawn
         self._renderers: dict[Sensors, WarpRenderer] = {} if previous is None else previous._renderers
-        self._shown: list[int] = [] if previous is None else previous._shown  # identities of the homes put, by number
+        self._shown: list[Home] = [] if previous is None else previous._shown  # the homes put, by number
 
     def move(
         self,
@@ -87,14 +87,13 @@ class WarpEngine:
 
     def render(self, state: SimState, camera: Sensors, moving: Moving | None) -> Frame:
         """What the agents see; fresh tensors on the device."""
-        numbers = [id(home) for home in self.homes.homes]
-        if self._shown != numbers:
-            for number, home in enumerate(self.homes.homes):
-                if number >= len(self._shown) or self._shown[number] != numbers[number]:
-                    self._drawn.put(number, home.scene, moving=home.interactive)
-            for number in range(len(numbers), len(self._shown)):
-                self._drawn.drop(number)
-            self._shown[:] = numbers
+        homes, shown = self.homes.homes, self._shown
+        for number, home in enumerate(homes):
+            if number >= len(shown) or shown[number] is not home:
+                self._drawn.put(number, home.scene, moving=home.interactive)
+        for number in range(len(homes), len(shown)):
+            self._drawn.drop(number)
+        shown[:] = homes
         if camera not in self._renderers:
             lens = intrinsics_from_fov(camera.width, camera.height, np.deg2rad(camera.fov_deg))
             self._renderers[camera] = WarpRenderer(

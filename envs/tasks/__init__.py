@@ -22,8 +22,10 @@ def make_task(task: str | Task, pool: HomePool) -> Task:
     """A task by name, with the goals that the pool's homes offer; a task that is one already is handed back.
 
     Raises:
-        InputError: no task has this name.
+        InputError: no task has this name, or it is neither a name nor a task.
     """
+    if isinstance(task, type) or not (isinstance(task, str) or hasattr(task, "region")):
+        raise InputError(f"a task is a name ({', '.join(TASKS)}) or a task such as FindObject(pairs=...), got {task!r}")
     if not isinstance(task, str):
         return task
     if task not in TASKS:
