@@ -144,8 +144,8 @@ class Sensors:
         if self.width < 1 or self.height < 1 or not 0 < self.fov_deg < 180 or not placed:
             raise InputError(
                 f"a camera of {self.width} x {self.height} pixels and {self.fov_deg} degrees, {self.eye_height_m} m "
-                f"above the floor and pitched by {self.pitch_deg} degrees, is not possible; width and height start at 1, "
-                "fov_deg lies between 0 and 180, pitch_deg between -90 and 90"
+                f"above the floor and pitched by {self.pitch_deg} degrees, is not possible; width and height start at "
+                "1, fov_deg lies between 0 and 180, pitch_deg between -90 and 90"
             )
 
 
