@@ -17,6 +17,7 @@ from agents.sentence_reward import score_every_goal, sentence_reward
 from agents.tuned import TunedPolicy
 from core.errors import InputError, check_choice
 from core.files import folder_fingerprint, read_json
+from core.precision import uses_bfloat16
 from envs import counter_random
 from envs.goals import Goal
 from envs.simulator import Simulator
@@ -24,7 +25,6 @@ from envs.state import Sensors, SimState
 from scene.grounding import Grounder
 from scene.render import Frame
 from vl.embedder import Embedder
-from vl.pretrain import uses_bfloat16
 from vl.rewards import VLMReward
 from vl.two_tower import VLModel
 

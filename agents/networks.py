@@ -33,6 +33,7 @@ from agents.encoders import (
 from core.checkpoint import load_weights
 from core.errors import InputError, check_choice, existing_file
 from core.files import atomic_write, read_json
+from core.precision import uses_bfloat16
 
 FORMAT = "sightline-policy/2"
 Observation = dict[str, Tensor]  # by name, (B, ...) or (T, B, ...)
@@ -224,8 +225,6 @@ class Policy(nn.Module):
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
     def _half(self) -> bool:
-        from vl.pretrain import uses_bfloat16
-
         return uses_bfloat16(self.config.precision, self.device.type)
 
     def _heads(self, features: Tensor, value_features: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:

@@ -285,7 +285,7 @@ def main() -> None:
 
 
 def _native() -> bool:
-    from vl.pretrain import uses_bfloat16
+    from core.precision import uses_bfloat16
 
     return uses_bfloat16("auto", "cpu")
 

@@ -21,6 +21,7 @@ from core.checkpoint import load_weights
 from core.errors import InputError, check_choice
 from core.files import atomic_folder
 from core.job import JobConfig, job_main
+from core.precision import uses_bfloat16
 from core.progress import track
 from core.run import RunFolder
 from vl.data import Batch, CaptionedViews, ViewBatches, mirrored
@@ -72,7 +73,6 @@ class PretrainVLConfig(JobConfig):
 
 
 CONFIG = PretrainVLConfig
-NATIVE_BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # names in torch.cpu.get_capabilities(), x86 and Arm
 
 
 def learning_rate(step: int, steps: int, warmup_steps: int, peak: float) -> float:
@@ -104,17 +104,6 @@ def make_optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.op
         (decayed if matrix else plain).append(parameter)
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), eps=1e-6)
-
-
-def uses_bfloat16(precision: str, device: str) -> bool:
-    """Whether the image tower trains under bfloat16 autocast; weights, normalisations and the loss stay float32."""
-    if precision != "auto":
-        return precision == "bfloat16"
-    if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported()
-    # without native instructions every product would convert back and forth: slower than float32
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return any(capabilities.get(name, False) for name in NATIVE_BFLOAT16)
 
 
 def batch_loss(model: VLModel, batch: Batch, loss: str, overlap: str, half: bool = False) -> Tensor:

@@ -1,4 +1,8 @@
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +12,7 @@ from agents.encoders import ObservationSpec, RunningNorm, Tanh
 from agents.networks import Policy, make_policy
 from core.errors import InputError
 
+ROOT = Path(__file__).parents[2]
 VECTOR = {"vector": ObservationSpec((5,))}
 
 
@@ -177,3 +182,16 @@ def test_what_no_policy_can_read_is_refused():
     policy = make()
     with pytest.raises(InputError, match="reads vector, the environment shows only depth"):
         policy.normalise({"depth": torch.zeros(1, 4, 4)})
+
+
+def test_policies_work_where_what_jobs_need_is_not_installed():
+    script = (
+        "import sys; sys.modules.update(hydra=None, omegaconf=None)\n"  # importing them fails
+        "import torch, agents.networks as networks, agents.ppo, agents.rollout\n"
+        "spec = {'image': networks.ObservationSpec((36, 36, 3), 'uint8')}\n"
+        "policy = networks.make_policy('feedforward', spec, num_actions=2)\n"
+        "print(policy({'image': torch.zeros(1, 36, 36, 3, dtype=torch.uint8)}, policy.initial_memory(1))[0].shape[1])"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert ended.stdout.strip() == "2", ended.stderr[-2000:]
