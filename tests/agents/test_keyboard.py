@@ -1,10 +1,11 @@
 import json
 import os
 import pty
-import select
 import subprocess
 import sys
-import time
+import termios
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,30 +83,62 @@ def test_without_a_terminal_nobody_can_play(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+PRESSED = [(b"step 0 of", b"\x1b[D"), (b"step 1 of", b"\x1b[A"), (b"step 2 of", b"\r"), (b"any key", b"n")]
+PRESSED += [(b"episode 2", b"q")]
+"""What the screen has to show, and the key that is pressed then: turn, walk, stop; the next episode is broken off."""
+
+
+def press_keys(terminal: int) -> None:
+    """Plays PRESSED at the outer end of a terminal, then reads on until the inner end is closed."""
+    shown, wanted = b"", list(PRESSED)
+    while True:
+        try:
+            shown += os.read(terminal, 65536)
+        except OSError:  # the inner end is closed
+            return
+        if wanted and wanted[0][0] in shown:
+            os.write(terminal, wanted.pop(0)[1])
+            shown = b""
+
+
+def check_played(folder: Path) -> None:
+    result = json.loads((folder / "result.json").read_text())
+    assert result["policy"] == "keyboard" and result["episodes"] == 1 and result["metrics"]["steps"]["mean"] == 3
+    assert (folder / "recording.parquet").is_file()
+
+
+def test_a_run_is_played_in_a_terminal_which_is_left_as_it_was(tmp_path, monkeypatch):
+    scenes, outer, inner = make_scenes(tmp_path / "scenes"), *pty.openpty()
+    for name, value in {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}.items():
+        monkeypatch.setenv(name, value)
+    player = threading.Thread(target=press_keys, args=[outer], daemon=True)
+    before = termios.tcgetattr(inner)
+    with os.fdopen(inner, "r", closefd=False) as keys, os.fdopen(inner, "w", closefd=False) as screen:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdin", keys)
+            patch.setattr(sys, "stdout", screen)
+            player.start()
+            run(EvaluateAgentConfig(
+                out=str(tmp_path / "run"), scenes=str(scenes), policy="keyboard", episodes=3, record=True
+            ))  # fmt: skip
+        assert termios.tcgetattr(inner) == before
+    os.close(inner)
+    player.join()
+    os.close(outer)
+    check_played(tmp_path / "run")
+
+
+@pytest.mark.slow
 def test_the_command_is_played_through_a_terminal(tmp_path):
-    scenes, main, side = make_scenes(tmp_path / "scenes"), *pty.openpty()
+    scenes, outer, inner = make_scenes(tmp_path / "scenes"), *pty.openpty()
     words = [f"scenes={scenes}", "policy=keyboard", "episodes=3", "record=true", f"out={tmp_path / 'run'}", "threads=1"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "agents.evaluate", *words], stdin=side, stdout=side, stderr=subprocess.PIPE,
+        [sys.executable, "-m", "agents.evaluate", *words], stdin=inner, stdout=inner, stderr=subprocess.PIPE,
         env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"},
     )  # fmt: skip
-    os.close(side)
-    shown, keys = b"", [b"\x1b[D", b"\x1b[A", b"\r", b"n", b"q"]
-    awaited = [b"step 0 of", b"step 1 of", b"step 2 of", b"any key", b"episode 2"]
-    limit = time.monotonic() + 240
-    while time.monotonic() < limit:
-        if select.select([main], [], [], 0.2)[0]:
-            try:
-                shown += os.read(main, 65536)
-            except OSError:  # the other side is closed
-                break
-        if awaited and awaited[0] in shown:
-            os.write(main, keys.pop(0))
-            shown, awaited = b"", awaited[1:]
-        if process.poll() is not None:
-            break
-    assert process.wait(timeout=60) == 0, process.stderr.read().decode()[-2000:]
-    os.close(main)
-    result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert result["policy"] == "keyboard" and result["episodes"] == 1 and result["metrics"]["steps"]["mean"] == 3
-    assert (tmp_path / "run" / "recording.parquet").is_file()
+    os.close(inner)
+    press_keys(outer)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors.decode()[-2000:]
+    os.close(outer)
+    check_played(tmp_path / "run")

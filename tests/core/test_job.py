@@ -164,7 +164,7 @@ def test_a_bug_keeps_its_traceback_and_an_input_error_shows_one_when_asked(monke
 
 def test_an_interrupted_job_says_how_to_go_on():
     def start(out: Path) -> subprocess.Popen:
-        command = [sys.executable, "-m", "tests.core.example_job", f"out={out}", "goal=a b", "wait_s=60"]
+        command = [sys.executable, "-m", "tests.core.example_job", f"out={out}", "goal=a b", "wait_s=300"]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         # a test run in the background of a shell has SIGINT ignored, and its children inherit that
         heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
@@ -174,14 +174,14 @@ def test_an_interrupted_job_says_how_to_go_on():
     for job, number in jobs:
         assert job.stdout is not None and job.stdout.readline() == "running\n"
         job.send_signal(number)
-        _, errors = job.communicate(timeout=30)
+        _, errors = job.communicate(timeout=240)
         out = Path(number.name).absolute()
         assert job.returncode == 130
         assert errors == (
-            f"interrupted; continue with: sightline example-job 'goal=a b' wait_s=60 out={out} resume=auto\n"
+            f"interrupted; continue with: sightline example-job 'goal=a b' wait_s=300 out={out} resume=auto\n"
         )
         assert not (out / "result.json").exists()
-    words = ["goal=a b", "wait_s=60", f"out={out}", "resume=auto"]
+    words = ["goal=a b", "wait_s=300", f"out={out}", "resume=auto"]
     cfg = load_config("example-job", ExampleConfig, words)
     RunFolder.open(cfg, "example-job").close()  # what was said to continue the run does fit it
 

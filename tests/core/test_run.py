@@ -141,7 +141,7 @@ def test_two_processes_cannot_write_to_one_run_and_wandb_is_not_loaded_unasked()
     code = (
         "import sys, time\nfrom core.job import JobConfig\nfrom core.run import RunFolder\n"
         "run = RunFolder.open(JobConfig(out='r'), 'try')\nrun.log(1, a=1)\n"
-        "print('wandb' in sys.modules, flush=True)\ntime.sleep(60)"
+        "print('wandb' in sys.modules, flush=True)\ntime.sleep(300)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:

