@@ -59,10 +59,12 @@ format: $(STAMP) ## mend formatting and simple lint
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(STAMP) ## the measurements behind benchmarks/results, with the peers they compare to (75 minutes on 2 cores)
+bench: $(STAMP) ## the measurements behind benchmarks/results, with the peers they compare to (two and a half hours on 2 cores)
 	@bash .ci/system_library.sh libEGL.so.1 "libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0" "the OpenGL peers"
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
 	@$(BIN)/python -m benchmarks.sim --out benchmarks/results $(ARGS) || true # a short target is shown; the other measurements go on
+	@$(BIN)/python -m benchmarks.rl --out benchmarks/results $(ARGS) || true
+	@bash benchmarks/agents.sh
 	@bash benchmarks/demo.sh
 
 clean: ## remove .venv and caches; runs stay
