@@ -162,25 +162,20 @@ def test_a_bug_keeps_its_traceback_and_an_input_error_shows_one_when_asked(monke
         run_job("example-job", ["lrr=1"], example_job)
 
 
-def test_an_interrupted_job_says_how_to_go_on():
-    def start(out: Path) -> subprocess.Popen:
-        command = [sys.executable, "-m", "tests.core.example_job", f"out={out}", "goal=a b", "wait_s=300"]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        # a test run in the background of a shell has SIGINT ignored, and its children inherit that
-        heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-        return subprocess.Popen(command, cwd=ROOT, text=True, preexec_fn=heed, **pipes)
-
-    jobs = [(start(Path(number.name).absolute()), number) for number in (signal.SIGINT, signal.SIGTERM)]
-    for job, number in jobs:
-        assert job.stdout is not None and job.stdout.readline() == "running\n"
-        job.send_signal(number)
-        _, errors = job.communicate(timeout=240)
-        out = Path(number.name).absolute()
-        assert job.returncode == 130
-        assert errors == (
-            f"interrupted; continue with: sightline example-job 'goal=a b' wait_s=300 out={out} resume=auto\n"
-        )
-        assert not (out / "result.json").exists()
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_an_interrupted_job_says_how_to_go_on(number: signal.Signals):
+    out = Path("r").absolute()
+    command = [sys.executable, "-m", "tests.core.example_job", f"out={out}", "goal=a b", "wait_s=300"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    # a test run in the background of a shell has SIGINT ignored, and its children inherit that
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    job = subprocess.Popen(command, cwd=ROOT, text=True, preexec_fn=heed, **pipes)
+    assert job.stdout is not None and job.stdout.readline() == "running\n"
+    job.send_signal(number)
+    _, errors = job.communicate()
+    assert job.returncode == 130
+    assert errors == f"interrupted; continue with: sightline example-job 'goal=a b' wait_s=300 out={out} resume=auto\n"
+    assert not (out / "result.json").exists()
     words = ["goal=a b", "wait_s=300", f"out={out}", "resume=auto"]
     cfg = load_config("example-job", ExampleConfig, words)
     RunFolder.open(cfg, "example-job").close()  # what was said to continue the run does fit it
