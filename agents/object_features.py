@@ -20,6 +20,7 @@ from torch import Tensor
 from agents.encoders import ObservationSpec
 from agents.senses import RANGE_M, SECTORS, Body, Note, Scan, Sight, asked_for, relative
 from core.errors import InputError
+from envs.object_view import object_pixels
 from envs.pool import Home
 from envs.simulator import Simulator
 from envs.state import Sensors, SimState
@@ -162,14 +163,11 @@ class ObjectSenses:
 
     def _look(self, frame: Frame, state: SimState, note: Note) -> Note:
         """The note with the objects that the picture shows."""
-        batch, pixels = len(state), frame.instance[0].numel()
-        ids = frame.instance.flatten(1).long() + 1
-        ids = ids.clamp(max=self.most) + torch.arange(batch)[:, None] * (self.most + 1)
-        counts = torch.bincount(ids.flatten(), minlength=batch * (self.most + 1)).view(batch, -1)[:, 1:]
+        counts = torch.from_numpy(object_pixels(frame.instance, self.most)[0])
         visible = counts >= self.min_pixels
         return {
             **note,
-            "pixels": counts / pixels,
+            "pixels": counts / frame.instance[0].numel(),
             "last_seen": torch.where(visible, state.step[:, None], note["last_seen"]),
             "place": torch.where(visible[:, :, None], self._centres(state), note["place"]),
         }

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int32, Int64
 from numba import njit
 from numpy import ndarray
 from torch import Tensor
@@ -114,7 +114,7 @@ def visible_objects(
     home = state.home.cpu().numpy()
     homes = [sim.homes[int(k)] for k in home]
     most = max(len(place.scene.objects) for place in homes)
-    ids, pixels, box_2d = _largest(np.ascontiguousarray(frame.instance.cpu().numpy()), most, limit, least_pixels)
+    ids, pixels, box_2d = _largest(*object_pixels(frame.instance, most), limit, least_pixels)
     mask = ids != NO_INSTANCE
     box = np.zeros((*ids.shape, 7))
     words = np.zeros((2, *ids.shape), dtype=np.int64)
@@ -136,39 +136,69 @@ def visible_objects(
     return ObjectView(*(torch.from_numpy(column).to(sim.device) for column in columns))
 
 
+def object_pixels(instance: Int32[Tensor, "B H W"], most: int) -> tuple[Int64[ndarray, "B N"], Int64[ndarray, "B N 4"]]:
+    """How many pixels show each object, and the rectangle around them.
+
+    Args:
+        instance: ids of objects, -1 where there is none.
+        most: N, above every id.
+
+    Returns:
+        Pixels; left, top, right and bottom, the last two just outside, zeros for objects that no pixel shows.
+
+    Raises:
+        InputError: an id that is not below `most`: frames of other homes.
+    """
+    pictures = np.ascontiguousarray(instance.cpu().numpy())
+    count, edge = np.zeros((len(pictures), most), np.int64), np.zeros((len(pictures), most, 4), np.int64)
+    highest = _count(pictures, count, edge)
+    if highest >= most:
+        raise InputError(f"frames show object {highest}, but their homes have {most} objects; give each its own frame")
+    return count, edge
+
+
 @njit(cache=True, nogil=True)
-def _largest(instance, most, limit, least):
-    """Per picture the ids, pixel counts and rectangles of the `limit` objects with most pixels."""
+def _count(instance, count, edge):
+    """Fills zeros with pixels and rectangles; the highest id met, or the first that is too high."""
     batch, height, width = instance.shape
-    ids, pixels = np.full((batch, limit), -1, np.int64), np.zeros((batch, limit), np.int64)
-    box = np.zeros((batch, limit, 4), np.int64)
-    count, edge = np.zeros(most, np.int64), np.zeros((most, 4), np.int64)
+    most, highest = count.shape[1], -1
     for b in range(batch):
-        count[:] = 0
         for row in range(height):
             for column in range(width):
                 item = instance[b, row, column]
                 if item < 0:
                     continue
-                if count[item] == 0:
-                    edge[item, 0], edge[item, 1], edge[item, 2], edge[item, 3] = column, row, column, row
-                elif column < edge[item, 0]:
-                    edge[item, 0] = column
-                elif column > edge[item, 2]:
-                    edge[item, 2] = column
-                edge[item, 3] = row
-                count[item] += 1
+                if item > highest:
+                    highest = item
+                    if item >= most:
+                        return highest
+                if count[b, item] == 0:
+                    edge[b, item, 0], edge[b, item, 1], edge[b, item, 2] = column, row, column + 1
+                elif column < edge[b, item, 0]:
+                    edge[b, item, 0] = column
+                elif column >= edge[b, item, 2]:
+                    edge[b, item, 2] = column + 1
+                edge[b, item, 3] = row + 1
+                count[b, item] += 1
+    return highest
+
+
+@njit(cache=True, nogil=True)
+def _largest(count, edge, limit, least):
+    """Per picture the ids, pixel counts and rectangles of the `limit` objects with most pixels; empties `count`."""
+    batch, most = count.shape
+    ids, pixels = np.full((batch, limit), -1, np.int64), np.zeros((batch, limit), np.int64)
+    box = np.zeros((batch, limit, 4), np.int64)
+    for b in range(batch):
         for k in range(limit):
             best = 0
             for item in range(1, most):
-                if count[item] > count[best]:
+                if count[b, item] > count[b, best]:
                     best = item
-            if most == 0 or count[best] < least:
+            if most == 0 or count[b, best] < least:
                 break
-            ids[b, k], pixels[b, k] = best, count[best]
-            box[b, k, 0], box[b, k, 1] = edge[best, 0], edge[best, 1]
-            box[b, k, 2], box[b, k, 3] = edge[best, 2] + 1, edge[best, 3] + 1
-            count[best] = 0
+            ids[b, k], pixels[b, k], box[b, k] = best, count[b, best], edge[b, best]
+            count[b, best] = 0
     return ids, pixels, box
 
 

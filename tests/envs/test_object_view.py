@@ -8,7 +8,7 @@ import torch
 
 from core.errors import InputError
 from envs.expert import Expert
-from envs.object_view import ObjectScores, visible_objects
+from envs.object_view import ObjectScores, object_pixels, visible_objects
 from envs.pool import HomePool
 from envs.simulator import Simulator
 from envs.state import Sensors
@@ -123,3 +123,16 @@ def test_wrong_limits_and_batches_are_refused(sim):
         visible_objects(sim, state, drawn([[0]], [[0]]), 0)
     with pytest.raises(InputError, match="1 frames for a state of 2"):
         visible_objects(sim, state, drawn([[0]]))
+
+
+def test_pixels_of_all_objects_are_counted_as_a_slow_count_does():
+    instance = torch.randint(-1, 5, (3, 9, 7), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
+    pixels, box = object_pixels(instance, 6)
+    for b in range(3):
+        for item in range(6):
+            rows, columns = torch.nonzero(instance[b] == item, as_tuple=True)
+            assert pixels[b, item] == len(rows)
+            edges = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1] if len(rows) else [0] * 4
+            assert box[b, item].tolist() == [int(edge) for edge in edges]
+    with pytest.raises(InputError, match="object 4, but their homes have 4"):
+        object_pixels(instance, 4)
