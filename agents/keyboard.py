@@ -145,9 +145,8 @@ class KeyboardPolicy:
         if len(goal.stages) > 1:
             parts.append(f"{int(state.stage[0])} of {len(goal.stages)} parts done")
         if state.world is not None and self.sim.hands is not None:
-            held = self.sim.hands.holds(state.world, int(state.home[0]), 0)
-            objects = self.sim.homes[int(state.home[0])].scene.objects
-            parts.append(f"in the hand: {objects[held].label if held >= 0 else 'nothing'}")
+            home, slot = self.sim.homes[int(state.home[0])], int(state.world.held[0])
+            parts.append(f"in the hand: {home.scene.objects[home.things[slot]].label if slot >= 0 else 'nothing'}")
         picture = self.sim.observe(state, sensors=camera).rgb[0].cpu().numpy()
         return Screen(goal.text, picture, "   ".join(parts), self.keys())
 

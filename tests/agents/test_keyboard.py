@@ -5,10 +5,12 @@ import subprocess
 import sys
 import termios
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from agents.evaluate import EvaluateAgentConfig, run
 from agents.keyboard import HalfBlocks, KeyboardPolicy, picture_size, play, read_key
@@ -16,6 +18,7 @@ from core.errors import InputError
 from envs.episodes import make_episodes
 from envs.pool import HomePool
 from envs.simulator import Simulator
+from scene.datasets.procedural import generate_home
 from tests.agents.tiny import make_scenes
 from tests.envs.homes import three_homes
 
@@ -56,6 +59,15 @@ def test_with_speeds_arrows_walk_and_turn(homes):
     results, screens = played(homes, ["up", "down", "left", "enter", "q"], control="continuous")
     assert results.actions[0].tolist() == [[1, 0], [-1, 0], [0, 1], [0, 0]]
     assert "down: backward" in screens[0].keys
+
+
+def test_the_screen_tells_what_is_in_the_hand():
+    sim = Simulator(HomePool([generate_home(5)], interactive=True), "rearrange", 1, sensors=None)
+    policy, state = KeyboardPolicy(sim, str, print, lambda: (24, 16)), sim.reset()
+    assert "in the hand: nothing" in policy.screen(state).status and "e: pick up" in policy.screen(state).keys
+    for slot, item in enumerate(sim.homes[0].things):
+        holding = replace(state, world=replace(state.world, held=torch.tensor([slot])))
+        assert f"in the hand: {sim.homes[0].scene.objects[item].label}" in policy.screen(holding).status
 
 
 def test_keys_are_read_from_bytes():
