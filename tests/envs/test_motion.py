@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from envs.motion import FORWARD_M, LONGEST_M, TURN_RAD, GridStack, move
 from scene.occupancy import Occupancy
 
-
 STOP, FORWARD, LEFT, RIGHT = (0.0, 0.0), (FORWARD_M, 0.0), (0.0, TURN_RAD), (0.0, -TURN_RAD)
 
 
