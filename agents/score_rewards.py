@@ -262,7 +262,10 @@ def run(cfg: ScoreRewardsConfig) -> dict[str, Any]:
     with track(3, "frames to score") as bar:
         shots = [cameras(simulator, cfg.cameras, cfg.seed)]
         bar.advance()
-        for source, policy in (("random", RandomPolicy(cfg.seed, stop=0.0, sim=simulator)), ("oracle", Expert(simulator))):
+        for source, policy in (
+            ("random", RandomPolicy(cfg.seed, stop=0.0, sim=simulator)),
+            ("oracle", Expert(simulator)),
+        ):
             shots += walk(simulator, policy, source, cfg.walks, cfg.walk_steps, cfg.seed)
             bar.advance()
     pairs = label(simulator, shots)

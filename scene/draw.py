@@ -329,9 +329,7 @@ def _place_labels(ax: "Axes", scene: Scene, drawn: list[SceneObject], highlight:
                 fontweight=weight)  # fmt: skip
     if drawn:  # rooms are named where floor shows
         extent = footprint(scene.boxes)
-        taken += [
-            (*extent[item.id].min(axis=0), *extent[item.id].max(axis=0)) for item in drawn if item.label != "rug"
-        ]
+        taken += [(*extent[item.id].min(axis=0), *extent[item.id].max(axis=0)) for item in drawn if item.label != "rug"]
     for room in scene.rooms:
         corner = np.asarray(room.polygon)
         middle = 0.5 * (corner.min(axis=0) + corner.max(axis=0))
