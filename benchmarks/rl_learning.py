@@ -1,49 +1,20 @@
-"""CartPole and Acrobot with our PPO and with stable-baselines3's, at the settings of SB3's zoo.
+"""CartPole and Acrobot with our PPO and with stable-baselines3's: how many steps it takes to learn, not how long.
 
-The same algorithm, so what is compared is how both learn, not how fast they compute. Counted is the number of
-environment steps until the mean return of the last 20 finished episodes first reaches the threshold.
-
-Settings: https://github.com/DLR-RM/rl-baselines3-zoo, hyperparams/ppo.yml.
+Counted is the number of environment steps until the mean return of the last 20 finished episodes first reaches the
+threshold. The settings, and where they come from, are in benchmarks/rl_tasks.py.
 """
 
 from collections import deque
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.rl_tasks import Settings, Task
+
 LAST = 20  # episodes
-
-
-@dataclass(frozen=True)
-class Task:
-    """A Gymnasium task and the zoo's settings for it."""
-
-    name: str
-    threshold: float  # mean return that counts as learned
-    budget: int  # environment steps
-    num_envs: int
-    rollout: int
-    batch: int  # minibatch
-    epochs: int
-    lr: float
-    gamma: float
-    lam: float
-    clip: float = 0.2
-    falling: bool = False  # learning rate and clip fall linearly to 0
-    normalised: bool = False  # observations and rewards, by running statistics
-
-
-TASKS = {
-    "cartpole": Task("CartPole-v1", 475, 100_000, 8, 32, 256, 20, 1e-3, 0.98, 0.8, falling=True),
-    "acrobot": Task("Acrobot-v1", -100, 200_000, 16, 256, 64, 4, 3e-4, 0.99, 0.94, normalised=True),
-}
-
-
-def quick(task: Task) -> Task:
-    """The same task, held to have been learned long before it is: for a glance."""
-    return replace(task, threshold={"CartPole-v1": 100, "Acrobot-v1": -350}[task.name])
 
 
 @dataclass
@@ -66,24 +37,24 @@ class Curve:
                 self.reached = step
 
 
-def ours(task: Task, seed: int, stop_early: bool) -> Curve:
-    """Our PPO; with `stop_early` only until the threshold."""
+def ours(task: Task, settings: Settings, seed: int, least: int, most: int) -> Curve:
+    """Our PPO until the threshold is reached, or for `least` steps where that is more; `most` steps at most."""
     from agents.advantages import ReturnScale
     from agents.gym_tensor_env import GymTensorEnv
     from agents.networks import make_policy
     from agents.ppo import update
     from agents.rollout import EpisodeLog, Progress, collect
 
-    env = GymTensorEnv.make(task.name, task.num_envs, seed=seed)
+    env = GymTensorEnv.make(task.name, settings.num_envs, seed=seed)
     policy = make_policy(
         "feedforward",
         env.observation_spec,
         num_actions=env.num_actions,
         seed=seed,
         width=64,
-        standardise=task.normalised,
+        standardise=settings.standardise,
     )
-    optimizer = torch.optim.Adam(policy.parameters(), lr=task.lr, eps=1e-5, fused=True)
+    optimizer = torch.optim.Adam(policy.parameters(), lr=settings.lr, eps=1e-5, fused=True)
     generator = torch.Generator().manual_seed(seed)
     curve, done = Curve(task.threshold), 0
     taken = 0
@@ -101,38 +72,38 @@ def ours(task: Task, seed: int, stop_early: bool) -> Curve:
         return step(action)
 
     env.step = counted  # type: ignore[method-assign]
-    progress, scale = Progress.begin(env, policy), ReturnScale(env.num_envs, task.gamma)
-    batch, rollout = task.num_envs * task.rollout, None
-    while done < task.budget and not (stop_early and curve.reached):
-        rollout = collect(env, policy, progress, task.rollout, generator, log, rollout)
+    progress, scale = Progress.begin(env, policy), ReturnScale(env.num_envs, settings.gamma)
+    batch, rollout = settings.num_envs * settings.rollout, None
+    while done < most and not (curve.reached and done >= least):
+        rollout = collect(env, policy, progress, settings.rollout, generator, log, rollout)
         done += batch
-        left = max(1 - done / task.budget, 0.0) if task.falling else 1.0
+        left = max(1 - done / task.budget, 0.0) if settings.falling else 1.0
         for group in optimizer.param_groups:
-            group["lr"] = task.lr * left
-        if task.normalised:
+            group["lr"] = settings.lr * left
+        if settings.scale_rewards:
             rollout.reward.copy_(scale(rollout.reward, rollout.terminated | rollout.truncated))
         update(
             policy,
             optimizer,
             rollout,
             generator=generator,
-            gamma=task.gamma,
-            lam=task.lam,
-            epochs=task.epochs,
-            minibatches=batch // task.batch,
-            clip=task.clip * left,
+            gamma=settings.gamma,
+            lam=settings.lam,
+            epochs=settings.epochs,
+            minibatches=batch // settings.batch,
+            clip=settings.clip * left,
             entropy_coef=0.0,
             value_coef=1.0,  # SB3 counts twice our value loss, at 0.5
             max_grad_norm=0.5,
-            max_kl=float("inf"),
+            max_kl=settings.max_kl,
         )
         policy.update_norms(rollout.observation)
         log.flush()
     return curve
 
 
-def theirs(task: Task, seed: int, stop_early: bool) -> Curve:
-    """The PPO of stable-baselines3; with `stop_early` only until the threshold."""
+def theirs(task: Task, settings: Settings, seed: int, least: int, most: int) -> Curve:
+    """The PPO of stable-baselines3, for as long."""
     from stable_baselines3 import PPO
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.env_util import make_vec_env
@@ -145,25 +116,25 @@ def theirs(task: Task, seed: int, stop_early: bool) -> Curve:
             for info in self.locals["infos"]:
                 if "episode" in info:
                     curve.add(self.num_timesteps, float(info["episode"]["r"]))
-            return not (stop_early and curve.reached)
+            return self.num_timesteps < most and not (curve.reached and self.num_timesteps >= least)
 
-    env: VecEnv = make_vec_env(task.name, task.num_envs, seed=seed)
-    if task.normalised:
-        env = VecNormalize(env, gamma=task.gamma)
+    env: VecEnv = make_vec_env(task.name, settings.num_envs, seed=seed)
+    if settings.standardise or settings.scale_rewards:
+        env = VecNormalize(env, norm_obs=settings.standardise, norm_reward=settings.scale_rewards, gamma=settings.gamma)
 
     def falling(value: float):
-        return (lambda left: value * left) if task.falling else value
+        return (lambda left: value * left) if settings.falling else value
 
     model = PPO(
         "MlpPolicy",
         env,
-        n_steps=task.rollout,
-        batch_size=task.batch,
-        n_epochs=task.epochs,
-        learning_rate=falling(task.lr),
-        clip_range=falling(task.clip),
-        gamma=task.gamma,
-        gae_lambda=task.lam,
+        n_steps=settings.rollout,
+        batch_size=settings.batch,
+        n_epochs=settings.epochs,
+        learning_rate=falling(settings.lr),
+        clip_range=falling(settings.clip),
+        gamma=settings.gamma,
+        gae_lambda=settings.lam,
         ent_coef=0.0,
         seed=seed,
         device="cpu",
@@ -173,4 +144,19 @@ def theirs(task: Task, seed: int, stop_early: bool) -> Curve:
     return curve
 
 
-LEARNERS = {"ours": ours, "stable-baselines3": theirs}
+@dataclass(frozen=True)
+class Learner:
+    """A trainer with one of a task's two settings."""
+
+    label: str
+    run: Callable[[Task, Settings, int, int, int], Curve]
+    settings: str  # "own" or "zoo"
+
+    def __call__(self, task: Task, seed: int, least: int = 0, most: int | None = None) -> Curve:
+        """A run of `task.budget` steps, or of `most`; it ends at the threshold once `least` steps are done."""
+        return self.run(task, getattr(task, self.settings), seed, least, task.budget if most is None else most)
+
+
+OURS = Learner("ours, own settings", ours, "own")
+THEIRS = Learner("SB3, zoo settings", theirs, "zoo")
+EQUAL = Learner("ours, zoo settings", ours, "zoo")

@@ -1,4 +1,9 @@
-"""Environments that cost next to nothing, so that benchmarks/rl.py times learning; and both learners on them."""
+"""What benchmarks/rl.py learns on: environments that cost next to nothing, so that learning is timed; CartPole and
+Acrobot with the settings of both learners.
+"""
+
+import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -6,9 +11,56 @@ from torch import Tensor
 
 from agents.encoders import ObservationSpec
 from agents.networks import Observation
-from agents.rollout import EnvStep
+from agents.rollout import EnvStep, TensorEnv
 
 EPISODE = 100  # steps, then time is up
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What PPO is given on a small vector task; networks are 2x64, tanh, policy and value apart, always."""
+
+    num_envs: int
+    rollout: int  # steps of each environment between updates
+    batch: int  # steps of a minibatch
+    epochs: int  # passes over a rollout, at most
+    lr: float
+    gamma: float
+    lam: float
+    clip: float = 0.2
+    falling: bool = False  # learning rate and clip fall linearly to 0 over the budget
+    standardise: bool = False  # observations, by running statistics
+    scale_rewards: bool = False  # by the running deviation of discounted returns
+    max_kl: float = math.inf  # passes stop after one whose mean divergence from the old policy is above
+
+
+@dataclass(frozen=True)
+class Task:
+    """A Gymnasium task."""
+
+    name: str
+    threshold: float  # mean return that counts as learned
+    budget: int  # environment steps
+    zoo: Settings  # of https://github.com/DLR-RM/rl-baselines3-zoo, hyperparams/ppo.yml
+    own: Settings  # this project's
+
+
+TASKS = {
+    "cartpole": Task(
+        "CartPole-v1",
+        475,
+        100_000,
+        zoo=Settings(8, 32, 256, 20, 1e-3, 0.98, 0.8, falling=True),
+        own=Settings(4, 128, 64, 10, 1e-3, 0.98, 0.9, max_kl=0.02),
+    ),
+    "acrobot": Task(
+        "Acrobot-v1",
+        -100,
+        200_000,
+        zoo=Settings(16, 256, 64, 4, 3e-4, 0.99, 0.94, standardise=True, scale_rewards=True),
+        own=Settings(8, 128, 64, 10, 1e-3, 0.99, 0.95, standardise=True, scale_rewards=True, max_kl=0.02),
+    ),
+}
 
 
 class Timed:
@@ -104,7 +156,7 @@ class Camera(Timed):
         return EnvStep({"image": observation}, {"image": final}, step.reward, step.terminated, step.truncated, {})
 
 
-def sb3_env(env: Timed):
+def sb3_env(env: TensorEnv):
     """The same environment behind stable-baselines3's interface, with `terminal_observation` and time limits."""
     import numpy as np
     from gymnasium import spaces
