@@ -44,7 +44,9 @@ def test_all_procedural_sets_come_out_as_fixed(task):
 
 
 @pytest.mark.shared_data
-@pytest.mark.parametrize("task", ["find_object", "find_referral"])
+@pytest.mark.parametrize(
+    "task", [pytest.param(task, marks=[] if task == "find_object" else pytest.mark.slow) for task in TASKS]
+)
 def test_the_procthor_sets_come_out_as_fixed(task, shared_data):
     pool, episodes = make_set("procthor-val", task, shared_data)
     assert (len(pool), len(episodes)) == (9, 100)
