@@ -33,12 +33,15 @@ Rules, all of them deterministic:
   leaf would meet the agent.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Int64
 from numpy import ndarray
 
+from core.conventions import wrap_angle
 from core.errors import InputError
 from envs.layout import (
     AT_REST,
@@ -49,11 +52,12 @@ from envs.layout import (
     in_front,
     layout_of,
     nearest_points,
+    spots_at_rest,
     spots_on,
     takeable,
     to_nearest,
 )
-from scene.occupancy import line_of_sight
+from scene.occupancy import Occupancy, line_of_sight
 
 REACH_M = 1.0  # from the agent's middle to a footprint
 REACH_RAD = np.pi / 4  # to both sides of the heading
@@ -156,12 +160,13 @@ def reach_region(
     """Free cells from which one action gets an object, or puts one down on it, with everything else at rest.
 
     An agent anywhere in such a cell that faces the object within 15 degrees succeeds with `pick` (or `place`), doors
-    standing open: cells are left out where something else would be taken first. Where only cells remain in which this
-    depends on where in the cell the agent stands, those are given whose middle is good.
+    standing open: cells are left out where something else would be taken first from any point of them. Where no cell is
+    left, nothing is promised of any: the object may be taken from some places, but is no goal.
 
     Args:
         objects: ids of things to pick up; with `place`, of surfaces to put it on. Any of them will do.
-        boxes: where the things to pick up are, if not where the scene has them.
+        boxes: where the things to pick up are, if not where the scene has them. The way to what has been moved is
+            shown wherever it lies: if it is safe from no cell, those are given from whose middle it is taken.
         place: the id of the thing to put down.
 
     Raises:
@@ -183,29 +188,27 @@ def reach_region(
                     things[slot], able[slot] = box, able[slot] or (moved and not layout.carries(slot))
                     base[slot] = layout.under(box) if moved else base[slot]
             able &= at_height(things, grid.floor_z, whole=False)
-        spots: dict[int, Float64[ndarray, "M 4"]] | None = None
+        spots = None
     else:
         held = layout.slot(place)
         if held < 0:
             raise InputError(f"object {place} of scene {home.scene.id} cannot be carried; nothing to put down")
         things, base, ids = layout.surface_boxes, layout.surfaces, layout.surfaces
-        others = np.delete(layout.boxes, held, axis=0)
         able = at_height(things, grid.floor_z)
-        spots = {}
+        spots = partial(spots_at_rest, layout, held)
 
     half = 0.5 * np.hypot(things[:, 3], things[:, 4])
-    best, good = np.zeros(grid.free.shape, bool), np.zeros(grid.free.shape, bool)
-    for row in np.flatnonzero(able & np.isin(ids, wanted)).tolist():
-        rivals = np.flatnonzero(able & ~np.isin(ids, wanted))
-        apart = np.hypot(*(things[rivals, :2] - things[row, :2]).T) - half[rivals] - half[row]
-        rivals = rivals[apart < 2 * REACH_M]
-        if spots is not None:
-            rows = {row, *rivals.tolist()} - spots.keys()
-            spots.update((k, spots_on(layout, k, layout.size[held], others)) for k in rows)
-        cells, sure = _cells_for(home, things, base, row, rivals, spots)
-        good[cells[:, 0], cells[:, 1]] = True
-        best[cells[sure, 0], cells[sure, 1]] = True
-    return best if best.any() else good
+    region = np.zeros(grid.free.shape, bool)
+    corner = math.sqrt(0.5) * grid.cell_m + 1e-6  # from a cell's middle
+    for slack in (corner, 0.0) if boxes is not None else (corner,):
+        for row in np.flatnonzero(able & np.isin(ids, wanted)).tolist():
+            rivals = np.flatnonzero(able & ~np.isin(ids, wanted))
+            apart = np.hypot(*(things[rivals, :2] - things[row, :2]).T) - half[rivals] - half[row]
+            cells = _cells_for(home, things, base, row, rivals[apart < 2 * REACH_M], spots, slack)
+            region[cells[:, 0], cells[:, 1]] = True
+        if region.any():
+            break
+    return region
 
 
 def _cells_for(
@@ -214,46 +217,75 @@ def _cells_for(
     base: Int64[ndarray, " N"],
     row: int,
     rivals: Int64[ndarray, " R"],
-    spots: dict[int, Float64[ndarray, "M 4"]] | None,
-) -> tuple[Int64[ndarray, "C 2"], Bool[ndarray, " C"]]:
-    """Cells from whose middle a thing is reached and no rival is nearer, and whether the rest of the cell agrees."""
+    spots: Callable[[int], Float64[ndarray, "M 4"]] | None,
+    slack: float,
+) -> Int64[ndarray, "C 2"]:
+    """Cells where a thing is reached and no rival may be nearer, wherever an agent stands within `slack` of the middle.
+
+    Moving by `slack` from a cell's middle turns the direction to a footprint's nearest point by at most
+    asin(slack / distance), and changes the difference of two distances by at most slack times the length of the
+    difference of both directions: 2 sin(angle / 2).
+    """
     grid = home.grid
-    slack = 0.71 * grid.cell_m  # from a cell's middle to its corner
     box = things[row]
     reach = REACH_M + 0.5 * float(np.hypot(box[3], box[4]))
     low, high = grid.cells(box[:2] - reach), grid.cells(box[:2] + reach) + 1
     cells = np.argwhere(grid.free[low[0] : high[0], low[1] : high[1]]) + low
     xy = grid.centers(cells)
 
-    def reached(k: int, xy: Float64[ndarray, "C 2"], within_m: float) -> Float64[ndarray, " C"]:
-        """Distance to thing k, inf where it is out of sight or its free spots are out of the arm's reach."""
-        nearest, distance = nearest_points(xy, np.broadcast_to(things[k], (len(xy), 7)))
+    def reached(k: int, xy: Float64[ndarray, "C 2"], within_m: float) -> Bool[ndarray, " C"]:
+        """Whether thing k is in reach and in sight, with a free spot in reach of the arm."""
+        nearest, distance = nearest_points(xy, things[k][None])
         ok = distance <= REACH_M - within_m
-        if spots is not None:
-            ok &= to_nearest(xy, spots[k]) <= ARM_M - within_m
         near = np.flatnonzero(ok)
-        middle = np.broadcast_to(things[k, :2], (len(near), 2))
-        ok[near] = line_of_sight(grid, xy[near], nearest[near], base[k]) | line_of_sight(
-            grid, xy[near], middle, base[k]
-        )
-        return np.where(ok, distance, np.inf)
+        near = near[_seen(grid, xy[near], nearest[near], things[k, :2], base[k])]
+        if spots is not None and len(near):
+            near = near[to_nearest(xy[near], spots(k), ARM_M - within_m) <= ARM_M - within_m]
+        ok[:] = False
+        ok[near] = True
+        return ok
 
-    distance = reached(row, xy, slack)
-    cells, xy, distance = (part[distance < np.inf] for part in (cells, xy, distance))
-    facing = bearings(xy, things[row])
-    good, sure = np.ones(len(cells), bool), np.ones(len(cells), bool)
+    own = reached(row, xy, slack)
+    cells, xy = cells[own], xy[own]
+    nearest, distance = nearest_points(xy, box[None])
+    facing, unsteady = bearings(xy, box), _turn(slack, distance)
+    sure = np.ones(len(cells), bool)
     for rival in rivals:
-        nearest, away = nearest_points(xy, np.broadcast_to(things[rival], (len(xy), 7)))
-        sooner = away <= distance if rival < row else away < distance
-        for mask, nearer, slack_m, slack_rad in (
-            (good, sooner, 0.0, 0.0),
-            (sure, away < distance + 2 * slack, slack, 0.1),
-        ):
-            near = np.flatnonzero(mask & nearer)
-            middle = np.broadcast_to(things[rival, :2], (len(near), 2))
-            near = near[in_front(xy[near], facing[near], 2 * FACING_RAD + slack_rad, nearest[near], middle)]
-            mask[near[reached(int(rival), xy[near], -slack_m) < np.inf]] = False
-    return cells[good], sure[good]
+        near = np.flatnonzero(sure)
+        point, away = nearest_points(xy[near], things[rival][None])
+        near, point, away = (part[away < distance[near] + 2 * slack] for part in (near, point, away))
+        middle = np.broadcast_to(things[rival, :2], point.shape)
+        faced = np.zeros(len(near), bool)
+        for target in (point, middle):
+            offset = target - xy[near]
+            angle = np.abs(wrap_angle(np.arctan2(offset[:, 1], offset[:, 0]) - facing[near]))
+            faced |= angle <= 2 * FACING_RAD + unsteady[near] + _turn(slack, np.hypot(*offset.T))
+        to_own, to_rival = nearest[near] - xy[near], point - xy[near]
+        between = np.abs(wrap_angle(np.arctan2(*to_own.T[::-1]) - np.arctan2(*to_rival.T[::-1])))
+        between = np.minimum(between + unsteady[near] + _turn(slack, away), np.pi)
+        faced &= away <= distance[near] + slack * 2 * np.sin(0.5 * between)
+        near = near[faced]
+        sure[near[reached(int(rival), xy[near], -slack)]] = False
+    return cells[sure]
+
+
+def _turn(by_m: float, distance: Float64[ndarray, " N"]) -> Float64[ndarray, " N"]:
+    """How far the direction to something turns when one moves by so much."""
+    return np.where(distance > by_m, np.arcsin(by_m / np.maximum(distance, by_m)), np.pi)
+
+
+def _seen(
+    grid: Occupancy,
+    xy: Float64[ndarray, "C 2"],
+    nearest: Float64[ndarray, "C 2"],
+    middle: Float64[ndarray, "2"],
+    base: int,
+) -> Bool[ndarray, " C"]:
+    """Whether the nearest point of a footprint or its middle is in sight from each place."""
+    seen = line_of_sight(grid, xy, nearest, base)
+    hidden = np.flatnonzero(~seen)
+    seen[hidden] = line_of_sight(grid, xy[hidden], np.broadcast_to(middle, (len(hidden), 2)), base)
+    return seen
 
 
 def _ranks(

@@ -4,13 +4,14 @@
 free spots on a surface that envs/interaction.py makes its rules of.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Int64
 from numpy import ndarray
+from scipy.spatial import KDTree
 
 from core.conventions import wrap_angle
 from scene.moving import movable_objects
@@ -25,6 +26,7 @@ SPOT_M = 0.05  # spacing of the spots tried on a surface
 GAP_M = 0.01  # left free around a thing that is put down
 FLAT_SHARE = 0.9  # of a box's top that is surface, for things to be put there
 FLAT_M = 0.01  # a face this close under the top of the box is part of the top
+SPOTS_KEPT = 20_000  # of a home, at rest: 640 kB
 AT_REST, IN_HAND = -2, -1  # values of World.support beside object ids
 
 
@@ -55,6 +57,8 @@ class Layout:
     fixed_boxes: Float64[ndarray, "M 7"]
     doorways: Float64[ndarray, "D 2 2"]  # ends of the leaves, by bit
     doors_here: Bool[ndarray, " D"]  # whether they are on this storey
+    spots: dict[tuple[float, ...], Float64[ndarray, "M 4"]] = field(default_factory=dict)  # of spots_at_rest
+    spots_kept: int = 0  # their number
 
     @classmethod
     def of(cls, scene: Scene, floor_z: float) -> "Layout":
@@ -235,8 +239,24 @@ def spots_on(
     return np.concatenate(poses)
 
 
-def to_nearest(xy: Float64[ndarray, "N 2"], spots: Float64[ndarray, "M 4"]) -> Float64[ndarray, " N"]:
-    """Distance from points to the nearest of some spots, inf without any."""
-    if len(spots) == 0:
+def spots_at_rest(layout: Layout, slot: int, row: int) -> Float64[ndarray, "M 4"]:
+    """Spots on surface `row` for the thing in `slot`, with every other thing at rest; the last ones asked are kept."""
+    box, size = layout.surface_boxes[row], layout.size[slot]
+    own = layout.boxes[slot]  # where it rests now it is in its own way no more; elsewhere, size alone matters
+    apart = np.hypot(*(own[:2] - box[:2])) > layout.half_m[slot] + 0.5 * np.hypot(box[3], box[4]) + 2 * GAP_M
+    key = (row, -1 if apart else slot, *size.tolist())
+    found = layout.spots.get(key)
+    if found is None:
+        found = layout.spots[key] = spots_on(layout, row, size, np.delete(layout.boxes, slot, axis=0))
+        layout.spots_kept += len(found)
+        while layout.spots_kept > SPOTS_KEPT and len(layout.spots) > 1:
+            first = next(iter(layout.spots))
+            layout.spots_kept -= len(layout.spots.pop(first))
+    return found
+
+
+def to_nearest(xy: Float64[ndarray, "N 2"], spots: Float64[ndarray, "M 4"], within_m: float) -> Float64[ndarray, " N"]:
+    """Distance from points to the nearest of some spots, inf where none is as near as `within_m`."""
+    if len(spots) == 0 or len(xy) == 0:
         return np.full(len(xy), np.inf)
-    return np.hypot(*(xy[:, None] - spots[None, :, :2]).transpose(2, 0, 1)).min(axis=1)
+    return KDTree(spots[:, :2]).query(xy, distance_upper_bound=within_m + 1e-9)[0]

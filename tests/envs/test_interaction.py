@@ -291,3 +291,58 @@ def in_footprint(xy, box, shrink):
     dx, dy = xy[:, 0] - box[0], xy[:, 1] - box[1]
     half = box[3:5] / 2 - shrink
     return (np.abs(cos * dx + sin * dy) <= half[0]) & (np.abs(cos * dy - sin * dx) <= half[1])
+
+
+DESK = ("table", [2.0, 2.6, 0.4, 0.6, 0.8, 0.8, 0.0])  # y 2.2..3.0, at the wall
+
+
+def crowded(*others):
+    """A mug on a desk with things around it."""
+    return home_of(DESK, ("mug", [2.0, 2.5, 0.85, 0.1, 0.1, 0.1, 0.0]), *others)
+
+
+def test_where_another_thing_may_be_taken_first_from_every_cell_nothing_is_promised():
+    around = [("book", [2.0 + x, 2.5 + y, 0.85, 0.1, 0.1, 0.1, 0.0]) for x, y in ((-0.12, 0), (0.12, 0), (0, -0.12))]
+    assert reach_region(crowded(), [1]).any()
+    home = crowded(*around)
+    assert not reach_region(home, [1]).any() and all(reach_region(home, [k]).any() for k in (2, 3, 4))
+
+
+def test_two_things_one_behind_the_other_are_told_apart_by_a_few_centimetres():
+    # 3 cm further away in the same direction: moving by half a cell changes both distances alike
+    home = home_of(TABLE, MUG, ("book", [1.8 + 0.06, 1.5, 0.95, 0.16, 0.1, 0.1, 0.0]))  # edges at x 1.75 and 1.78
+    row, column = home.grid.cells(WEST)
+    assert reach_region(home, [1])[row, column] and not reach_region(home, [2])[row, column]
+
+
+def test_the_way_to_what_was_moved_is_shown_even_where_no_cell_is_sure():
+    # the mug between two books that stand out 2 mm: from straight ahead it is nearer than they are, by 2 mm
+    mug = [2.025, 2.5, 0.85, 0.1, 0.1, 0.1, 0.0]
+    books = [("book", [2.025 + x, 2.498, 0.85, 0.1, 0.1, 0.1, 0.0]) for x in (-0.11, 0.11)]
+    home = home_of(DESK, ("mug", mug), *books)
+    assert not reach_region(home, [1]).any()
+    home = home_of(DESK, ("mug", [1.0, 1.0, *mug[2:]]), *books)
+    there = np.array([mug])
+    moved = reach_region(home, [1], there)
+    assert moved.any()
+    middles = home.grid.centers(np.argwhere(moved))
+    world = world_of(home)
+    world["pose"][0] = 2.025, 2.5, 0.8, 0.0
+    world["support"][0] = 0
+    assert all(pick(home, xy, bearing(xy, there[0]), **world) == 0 for xy in middles)
+
+
+def test_spots_at_rest_are_those_found_afresh_and_few_are_kept(monkeypatch):
+    from envs import layout as module
+
+    home = home_of(
+        TABLE, MUG, ("book", [2.1, 1.7, 0.82, 0.1, 0.1, 0.04, 0.0]), ("book", [3.5, 2.5, 0.02, 0.1, 0.1, 0.04, 0.0])
+    )
+    layout = layout_of(home)
+    monkeypatch.setattr(module, "SPOTS_KEPT", 200)
+    for slot in (0, 1, 2, 0):
+        fresh = module.spots_on(layout, 0, layout.size[slot], np.delete(layout.boxes, slot, axis=0))
+        assert np.array_equal(module.spots_at_rest(layout, slot, 0), fresh) and len(fresh)
+    assert layout.spots_kept == sum(len(found) for found in layout.spots.values()) and len(layout.spots) == 1
+    near = module.to_nearest(np.array([WEST, [0.0, 0.0]]), fresh, ARM_M)
+    assert near[0] == pytest.approx(np.hypot(*(fresh[:, :2] - WEST).T).min()) and near[1] == np.inf
