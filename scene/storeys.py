@@ -14,6 +14,7 @@ from scene.types import Door, Room, Scene
 
 DOOR_LABELS = ("door", "doorway")
 STOREY_M = 1.0  # floors further apart belong to different storeys
+SUNK_M = 0.05  # a flat thing may have its middle this much below its floor
 DOOR_OBJECT_M = 0.3  # the object of a door has its middle this close to the door's
 MOST_DOORS = 32  # that open and shut in one home: bits of a mask
 
@@ -81,6 +82,14 @@ def doorway_ends(door: Door) -> Float[ndarray, "2 2"]:
 def storey_of(height: float, floors: list[float]) -> int:
     """Index of the storey a floor or the foot of a door belongs to; half a metre below a floor still does."""
     return max(0, int(np.searchsorted(floors, height + 0.5 * STOREY_M, "right")) - 1)
+
+
+def storey_of_thing(box: Float[ndarray, "7"], floors: list[float]) -> int:
+    """Index of the storey a thing is on, by its box alone: the highest floor below its middle (or 5 cm above it).
+
+    What hangs under a ceiling belongs below, and a rug that is sunk into its floor belongs there.
+    """
+    return max(0, int(np.searchsorted(floors, float(box[2]) + SUNK_M, "right")) - 1)
 
 
 def door_foot(scene: Scene, index: int) -> float:

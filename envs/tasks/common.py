@@ -13,7 +13,8 @@ from envs.layout import HIGHEST_M
 from envs.pool import GOAL_SIZE_M, Home
 from scene.geometry import distance_to_footprint
 from scene.occupancy import line_of_sight
-from scene.storeys import storey_of, storeys
+from scene.storeys import storey_of, storey_of_thing, storeys
+from scene.types import SceneObject
 
 
 def near_objects(home: Home, objects: Sequence[int], radius_m: float) -> Bool[ndarray, "H W"]:
@@ -53,13 +54,16 @@ def nearer_than_others(home: Home, target: int, cells: Bool[ndarray, "H W"]) -> 
 
 
 def on_storey(home: Home, index: int) -> bool:
-    """Whether an object is on the home's storey: by its room, or by the height of its middle where no room is known."""
+    """Whether an object is on the home's storey: by its room, or by its box where no room is known."""
     floors = storeys(home.scene)
     if len(floors) == 1:
         return True
     item = home.scene.objects[index]
-    height = home.scene.rooms[item.room].floor_z if item.room >= 0 else float(item.box[2])
-    return storey_of(height, floors) == storey_of(home.floor_z, floors)
+    if item.room >= 0:
+        storey = storey_of(home.scene.rooms[item.room].floor_z, floors)
+    else:
+        storey = storey_of_thing(item.box, floors)
+    return storey == storey_of(home.floor_z, floors)
 
 
 def nearest_point(xy: Float[ndarray, "K 2"], box: Float[ndarray, "7"]) -> Float[ndarray, "K 2"]:
@@ -96,15 +100,31 @@ def worth_going_to(home: Home, index: int) -> bool:
 def names(home: Home) -> dict[int, str]:
     """What to call objects so that nothing else in the whole home is meant: "bed", else "red bed".
 
-    Objects that share class and colour with another one have no name and are left out.
+    A compound is meant by its last words, too: beside a "side table", no table is just "the table". Objects that share
+    class and colour with another one have no name and are left out.
     """
     items = home.scene.objects
-    colored = {item.id: f"{item.attributes['color']} {item.label}" for item in items if item.attributes.get("color")}
-    count = Counter([item.label for item in items] + list(colored.values()))
-    called = {
-        item.id: next((n for n in (item.label, colored.get(item.id)) if n and count[n] == 1), "") for item in items
-    }
-    return {index: name for index, name in called.items() if name}
+    count = Counter(name for item in items for name in _meant_by(item))
+    called = {}
+    for item in items:
+        color = item.attributes.get("color")
+        for name in (item.label, f"{color} {item.label}" if color else ""):
+            if name and count[name] == 1:
+                called[item.id] = name
+                break
+    return called
+
+
+def _meant_by(item: SceneObject) -> set[str]:
+    """Everything an object could be called: "red side table", "red table", "side table", "table"."""
+    nouns, color = last_words(item.label), item.attributes.get("color")
+    return {*nouns, *(f"{color} {noun}" for noun in nouns if color)}
+
+
+def last_words(label: str) -> list[str]:
+    """A label and what is left of it without its first words: "side table", "table"."""
+    words = label.split()
+    return [" ".join(words[k:]) for k in range(len(words))]
 
 
 def home_draws(home: Home) -> np.random.Generator:

@@ -6,7 +6,10 @@
   with another object of the home, so that its class alone is never the answer (`unique=True` adds those that do not).
 - Left, right, behind and in front are left out: they hold for one fixed viewpoint, and an agent that walks has none.
 - Large homes are spoken of room by room in the corpus, to a listener who knows the room. An agent does not, so a
-  sentence is kept only where no other room has an object that it would fit, too.
+  sentence is kept only where no other room has an object that it would fit, too; the closest or farthest one to
+  something only where the whole home has one such something.
+- "Near" and "next to" name a target only where nothing it could be mistaken for stands nearer on the floor plan to
+  what it is near to.
 - Success: stop within 1 m of the target's footprint, in sight of it (as in FindObject), and nearer to it than to any
   other object of its class. Where two stand so close that no such cell is left, the sentence is not offered.
 - Start: more than 0.8 m and at most 10 m of walking away from success; any yaw.
@@ -17,6 +20,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 from torch import Tensor
@@ -24,10 +28,11 @@ from torch import Tensor
 from core.errors import InputError
 from envs.goals import Goal, Stage
 from envs.pool import STRUCTURE_LABELS, Home, HomePool
-from envs.tasks.common import home_draws, near_objects, nearer_than_others, progress_reward, worth_going_to
+from envs.tasks.common import home_draws, near_objects, nearer_than_others, on_storey, progress_reward, worth_going_to
 from scene.graph import SceneGraph, build_graph, spoken_room_by_room
 from scene.language import Referral, generate_referrals, wordings
 from scene.query import Query, resolve
+from scene.relations import pairs_of
 from scene.types import Scene
 
 ASKED = 200  # sentences the corpus is asked for in each home: more than are taken, to choose from
@@ -70,7 +75,7 @@ class FindReferral:
         said = [r for r in generate_referrals(scene, graph, ASKED, rng) if not r.view_dependent]
         goals: dict[str, Goal] = {}
         for referral in _in_turn(r for r in said if self._is_target(home, r.targets[0])):
-            if not means_one(referral, scene, graph):
+            if not means_one(referral, scene, graph) or not self._is_nearest(home, referral):
                 continue
             item = scene.objects[referral.targets[0]]
             plain = [text for text in wordings(Query.from_json(referral.query)) if text.startswith("the ")]
@@ -85,6 +90,20 @@ class FindReferral:
         item = home.scene.objects[index]
         rivals = home.scene.labels.count(item.label) > 1
         return (rivals or self.unique) and item.label not in STRUCTURE_LABELS and worth_going_to(home, index)
+
+    def _is_nearest(self, home: Home, referral: Referral) -> bool:
+        """Whether none on this storey that could be meant, too, is nearer to an anchor; true where none is told."""
+        query, items = Query.from_json(referral.query), home.scene.objects
+        if query.predicate not in ("next", "near"):
+            return True
+        here = [item.id for item in items if on_storey(home, item.id)]
+        meant = [k for k in here if query.noun.fits(items[k])]
+        anchors = [k for k in here if query.anchors[0].fits(items[k])]
+        gap = pairs_of(home.scene.boxes[meant + anchors]).gap[: len(meant), len(meant) :]
+        gap[np.array(meant)[:, None] == np.array(anchors)] = np.inf  # nothing is near itself
+        nearest = {k: row.min(initial=np.inf) for k, row in zip(meant, gap)}
+        (target,) = referral.targets
+        return all(nearest[target] < away for k, away in nearest.items() if k != target)
 
     def region(self, home: Home, stage: Stage) -> Bool[ndarray, "H W"]:
         """Free cells near the target, in sight of it, and nearer to it than to any other object of its class."""
@@ -106,15 +125,20 @@ def means_one(referral: Referral, scene: Scene, graph: SceneGraph) -> bool:
     """Whether a sentence fits its target alone for a listener who is not told which room it is about.
 
     The meanings it has in each room of a large home are put together. A superlative is turned down where things of the
-    kind it compares stand in several rooms: which of them is closest may then lie behind a wall.
+    kind it compares stand in several rooms: which of them is closest may then lie behind a wall. So is one where the
+    home has several of the things it is measured from.
     """
     query = Query.from_json(referral.query)
     if not spoken_room_by_room(scene):
         return resolve(query, scene, graph) == set(referral.targets)
     named = {item.id for item in scene.objects if query.noun.fits(item)}
     rooms = {int(graph.room[k]) for k in named}
-    if -1 in rooms or (query.kind == "superlative" and len(rooms) > 1):
+    if -1 in rooms:
         return False
+    if query.kind == "superlative":
+        anchors = [item.id for item in scene.objects if query.anchors[0].fits(item)]
+        if len(rooms) > 1 or len(anchors) != 1:
+            return False
     fits: set[int] = set()
     for room in rooms:
         fits |= resolve(query, scene, graph, room)

@@ -7,7 +7,7 @@
   the bed, then take the mug and put it on the desk, and stop at the window"; things and surfaces as in Rearrange.
 - Success: pass within 1 m of each object, in sight of it, in the order of the sentence; stop at the last. Coming by a
   later one first does not count, nor does it harm.
-- Start: more than 2 m and at most 20 m of walking along the whole route; any yaw.
+- Start: more than 2 m and at most 20 m of walking along the whole route, not at its first place; any yaw.
 - Reward of a step: metres come closer, along the whole route + 2.5 for success - 0.01.
 """
 

@@ -3,6 +3,7 @@
 - Goals: a thing that can be carried and a surface with room for it that it is not on (both in reach of hands: rules of
   envs/interaction.py). Of each home at most 16 pairs, always the same ones, in turn of thing and of surface. Both are
   called so that nothing else in the home is meant: "mug", else "red mug", else "mug from the shelf" (things only).
+  A thing is left out where hands might take another one first from wherever they stand, and a surface likewise.
 - Success: stop when the thing was put on that surface. Putting it elsewhere undoes the picking up; nothing is lost, it
   can be picked up again.
 - Start: 0.5 m to 12 m of walking through both stages, to where hands reach the thing and on to where they reach the
@@ -21,9 +22,9 @@ from torch import Tensor
 
 from core.errors import InputError
 from envs.goals import Goal, Stage
-from envs.layout import AT_REST, Layout, at_height, layout_of, spots_on, takeable
+from envs.layout import AT_REST, Layout, at_height, layout_of, spots_at_rest, takeable
 from envs.pool import Home, HomePool
-from envs.tasks.common import home_draws, names, on_storey, progress_reward
+from envs.tasks.common import home_draws, last_words, names, on_storey, progress_reward
 
 
 @dataclass(frozen=True)
@@ -95,18 +96,19 @@ def offers(home: Home) -> Iterator[tuple[int, str, int, str]]:
             thing, surface = int(layout.movable[slot]), int(layout.surfaces[row])
             if surface in (layout.base[slot], layout.carrier[slot]):
                 continue
-            if len(spots_on(layout, row, layout.size[slot], np.delete(layout.boxes, slot, axis=0))):
+            if len(spots_at_rest(layout, slot, row)):
                 yield thing, things[thing], surface, called[surface]
 
 
 def _names_of_things(home: Home, layout: Layout, called: dict[int, str]) -> dict[int, str]:
     """Names of the things that can be carried, by id; those that can be told apart by what they lie on included."""
     items = home.scene.objects
-    where = {int(thing): int(carrier) for thing, carrier in zip(layout.movable, layout.carrier) if carrier >= 0}
-    count = Counter((items[thing].label, carrier) for thing, carrier in where.items())
+    lies = list(zip(layout.movable.tolist(), layout.carrier.tolist(), layout.base.tolist()))
+    # a mug on a tray on the desk is on the desk as well
+    count = Counter((noun, k) for thing, *under in lies for noun in last_words(items[thing].label) for k in {*under})
     by_place = {
         thing: f"{items[thing].label} from the {called[carrier]}"
-        for thing, carrier in where.items()
+        for thing, carrier, _ in lies
         if carrier in called and count[items[thing].label, carrier] == 1
     }
     return by_place | {thing: called[thing] for thing in layout.movable.tolist() if thing in called}

@@ -130,3 +130,33 @@ def test_the_oracle_finds_what_the_sentences_mean():
     while not bool(state.done.all()):
         state, step = sim.step(state, oracle(state))
     assert step.metrics["success"].mean().item() == 1.0 and step.metrics["spl"].mean().item() > 0.9
+
+
+def said(scene, query, target):
+    return Referral(scene.id, "x", (target,), (), query.kind, room=0, query=query.to_json())
+
+
+def test_near_is_turned_down_where_a_rival_is_nearer_on_the_floor_plan():
+    table = ("table", "green", 3.0, 2.0, 0.8, 0.8, 0.7)
+    near, nearer = ("chair", "red", 3.9, 2.0, 0.4, 0.4, 0.9), ("chair", "red", 2.2, 2.0, 0.4, 0.4, 0.4, 1.2)
+    far = ("chair", "red", 5.5, 2.0, 0.4, 0.4, 0.9)  # gaps: 0.3, 0.2 though 0.5 m higher, 1.9
+    for rival, good in ((nearer, False), (far, True)):
+        pool = HomePool([make_home("near", 7.0, 4.0, [table, near, rival])])
+        for predicate in ("near", "next"):
+            referral = said(pool[0].scene, Query(Noun("chair", "red"), predicate, (Noun("table"),)), 1)
+            assert FindReferral()._is_nearest(pool[0], referral) is good
+    other = said(pool[0].scene, Query(Noun("chair"), "farthest", (Noun("table"),)), 2)
+    assert FindReferral()._is_nearest(pool[0], other)
+
+
+def test_a_superlative_needs_one_anchor_in_the_whole_home():
+    scene = generate_home(0, HomeConfig(rooms_min=3, rooms_max=3))
+    graph = build_graph(scene)
+    kept = []
+    for referral in generate_referrals(scene, graph, 1_000, np.random.default_rng(0)):
+        query = Query.from_json(referral.query)
+        if query.kind == "superlative":
+            anchors = [item for item in scene.objects if query.anchors[0].fits(item)]
+            assert not means_one(referral, scene, graph) or len(anchors) == 1
+            kept.append((means_one(referral, scene, graph), len(anchors)))
+    assert any(good for good, _ in kept) and any(not good and count > 1 for good, count in kept)

@@ -5,9 +5,12 @@ import pytest
 import torch
 
 from core.errors import InputError
+from envs.goals import GoalFields
+from envs.layout import layout_of
 from envs.pool import HomePool
 from envs.simulator import Simulator
 from envs.state import FORWARD, STOP, TURN_LEFT
+from envs.tasks.common import names
 from envs.tasks.rearrange import Rearrange
 from tests.envs.homes import make_home
 
@@ -142,3 +145,39 @@ def test_no_more_pairs_than_asked_for_and_homes_must_be_interactive():
         Rearrange(pairs=0)
     with pytest.raises(InputError, match="interactive=True"):
         Simulator(HomePool([home_with([DESK, TABLE], [MUG])]), "rearrange", 1)
+
+
+def test_a_compound_counts_as_what_its_last_words_say():
+    side = ("side table", "green", 3.0, 0.5, 0.8, 0.8, 0.7)
+    both = goals_of([DESK, TABLE, side], [MUG], pairs=9)  # both tables are green: "table" and "green table" mean either
+    assert not any(g.text.endswith((" on the table", " on the green table")) for g in both)
+    red = goals_of([DESK, ("table", "red", *TABLE[2:]), side], [MUG])
+    assert all("the table" not in g.text for g in red)
+    home = HomePool([home_with([("table", "red", *TABLE[2:]), side, ("tablet", "red", *DESK[2:])], [MUG])])[0]
+    assert names(home) == {0: "red table", 1: "side table", 2: "tablet", 3: "mug"}
+
+
+def test_what_lies_on_a_tray_on_the_desk_is_from_the_desk_as_well():
+    tray = ("mug", "blue", 0.6, 1.5, 0.3, 0.3, 0.02, 0.7)
+    things = [
+        ("mug", "blue", x, y, 0.1, 0.1, 0.1, z) for x, y, z in ((0.6, 1.5, 0.72), (1.1, 1.5, 0.7), (5.0, 1.5, 0.7))
+    ]
+    scene = home_with([DESK, TABLE, tray, *things], [])
+    scene.objects[2].label = "tray"
+    scene.objects[2].affordances = ("pickup", "surface")
+    home = HomePool([scene], interactive=True)[0]
+    assert layout_of(home).carrier.tolist() == [0, 2, 0, 1]
+    texts = {goal.text for goal in Rearrange().goals(home)}
+    assert "put the mug from the table on the desk" in texts and "put the mug from the tray on the table" in texts
+    assert "put the mug from the desk on the table" not in texts
+
+
+def test_a_thing_that_others_may_be_taken_before_is_not_offered():
+    inner = ("mug", "blue", 0.8, 1.5)
+    ring = [("mug", color, 0.8 + dx, 1.5 + dy) for color, dx, dy in zip(
+        ("red", "green", "white", "black", "pink", "grey", "brown", "orange"),
+        (-0.11, 0.11, 0, 0, 0.11, 0.11, -0.11, -0.11), (0, 0, -0.11, 0.11, 0.11, -0.11, 0.11, -0.11))]  # fmt: skip
+    pool = HomePool([home_with([DESK, TABLE], [inner, *ring])], interactive=True)
+    listed = {goal.color for goal in Rearrange().goals(pool[0])}
+    offered = {goal.color for goal in GoalFields(pool, Rearrange()).goals[0]}
+    assert "blue" in listed and offered and "blue" not in offered

@@ -7,7 +7,7 @@ from scipy import ndimage
 from core.errors import InputError
 from scene.datasets.procedural import HomeConfig, generate_home
 from scene.occupancy import OPEN, WALL, line_of_sight, occupancy
-from scene.storeys import openable_doors, removable_leaves, storeys
+from scene.storeys import openable_doors, removable_leaves, storey_of_thing, storeys
 from scene.types import Door, Room, Scene, SceneMesh, SceneObject
 
 
@@ -312,3 +312,12 @@ def test_a_scan_of_a_million_triangles_works():
     grid = occupancy(one_room(mesh=mesh), interactive=True)
     assert reaches(grid, [2, 1.5]) and not reaches(grid, [0.1, 1.5])
     assert (grid.sight == WALL).any()
+
+
+@pytest.mark.parametrize(
+    ("middle", "height", "storey"),
+    [(0.45, 0.9, 0), (2.5, 0.3, 0), (2.69, 0.02, 1), (2.6, 0.1, 0), (3.0, 0.6, 1), (-0.02, 0.02, 0), (2.4, 2.0, 0)],
+)
+def test_a_lamp_under_the_ceiling_belongs_to_the_storey_below(middle, height, storey):
+    box = np.array([1.0, 1.0, middle, 0.5, 0.5, height, 0.0])
+    assert storey_of_thing(box, [0.0, 2.7]) == storey
