@@ -36,6 +36,11 @@ class Curve:
             if self.reached is None and self.returns[-1] >= self.threshold:
                 self.reached = step
 
+    @property
+    def last(self) -> float:
+        """The latest mean return; NaN before there was one."""
+        return self.returns[-1] if self.returns else float("nan")
+
 
 def ours(task: Task, settings: Settings, seed: int, least: int, most: int) -> Curve:
     """Our PPO until the threshold is reached, or for `least` steps where that is more; `most` steps at most."""
