@@ -192,7 +192,8 @@ class GoalFields:
     ) -> None:
         if task.interactive and not pool.interactive:
             raise InputError(
-                "this task moves things, and the pool's homes are fixed; make the pool with interactive=True"
+                "this task moves things, and nothing moves in this pool's homes; make it with interactive=True, e.g. "
+                "HomePool.procedural(8, seed=0, interactive=True)"
             )
         self.pool, self.task, self.max_bytes = pool, task, max_bytes
         self.unit_m = pool.grids.cell_m / UNITS_PER_CELL

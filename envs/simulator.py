@@ -26,27 +26,20 @@ from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64
 from numpy import ndarray
 from torch import Tensor
 
-from core.conventions import intrinsics_from_fov
 from core.errors import InputError, check_choice
 from envs import counter_random
+from envs.controls import Controls, Motion, stray
+from envs.eyes import draw, eye_poses
 from envs.geodesic import UNREACHABLE
 from envs.goals import HAND_M, Fields, Goal, GoalFields, Task
 from envs.handling import Hands
 from envs.metrics import episode_metrics
-from envs.motion import FORWARD_M, LONGEST_M, MAX_PITCH_RAD, TILT_RAD, TURN_RAD, move
+from envs.motion import MAX_PITCH_RAD, move
 from envs.pool import HomePool
 from envs.sensor_noise import add_depth_noise
 from envs.state import (
-    ACTION_NAMES,
-    FORWARD,
-    LOOK_DOWN,
-    LOOK_UP,
-    OPEN,
     PICK,
     PLACE,
-    STOP,
-    TURN_LEFT,
-    TURN_RIGHT,
     Noise,
     Sensors,
     SimState,
@@ -54,17 +47,13 @@ from envs.state import (
 )
 from envs.tasks import make_task
 from scene.geometry import distance_to_footprint
-from scene.moving import composite
-from scene.render import BACKENDS, Frame, Moving, render
+from scene.render import BACKENDS, Frame
 
 if TYPE_CHECKING:
     from envs.warp_engine import WarpEngine
 
 _HOME, _GOAL, _START, _YAW, _DOORS = range(5)  # numbers of the draws that make an episode
-_FORWARD, _DRIFT, _TURN = range(16, 19)  # of the noise of an action
 RESET = -1  # the step the first draws belong to; actions have 0, 1, ...
-CONTROLS = ("discrete", "continuous")
-STILL = 0.1  # continuous control: below this share of full speed, in all it does, the agent stops
 
 
 class Simulator:
@@ -87,10 +76,6 @@ class Simulator:
         noise: how far actions and depth stray; None for none.
         shut_doors: chance of each inner door to be shut when an episode begins; needs interactive homes.
         fields: distance fields shared with another simulator of the same homes and task.
-
-    Attributes:
-        action_names: what the actions 0, 1, ... are called; the first four are always stop, forward, turn left, right.
-        action_codes: their codes in envs/state.py.
 
     Raises:
         InputError: unknown task, no environment, no home with a reachable goal, options that do not go together.
@@ -115,7 +100,6 @@ class Simulator:
         backend: str = "",
         fields: GoalFields | None = None,
     ) -> None:
-        check_choice("control", control, CONTROLS)
         backend = backend or ("embree" if torch.device(device).type == "cpu" else "warp")
         check_choice("backend", backend, BACKENDS)
         if backend == "embree" and torch.device(device).type != "cpu":
@@ -126,17 +110,14 @@ class Simulator:
             raise InputError(f"env_ids names {len(env_ids)} environments, num_envs is {num_envs}")
         self.homes, self.task, self.num_envs = homes, make_task(task, homes), num_envs
         self.sensors, self.device, self.max_steps, self.slide = sensors, torch.device(device), max_steps, slide
-        self.control, self.tilt, self.noise, self.shut_doors = control, tilt, noise, shut_doors
-        if control == "continuous" and (self.task.interactive or shut_doors):
-            raise InputError("hands and doors need control='discrete': speeds have no way to say pick, place or open")
-        if not 0 <= shut_doors <= 1 or (shut_doors and not homes.interactive):
+        self.noise, self.shut_doors = noise, shut_doors
+        if not 0 <= shut_doors <= 1:
+            raise InputError(f"shut_doors={shut_doors} is a chance and lies between 0 and 1")
+        if shut_doors and not homes.interactive:
             raise InputError(
-                f"shut_doors={shut_doors} is a chance from 0 to 1, and needs homes made with interactive=True"
+                "doors that shut need homes made for it: HomePool(..., interactive=True), as for tasks with hands"
             )
-        codes = [STOP, FORWARD, TURN_LEFT, TURN_RIGHT]
-        codes += [LOOK_UP, LOOK_DOWN] * tilt + [PICK, PLACE] * self.task.interactive + [OPEN] * (shut_doors > 0)
-        self.action_codes = np.array(codes, dtype=np.int64)
-        self.action_names = tuple(ACTION_NAMES[code] for code in codes)
+        self.controls = Controls(control, tilt=tilt, hands=self.task.interactive, doors=shut_doors > 0)
         self.env_ids = np.asarray(range(num_envs) if env_ids is None else env_ids, dtype=np.int64)
         self.seeds = self._seeds(seed)
         if fields is not None and (fields.pool is not homes or fields.task != self.task):
@@ -156,9 +137,29 @@ class Simulator:
         return self.fields.texts
 
     @property
+    def control(self) -> str:
+        """ "discrete" or "continuous"."""
+        return self.controls.kind
+
+    @property
+    def tilt(self) -> bool:
+        """Whether the agent can look up and down."""
+        return self.controls.tilt
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """What the actions 0, 1, ... are called; the first four are always stop, forward, turn left, turn right."""
+        return self.controls.names
+
+    @property
+    def action_codes(self) -> Int64[ndarray, " A"]:
+        """Their codes in envs/state.py."""
+        return self.controls.codes
+
+    @property
     def action_size(self) -> int:
         """Numbers of a continuous action: speed, turn, and tilt where there is one."""
-        return 3 if self.tilt else 2
+        return self.controls.size
 
     @property
     def seed(self) -> int:
@@ -342,18 +343,19 @@ class Simulator:
         """
         ended = state.done
         active = _numpy(~ended)
-        forward, turn, tilt, stopping, reaching = self._motions(action, state, active)
-        drift = None
+        motion = self.controls.decode(action, active)
         if self.noise is not None:
-            forward, turn, drift = self._stray(state, forward, turn)
+            motion = stray(motion, self.noise, _numpy(state.key), _numpy(state.step))
         after = state
-        if self.tilt:
-            pitch = np.clip(_numpy(state.pitch) + tilt, -MAX_PITCH_RAD, MAX_PITCH_RAD)
+        if motion.tilt is not None:
+            pitch = np.clip(_numpy(state.pitch) + motion.tilt, -MAX_PITCH_RAD, MAX_PITCH_RAD)
             after = replace(after, pitch=self._to(pitch))
         if self.engine is None or self.hands is not None:
-            after, left = self._walk(after, forward, turn, drift, reaching, active)
+            after, left = self._walk(after, motion, active)
         else:
-            position, yaw, moved, touched = self.engine.move(after, forward, turn, drift, self.slide)
+            position, yaw, moved, touched = self.engine.move(
+                after, motion.forward, motion.turn, motion.drift, self.slide
+            )
             stage, left = self.engine.walk(state, position)
             after = replace(
                 after,
@@ -363,7 +365,7 @@ class Simulator:
                 path_length=state.path_length + moved,
                 collisions=state.collisions + touched,
             )
-        left, stopped = torch.where(ended, state.distance, left), self._to(stopping)
+        left, stopped = torch.where(ended, state.distance, left), self._to(motion.stopping)
         steps = state.step + ~ended
         terminated = state.terminated | stopped
         truncated = state.truncated | ((steps >= self.max_steps) & ~terminated)
@@ -378,25 +380,19 @@ class Simulator:
         return after, Step(frame, reward.to(torch.float32), terminated, truncated, state.text, metrics)
 
     def _walk(
-        self,
-        state: SimState,
-        forward: Float64[ndarray, " B"],
-        turn: Float64[ndarray, " B"],
-        drift: Float64[ndarray, " B"] | None,
-        reaching: Int64[ndarray, " B"] | None,
-        active: Bool[ndarray, " B"],
+        self, state: SimState, motion: Motion, active: Bool[ndarray, " B"]
     ) -> tuple[SimState, Float64[Tensor, " B"]]:
         """Motion and hands on the CPU: the state they lead to, its distance left to the caller."""
         home, goal, stage = _numpy(state.home), _numpy(state.goal), _numpy(state.stage)
         world = state.world
         position, yaw, moved, touched = move(
-            self.homes.grids, home, _numpy(state.position), _numpy(state.yaw), forward, turn,
-            drift=drift, doors=None if world is None else _numpy(world.doors), slide=self.slide,
+            self.homes.grids, home, _numpy(state.position), _numpy(state.yaw), motion.forward, motion.turn,
+            drift=motion.drift, doors=None if world is None else _numpy(world.doors), slide=self.slide,
         )  # fmt: skip
-        if self.hands is not None and world is not None and reaching is not None:
-            world, failed = self.hands.act(world, home, position, yaw, reaching)
+        if self.hands is not None and world is not None:
+            world, failed = self.hands.act(world, home, position, yaw, motion.reaching)
             touched = touched | failed
-            moved = moved + HAND_M * ((reaching == PICK) | (reaching == PLACE))
+            moved = moved + HAND_M * np.isin(motion.reaching, (PICK, PLACE))
         cell = self.homes.grids.cell(home, position)
         fields: dict[int, Fields | None] = {}
         if self.hands is None:
@@ -439,45 +435,6 @@ class Simulator:
             distance[b] = before[b] if units == UNREACHABLE else units * self.fields.unit_m
         return np.where(stage > last, 0.0, distance)
 
-    def _motions(
-        self, action: Tensor, state: SimState, active: Bool[ndarray, " B"]
-    ) -> tuple[
-        Float64[ndarray, " B"],
-        Float64[ndarray, " B"],
-        Float64[ndarray, " B"],
-        Bool[ndarray, " B"],
-        Int64[ndarray, " B"] | None,
-    ]:
-        """Metres forward, radians of turn and tilt, who stops, and what hands do (a code, 0 = nothing)."""
-        if self.control == "continuous":
-            speed = self._speeds(action, state) * active[:, None]
-            stopping = (np.abs(speed) < STILL).all(axis=1) & active
-            speed = np.where(stopping[:, None], 0.0, speed)
-            tilt = TILT_RAD * speed[:, 2] if self.tilt else _NOTHING
-            return FORWARD_M * speed[:, 0], TURN_RAD * speed[:, 1], tilt, stopping, None
-        code = self.action_codes[self._actions(action, state)]
-        code = np.where(active, code, -1)
-        forward = _FORWARD_OF[code]
-        turn = _TURN_OF[code]
-        tilt = _TILT_OF[code] if self.tilt else _NOTHING
-        reaching = np.where(code >= PICK, code, 0) if self.hands is not None else None
-        return forward, turn, tilt, code == STOP, reaching
-
-    def _stray(
-        self, state: SimState, forward: Float64[ndarray, " B"], turn: Float64[ndarray, " B"]
-    ) -> tuple[Float64[ndarray, " B"], Float64[ndarray, " B"], Float64[ndarray, " B"]]:
-        """Noise on the actions that move; a walk or turn that was not asked for never happens."""
-        assert self.noise is not None
-        key, step = _numpy(state.key), _numpy(state.step)
-        normal = [counter_random.normal(key, step, draw) for draw in (_FORWARD, _DRIFT, _TURN)]
-        walks, turns = forward != 0, turn != 0
-        length = np.clip(forward + self.noise.forward_m * normal[0], -LONGEST_M, LONGEST_M)
-        return (
-            np.where(walks, length, 0.0),
-            turn + turns * self.noise.turn_rad * normal[2],
-            self.noise.drift_rad * normal[1],
-        )
-
     def observe(self, state: SimState, mask: Bool[Tensor, " B"] | None = None, sensors: Sensors | None = None) -> Frame:
         """What the agents see now; rows outside `mask` are zeros (depth 0, colour black, no instance).
 
@@ -490,7 +447,7 @@ class Simulator:
         rows = None if mask is None else np.flatnonzero(self._mask(mask, state))
         count, height, width = len(state), camera.height, camera.width
         if rows is None or len(rows) == count:
-            frame = self._pictures(state, camera)
+            frame = self._draw(state, camera)
         else:
             frame = Frame(
                 torch.zeros(count, height, width, 3, dtype=torch.uint8, device=self.device),
@@ -499,55 +456,22 @@ class Simulator:
             )
             if len(rows):
                 index = torch.from_numpy(rows).to(self.device)
-                part = self._pictures(state.rows(index), camera)
+                part = self._draw(state.rows(index), camera)
                 for name in ("rgb", "depth", "instance"):
                     getattr(frame, name)[index] = getattr(part, name)
         return frame
 
-    def _pictures(self, state: SimState, camera: Sensors) -> Frame:
-        poses = self.poses(state, camera)
-        moving = None
-        if self.hands is not None and state.world is not None:
-            moving = self.hands.drawn(state.world, _numpy(state.home), poses)
-        if self.engine is not None:
-            frame = self.engine.render(state, camera, moving and Moving(*(self._to(part) for part in moving)))
-        else:
-            frame = self._embree(state, camera, poses, moving)
+    def _draw(self, state: SimState, camera: Sensors) -> Frame:
+        frame = draw(self.homes, self.hands, self.engine, state, camera)
         if self.noise is not None and self.noise.depth:
             depth = np.ascontiguousarray(_numpy(frame.depth))
             add_depth_noise(depth, _numpy(state.key), _numpy(state.step), self.noise.depth)
             frame = replace(frame, depth=self._to(depth))
         return frame
 
-    def _embree(
-        self,
-        state: SimState,
-        camera: Sensors,
-        poses: Float64[ndarray, "B 4 4"],
-        moving: tuple[Float64[ndarray, "B K 4"], Bool[ndarray, "B K"], Int64[ndarray, " B"]] | None,
-    ) -> Frame:
-        used, index = np.unique(_numpy(state.home), return_inverse=True)
-        homes = [self.homes[int(k)] for k in used]
-        lens = intrinsics_from_fov(camera.width, camera.height, np.deg2rad(camera.fov_deg))
-        frame = render([home.prepared for home in homes], poses, lens, camera.width, camera.height, index)
-        if moving is not None:
-            parts = [home.moving for home in homes]
-            composite(frame, parts, index, *moving, poses, lens, camera.width, camera.height)
-        return frame
-
     def poses(self, state: SimState, sensors: Sensors | None = None) -> Float64[ndarray, "B 4 4"]:
         """Camera-to-world matrices of the agents' eyes (core/conventions.camera_pose, batched)."""
-        camera = sensors or self.sensors or Sensors()
-        yaw, pitch = _numpy(state.yaw), np.deg2rad(camera.pitch_deg) + _numpy(state.pitch)
-        cos, sin, up, level = np.cos(yaw), np.sin(yaw), np.sin(pitch), np.cos(pitch)
-        pose = np.zeros((len(yaw), 4, 4))
-        pose[:, 0, 0], pose[:, 1, 0] = sin, -cos  # right
-        pose[:, 0, 1], pose[:, 1, 1], pose[:, 2, 1] = cos * up, sin * up, -level  # down
-        pose[:, 0, 2], pose[:, 1, 2], pose[:, 2, 2] = cos * level, sin * level, up
-        pose[:, :2, 3] = _numpy(state.position)
-        pose[:, 2, 3] = self.homes.floor_z[_numpy(state.home)] + camera.eye_height_m
-        pose[:, 3, 3] = 1.0
-        return pose
+        return eye_poses(self.homes, state, sensors or self.sensors or Sensors())
 
     def goal_visibility(
         self, instance: Int32[Tensor, "B H W"], state: SimState
@@ -577,28 +501,6 @@ class Simulator:
                     nearest[b] = min(nearest[b], float(reach))
         return self._to(pixels), self._to(nearest)
 
-    def _actions(self, action: Tensor, state: SimState) -> Int64[ndarray, " B"]:
-        values, count = _numpy(torch.as_tensor(action)), len(self.action_names)
-        if values.shape != (len(state),):
-            raise InputError(f"actions have shape {values.shape}, expected ({len(state)},): one per environment")
-        if values.dtype.kind not in "iu":
-            raise InputError(f"actions are whole numbers 0..{count - 1}, got type {values.dtype}")
-        if len(values) and (values.min() < 0 or values.max() >= count):
-            known = ", ".join(f"{number} {name}" for number, name in enumerate(self.action_names))
-            raise InputError(f"actions hold {values.min()}..{values.max()}; there are: {known}")
-        return values.astype(np.int64, copy=False)
-
-    def _speeds(self, action: Tensor, state: SimState) -> Float64[ndarray, "B A"]:
-        values = _numpy(torch.as_tensor(action))
-        if values.shape != (len(state), self.action_size) or values.dtype.kind != "f":
-            raise InputError(
-                f"continuous actions are floats of shape ({len(state)}, {self.action_size}), got {values.shape} of "
-                f"{values.dtype}"
-            )
-        if not np.isfinite(values).all():
-            raise InputError("continuous actions hold NaN or infinity; look at what the policy puts out")
-        return np.clip(values.astype(np.float64), -1.0, 1.0)
-
     def _mask(self, mask: Tensor, state: SimState) -> Bool[ndarray, " B"]:
         values = _numpy(torch.as_tensor(mask))
         if values.shape != (len(state),) or values.dtype != np.bool_:
@@ -614,14 +516,3 @@ class Simulator:
 def _numpy(tensor: Tensor) -> ndarray:
     """The tensor's memory as an array; a copy only when it comes from another device."""
     return tensor.detach().cpu().numpy()
-
-
-def _table(entries: dict[int, float]) -> Float64[ndarray, " A"]:
-    """What each action code amounts to; index -1 is no action at all."""
-    return np.array([entries.get(code, 0.0) for code in range(len(ACTION_NAMES))] + [0.0])
-
-
-_NOTHING = np.zeros(1)
-_FORWARD_OF = _table({FORWARD: FORWARD_M})
-_TURN_OF = _table({TURN_LEFT: TURN_RAD, TURN_RIGHT: -TURN_RAD})
-_TILT_OF = _table({LOOK_UP: TILT_RAD, LOOK_DOWN: -TILT_RAD})
