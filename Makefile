@@ -47,7 +47,7 @@ test: $(STAMP) ## the tests that take seconds
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-slow: $(STAMP) ## the tests that take minutes: whole pipeline, kill and resume
-	@$(BIN)/python -m pytest -m slow $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: $(STAMP) ## formatting, lint, types, import direction, quick tests
 	@$(BIN)/ruff format --check .
