@@ -59,10 +59,20 @@ def test_the_last_place_first_does_not_count():
     assert metrics == pytest.approx(expected)
 
 
-def test_an_episode_that_begins_at_the_first_place_has_passed_it():
+def test_an_agent_that_is_put_at_the_first_place_has_passed_it():
     _, at = corridor()
     state = at(1.525, 0.0)
     assert state.stage.item() == 1 and state.start_distance.item() == pytest.approx(3.825 - 1.525)
+
+
+def test_no_episode_is_drawn_at_its_first_place():
+    pool = HomePool([generate_home(seed) for seed in range(2)])
+    sim = Simulator(pool, "follow_instruction", 200, seed=4, sensors=None)
+    state = sim.reset()
+    assert (state.stage == 0).all()
+    for home, position, row in zip(state.home.tolist(), state.position.numpy(), range(200)):
+        first = sim.task.region(pool[home], sim.goal(state, row).stages[0])
+        assert not first[tuple(pool[home].grid.cells(position))]
 
 
 def test_sentences_name_distinct_things_that_nothing_else_is_called():
