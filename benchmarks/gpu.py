@@ -31,23 +31,19 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from benchmarks.homes import furnished, triangles
 from core.conventions import intrinsics_from_fov
 from core.errors import InputError
 from core.threads import granted, use_threads
 from envs.pool import HomePool
 from envs.simulator import Simulator
-from envs.state import Sensors
-from scene.datasets.procedural import HomeConfig, generate_home
+from envs.state import Sensors, choose_frame
 from scene.render import Frame
-from scene.types import Scene
 
 Take = Callable[[], int]  # does some work and returns how many units of it
 
-HOMES = HomeConfig(rooms_min=2, rooms_max=3, clutter=1.0)  # as in benchmarks/sim.py
-TRIANGLES = 5_000
 TARGETS = {"cuda_steps_per_second": 150_000}
 AIMS = {"cuda_steps_per_second": 300_000, "cuda_ppo_steps_per_second": 60_000}
-RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass
@@ -112,13 +108,6 @@ class Clock:
         return float(np.median(rates))
 
 
-def furnished(count: int) -> list[Scene]:
-    """The first `count` generated homes, by seed, of at least TRIANGLES faces."""
-    scenes = (generate_home(seed, HOMES) for seed in itertools.count())
-    large = (scene for scene in scenes if scene.mesh is not None and len(scene.mesh.faces) >= TRIANGLES)
-    return list(itertools.islice(large, count))
-
-
 def lens(pixels: int) -> Float[np.ndarray, "3 3"]:
     return intrinsics_from_fov(pixels, pixels, math.pi / 2)
 
@@ -181,7 +170,7 @@ def homes_on(device: torch.device, pool: HomePool, **options: Any) -> Any:
 
 
 def stepping(pool: HomePool, device: torch.device, batch: int, sensors: Sensors | None) -> Take:
-    """The simulator with random walks; ended episodes begin anew."""
+    """The simulator with random walks; ended episodes begin anew, their first picture included."""
     sim = Simulator(pool, num_envs=batch, seed=0, sensors=sensors, device=device, backend="warp")
     state = sim.reset()
     generator = torch.Generator(device=device).manual_seed(0)
@@ -193,6 +182,8 @@ def stepping(pool: HomePool, device: torch.device, batch: int, sensors: Sensors 
             state, step = sim.step(state, action)
             if bool(step.done.any()):
                 state = sim.reset(state, step.done)
+                if step.frame is not None:
+                    choose_frame(step.done, sim.observe(state, step.done), step.frame)
         return 4 * batch
 
     return take
@@ -290,7 +281,7 @@ def measure(report: Report, device: torch.device, size: Size) -> None:
     table = homes_on(device, pool)
     clock.wait()
     put = time.perf_counter()
-    faces = sorted(len(scene.mesh.faces) for scene in scenes if scene.mesh is not None)
+    faces = sorted(triangles(scene) for scene in scenes)
     report.say(f"## Homes\n\n{len(pool)} homes of {faces[0]:,} to {faces[-1]:,} triangles (median "
                f"{faces[len(faces) // 2]:,}). A home takes {1e3 * (made - started) / len(scenes):.0f} ms to generate, "
                f"{1e3 * (ready - made) / len(scenes):.1f} ms for its floor, {1e3 * (put - ready) / len(pool):.1f} ms "
@@ -372,7 +363,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cpu", action="store_true", help="run small on the CPU even where CUDA is there")
     parser.add_argument("--homes", type=int, default=0, help="another number of homes")
-    parser.add_argument("--out", type=Path, help="Markdown file; results/gpu.md, for a CPU run results/gpu_on_cpu.md")
+    parser.add_argument("--out", type=Path, help="write the report there as Markdown")
     args = parser.parse_args()
     on_cuda = torch.cuda.is_available() and not args.cpu
     device, size = (torch.device("cuda", 0), Size()) if on_cuda else (torch.device("cpu"), SMALL)
@@ -399,10 +390,10 @@ def main() -> None:
     if report.values["ids_equal"] < 0.998 or report.values["depth_within"] < 0.998:
         report.say("the pictures of this device differ from those of the CPU")
         short = True
-    out = args.out or RESULTS / ("gpu.md" if on_cuda else "gpu_on_cpu.md")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text("\n".join(report.lines) + "\n", encoding="utf-8")
-    print(f"written: {out}", file=sys.stderr)
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text("\n".join(report.lines) + "\n", encoding="utf-8")
+        print(f"written: {args.out}", file=sys.stderr)
     sys.exit(int(short))
 
 

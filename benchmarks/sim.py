@@ -12,7 +12,6 @@ when one is short. The peers come with `make bench`.
 
 import argparse
 import gc
-import itertools
 import os
 import sys
 import time
@@ -26,13 +25,14 @@ import torch
 from numpy import ndarray
 
 from benchmarks import peers
+from benchmarks.homes import HOMES, furnished, triangles
 from benchmarks.peers import Take
 from core.conventions import intrinsics_from_fov
 from core.threads import one_torch_thread, use_threads
 from envs.goals import GoalFields
 from envs.pool import HomePool, make_homes
 from envs.simulator import Simulator
-from envs.state import Sensors
+from envs.state import Sensors, choose_frame
 from envs.tasks import make_task
 from scene.datasets.procedural import GOAL_LABELS, HomeConfig, generate_home
 from scene.render import prepare, render
@@ -42,9 +42,8 @@ Run = Callable[[float], tuple[float, float]]  # seconds to run -> steps per wall
 Rounds = dict[str, ndarray]  # name -> (rounds, 2): per wall second, per processor second
 
 SIZE = 64  # pixels
-HOMES = HomeConfig(rooms_min=2, rooms_max=3, clutter=1.0)
 LARGE = HomeConfig(rooms_min=3, rooms_max=4, clutter=1.0)
-TRIANGLES, MANY_TRIANGLES = 5_000, 40_000
+MANY_TRIANGLES = 40_000
 
 OURS, SINGLE = "ours, B = 64", "ours, gymnasium.make"
 MINIWORLD, MINIWORLD_TWO = "MiniWorld FourRooms", "MiniWorld FourRooms, 2 processes"
@@ -59,18 +58,6 @@ SHOWN = {
     MUJOCO: "RGB, depth; one colour",
 }
 STATE_ONLY = "ours, PointGoal, state only, B = 4096"
-
-
-def furnished(count: int, config: HomeConfig = HOMES, at_least: int = TRIANGLES) -> list[Scene]:
-    """The first `count` generated homes, by seed, that have so many triangles."""
-    scenes = (generate_home(seed, config) for seed in itertools.count())
-    return list(itertools.islice((scene for scene in scenes if triangles(scene) >= at_least), count))
-
-
-def triangles(scene: Scene) -> int:
-    """Faces of a home's mesh."""
-    assert scene.mesh is not None
-    return len(scene.mesh.faces)
 
 
 def subdivided(scene: Scene, at_least: int) -> Scene:
@@ -90,7 +77,7 @@ def subdivided(scene: Scene, at_least: int) -> Scene:
 
 
 def batched(pool: HomePool, task: str, batch: int, sensors: Sensors | None, at_once: int) -> tuple[Simulator, Take]:
-    """The batched simulator with random walks; ended episodes begin anew."""
+    """The batched simulator with random walks; ended episodes begin anew, their first picture included."""
     sim = Simulator(pool, task, num_envs=batch, seed=0, sensors=sensors)
     state = sim.reset()
     generator = torch.Generator().manual_seed(0)
@@ -99,7 +86,9 @@ def batched(pool: HomePool, task: str, batch: int, sensors: Sensors | None, at_o
         nonlocal state
         for _ in range(at_once):
             state, step = sim.step(state, torch.randint(1, 4, (batch,), generator=generator))
-            state = sim.reset(state, step.terminated | step.truncated)
+            state = sim.reset(state, step.done)
+            if step.frame is not None and bool(step.done.any()):
+                choose_frame(step.done, sim.observe(state, step.done), step.frame)
         return at_once * batch
 
     return sim, take
@@ -111,7 +100,9 @@ def single(pool: HomePool) -> Take:
 
     import envs  # noqa: F401  # registers the tasks
 
-    return peers.gymnasium_steps(gymnasium.make("Sightline/FindObject-v0", homes=pool), [1, 2, 3])
+    return peers.gymnasium_steps(
+        gymnasium.make("Sightline/FindObject-v0", homes=pool, depth=True, instance=True), [1, 2, 3]
+    )
 
 
 def rendering(scene: Scene, poses: ndarray) -> Take:
