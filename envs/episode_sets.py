@@ -25,6 +25,7 @@ from core.errors import InputError, MissingFileError, check_choice, nearest
 from envs.episodes import Episodes, load_episodes, make_episodes
 from envs.goals import Task
 from envs.pool import HomePool
+from envs.recording import scene_fingerprint
 from envs.tasks import TASKS
 from scene.corpus import HomeSource, Skipped, Wanted, procedural_source, procthor_source
 from scene.palette import GOAL_COLORS, GOAL_LABELS, PALETTE
@@ -68,11 +69,11 @@ EPISODE_SETS: Final[dict[str, EpisodeSet]] = {
         episodes=200,
         seed=2026,
         sha256={
-            "find_object": "53c65cdfce5893bf202e70925536e297181c3bbadca0b2379a7ce3b0fe796112",
-            "find_referral": "226b20e8e353b14ea4ac9acb15d4c390b35b85808f8c7ebe94ebb26ef2b179e5",
-            "follow_instruction": "7c63e1efbf1799eb97834fed98351cfd71619349e57badff2b36fb4b8ad7ceac",
-            "point_goal": "2cf1a6a16a605aa4ba160db44e56ccf0f77544d6cdaf7a55a69bcc315bae027b",
-            "rearrange": "c668498dc7eacfed51b65423f4c4acbf9a78fc049f0920dc7f4a3cd0876bf132",
+            "find_object": "a20aad722f222708900736472da018cb32a1d8caa22670cd90f25d108d24aa87",
+            "find_referral": "b88e0a2342e3ddc14a82baab43cb870fac74f8d0d388ff47ed9fc47c5c55d3bf",
+            "follow_instruction": "18ed220a4670eedaf054c605e84c2fbe8b0489851980cf38d70a5c86e829bba9",
+            "point_goal": "a2ed0002411a059f400d6a38e4f18c01cd2a9211c568fef6ec0efdaf5619f82d",
+            "rearrange": "b25bc86223a6e10305ece919e4e2a2cd60c2933dc3cfd92def2c51c4a31e8444",
         },
     ),
     "procthor-val": EpisodeSet(
@@ -81,11 +82,11 @@ EPISODE_SETS: Final[dict[str, EpisodeSet]] = {
         episodes=100,
         seed=2026,
         sha256={
-            "find_object": "e04781a67e71a78b27c97bce8801b3a748f2ceea7fe4677f3ebd1e5d454611c6",
-            "find_referral": "29ea86cd7b1333f7113b77989029203fe4dd1a656ce6fd8fad3609c4dd42854b",
-            "follow_instruction": "13a1b71c6c03d1e21dece5b28c32c32cd8e524b6d462e6b1a751862892cb4eb4",
-            "point_goal": "b4fa484b793ad706c6f5bf2e223a9552c11283b460f313069d2b32ec905427fc",
-            "rearrange": "d8d07a8433cc37f319469e1d7c05e2a75abfd561fbecaad537243d967a3635f5",
+            "find_object": "6b3fb257984ab81d89522edd38bd939009ee7840551b576bd9bb2a00f8830237",
+            "find_referral": "914da4630e391c2990dbaddebb07b9a6d9152005c1fe5b56fe26920e1cd4b03f",
+            "follow_instruction": "809b42eba10cb3127a47f5409eb5485dfd2c45fb47c30dd309e40640257ec045",
+            "point_goal": "3c249c76c0b7c2078bd92774e814bd25b2e2b7d8ba21be0422a4cf38036a7f32",
+            "rearrange": "414fa1c8c8f0150ee0521c99cc962af574dde16a84430b3824b4b3221f43b53f",
         },
     ),
 }
@@ -139,11 +140,8 @@ def episodes_of(name: str, task: str, data: str | Path | None = None) -> tuple[H
 
 
 def fingerprint(pool: HomePool, episodes: Episodes) -> str:
-    """SHA-256 over what the homes hold and the episodes are; numbers to a millimetre or a microradian."""
-    content: list[object] = [
-        [home.name, [[i.label, i.attributes.get("color", ""), _round(i.box, 3)] for i in home.scene.objects]]
-        for home in pool.homes
-    ]
+    """SHA-256 over the homes (surfaces, objects, rooms, doors) and the episodes to a millimetre or a microradian."""
+    content: list[object] = [[home.name, scene_fingerprint(home.scene)] for home in pool.homes]
     rows = zip(episodes.scene_ids, episodes.start, episodes.yaw, episodes.goals, episodes.shortest_m)
     for scene_id, start, yaw, goal, shortest in rows:
         stages = [{**asdict(stage), "place": _round(stage.place or (), 3)} for stage in goal.stages]

@@ -14,6 +14,7 @@ from envs.pool import HomePool
 from envs.simulator import Simulator
 from envs.tasks import TASKS
 from scene.corpus import Wanted, procedural_source
+from scene.types import Door
 from tests.envs.homes import three_homes
 
 
@@ -61,6 +62,18 @@ def test_other_homes_than_fixed_are_an_error_that_says_so(monkeypatch):
         make_set("tiny", "point_goal")
 
 
+def _open_door(scene):
+    scene.doors.append(Door(0, np.array([0.0, 1.5, 1.0, 0.1, 0.9, 2.0, 0.0]), (0, -1), open=True))
+
+
+def _other_floor(scene):
+    scene.rooms[0].polygon = np.asarray(scene.rooms[0].polygon, np.float64) + 0.01
+
+
+def _moved_wall(scene):
+    scene.mesh.vertices[-1] += 0.01
+
+
 def test_a_fingerprint_notices_each_part():
     pool = HomePool(three_homes())
     episodes = make_episodes(pool, TASKS["find_object"].from_pool(pool), 6, seed=1)
@@ -71,6 +84,10 @@ def test_a_fingerprint_notices_each_part():
     fewer_homes = HomePool(three_homes()[:2])
     others = [fingerprint(pool, e) for e in (turned, shifted, renamed)] + [fingerprint(fewer_homes, episodes)]
     assert plain not in others and len(set(others)) == 4
+    for change in (_open_door, _other_floor, _moved_wall):
+        scenes = three_homes()
+        change(scenes[0])
+        assert fingerprint(HomePool.of([replace(pool[0], scene=scenes[0]), *pool.homes[1:]]), episodes) != plain
     again = make_episodes(pool, TASKS["find_object"].from_pool(pool), 6, seed=1)
     assert fingerprint(pool, again) == plain and fingerprint(pool, replace(episodes, yaw=episodes.yaw + 1e-12)) == plain
 
