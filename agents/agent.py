@@ -20,6 +20,7 @@ from core.files import folder_fingerprint, read_json
 from core.precision import uses_bfloat16
 from envs import counter_random
 from envs.goals import Goal
+from envs.observation import task_name
 from envs.simulator import Simulator
 from envs.state import Sensors, SimState
 from scene.grounding import Grounder
@@ -35,8 +36,11 @@ FEATURES: dict[str, dict[str, Any]] = {
     "pixels": {"kind": "recurrent", "film": True, "text_width": 32},
 }
 """Kinds of features, and the policy that reads them (agents/networks.py make_policy)."""
+DESCRIBED = (
+    "features", "task", "sensors", "max_steps", "precision", "actions", "vl", "grounder", "vocabulary", "tune",
+)  # fmt: skip
 
-__all__ = ["FEATURES", "Agent", "goal_reward", "make_senses", "save_agent", "score_every_goal"]
+__all__ = ["FEATURES", "Agent", "goal_reward", "make_senses", "read_description", "save_agent", "score_every_goal"]
 
 
 def goal_reward(embedder: Embedder, goals: Sequence[Goal], alpha: float) -> VLMReward:
@@ -129,14 +133,13 @@ class Agent:
         Raises:
             MissingFileError, InputError: files are missing or damaged, another model, or other actions.
         """
-        document = read_json(Path(folder) / "policy.json", "policy description")
-        for key in ("features", "sensors", "max_steps", "precision", "actions", "vl", "grounder", "vocabulary", "tune"):
-            if key not in document:
-                raise InputError(f"{folder}/policy.json lacks {key!r}; train the policy again")
+        document = read_description(folder)
+        trained, here = document["task"], task_name(simulator.task)
+        other = f" (it was trained for the task {trained}, this is {here or 'another'})" if trained != here else ""
         actions = describe_actions(simulator)
         if document["actions"] != actions:
             raise InputError(
-                f"{folder} was trained to act by {document['actions']}, this simulator offers {actions}; "
+                f"{folder} was trained to act by {document['actions']}, this simulator offers {actions}{other}; "
                 "use a task and a control with the same actions"
             )
         features, statistics, model, objects = document["features"], None, None, None
@@ -162,8 +165,13 @@ class Agent:
             vocabulary=document["vocabulary"],
             tune=document["tune"],
         )
-        senses.attach(simulator)
-        return cls(senses, policy, seed=seed, greedy=greedy)
+        try:
+            senses.attach(simulator)
+            return cls(senses, policy, seed=seed, greedy=greedy)
+        except InputError as error:
+            if not other:
+                raise
+            raise InputError(f"{folder} does not fit{other}: {error}") from error
 
     @torch.no_grad()
     def __call__(self, state: SimState, frame: Frame | None) -> Tensor:
@@ -211,6 +219,19 @@ class Agent:
                 noise = torch.from_numpy(counter_random.uniform(key, step, 0)).float()
             action = actions.sample(noise)
         return action.clamp(-1, 1) if self.policy.config.action_size else action
+
+
+def read_description(folder: str | Path) -> dict[str, Any]:
+    """What `save_agent` wrote beside a policy's weights: "task", "max_steps", "features", "actions" and so on.
+
+    Raises:
+        MissingFileError, InputError: it is not there, damaged, or of an older version.
+    """
+    document = read_json(Path(folder) / "policy.json", "policy description")
+    for key in DESCRIBED:
+        if key not in document:
+            raise InputError(f"{folder}/policy.json lacks {key!r}; train the policy again")
+    return document
 
 
 def describe_actions(simulator: Simulator) -> list[str]:

@@ -10,7 +10,7 @@ Episodes depend on the homes and the seed alone, so every policy meets the same 
 occurred together in the training homes are reported apart. Leaves result.json, episodes.parquet and videos/*.mp4.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from agents.agent import Agent
+from agents.agent import Agent, read_description
 from core.errors import InputError, check_choice
 from core.files import atomic_file
 from core.intervals import grouped_mean, grouped_rate
@@ -28,19 +28,26 @@ from core.job import JobConfig, job_main
 from core.progress import track
 from core.run import RunFolder
 from core.threads import one_torch_thread
-from envs.episode_sets import EPISODE_SETS, make_set
-from envs.episodes import EpisodeResults, Episodes, PolicyFn, load_episodes, make_episodes, run_episodes, save_episodes
+from envs.controls import CONTROLS
+from envs.episode_sets import EPISODE_SETS, episodes_of, make_set
+from envs.episodes import EpisodeResults, Episodes, PolicyFn, make_episodes, run_episodes, save_episodes
 from envs.expert import Expert, RandomPolicy
+from envs.observation import task_max_steps
 from envs.pool import HomePool
 from envs.recording import Recorder, Recording, load_recording, save_recording
 from envs.replay import replay, simulator_of
-from envs.simulator import CONTROLS, Simulator
+from envs.simulator import Simulator
 from envs.state import Noise, Sensors
 from envs.tasks import TASKS
 from scene.io import SceneStore
 
 MEASURES = ("success", "spl", "soft_spl", "distance_to_goal_m", "path_length_m", "collisions", "subgoals", "steps")
 BASELINES = ("random", "oracle", "keyboard")
+EPISODES = 300  # drawn where nobody says how many
+RECORDED = (
+    "policy", "vl", "grounder", "task", "split", "episodes", "max_steps", "greedy", "control", "tilt", "noise",
+    "shut_doors",
+)  # fmt: skip  # options that a recording decides
 
 
 @dataclass
@@ -52,10 +59,10 @@ class EvaluateAgentConfig(JobConfig):
     vl: str = ""  # the two-tower model a trained policy sees with; empty = the one it was trained with
     grounder: str = ""  # the grounder a trained policy perceives with; empty = the one it was trained with
     task: str = "find_object"  # what to do in the homes
-    split: str = "test"  # homes: train, val or test
-    episodes: int = 300  # how many
+    split: str = ""  # homes of the folder: train, val or test; empty = test
+    episodes: int = 0  # how many, the first ones of a given set; 0 = all of the set, or 300 drawn ones
     episode_set: str = ""  # name of a fixed set, or a Parquet file of episodes; empty = draw them
-    max_steps: int = 100  # actions after which an episode is cut off
+    max_steps: int = 0  # actions after which an episode is cut off; 0 = what the policy was trained with, or the task's
     num_envs: int = 64  # episodes run together
     greedy: bool = False  # take the most probable action instead of drawing one
     control: str = "discrete"  # discrete actions, or continuous speeds
@@ -70,13 +77,32 @@ class EvaluateAgentConfig(JobConfig):
         super().__post_init__()
         check_choice("task", self.task, tuple(TASKS))
         check_choice("control", self.control, CONTROLS)
-        for name in ("episodes", "max_steps", "num_envs"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}={getattr(self, name)} should be positive")
-        if not 0 <= self.video <= self.episodes:
-            raise InputError(f"video={self.video} should lie between 0 and episodes={self.episodes}")
-        if not 0 <= self.shut_doors <= 1 or not 0 <= self.noise < 100:
-            raise InputError(f"shut_doors={self.shut_doors} is a chance, and noise={self.noise} a factor from 0 on")
+        for name in ("episodes", "max_steps", "video"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name}={getattr(self, name)} should be a number from 0 on")
+        if self.num_envs < 1:
+            raise InputError(f"num_envs={self.num_envs} should be positive")
+        if self.episodes and self.video > self.episodes:
+            raise InputError(f"video={self.video} films more than the episodes={self.episodes} that are run")
+        if not 0 <= self.shut_doors <= 1:
+            raise InputError(f"shut_doors={self.shut_doors} is a chance and lies between 0 and 1")
+        if not 0 <= self.noise < 100:
+            raise InputError(f"noise={self.noise} is a factor from 0 to 100")
+        if self.replay:
+            self._refuse(RECORDED, f"replay={self.replay} says itself who does what, and how")
+        if self.episode_set in EPISODE_SETS:
+            self._refuse(("scenes", "split"), f"episode_set={self.episode_set} brings its own homes")
+            if self.shut_doors and TASKS[self.task].interactive is not True:
+                raise InputError(
+                    f"shut_doors={self.shut_doors}: the homes of {self.episode_set} have fixed doors with "
+                    f"task={self.task}; leave shut_doors out, or give scenes= instead of episode_set="
+                )
+
+    def _refuse(self, names: tuple[str, ...], reason: str) -> None:
+        given = [item.name for item in fields(self) if item.name in names and getattr(self, item.name) != item.default]
+        if given:
+            words = ", ".join(f"{name}={getattr(self, name)}" for name in given)
+            raise InputError(f"{reason}; leave out {words}")
 
 
 CONFIG = EvaluateAgentConfig
@@ -148,37 +174,49 @@ def make_simulator(cfg: EvaluateAgentConfig, recording: Recording | None) -> tup
     Raises:
         InputError: homes, task, episodes and options are missing or do not go together.
     """
-    if not cfg.scenes and cfg.episode_set not in EPISODE_SETS:
+    named = cfg.episode_set in EPISODE_SETS
+    if cfg.episode_set and not named and not Path(cfg.episode_set).exists():
+        episodes_of(cfg.episode_set, cfg.task)  # says which names there are
+    if not cfg.scenes and not named:
         names = ", ".join(EPISODE_SETS)
         raise InputError(f"scenes is required: scenes=FOLDER, made by build-scenes; or episode_set= one of {names}")
     if recording is not None:
         homes = recorded_homes(cfg, recording)
         return simulator_of(recording, homes, min(cfg.num_envs, len(recording))), recording.results.episodes
-    episodes = None
-    if cfg.episode_set in EPISODE_SETS:
-        homes, episodes = make_set(cfg.episode_set, cfg.task)
+    brought, episodes = episodes_of(cfg.episode_set, cfg.task) if cfg.episode_set else (None, None)
+    if brought is not None:
+        homes = brought
         task = TASKS[cfg.task].from_manifest(homes.manifest)
     else:
         store = SceneStore(cfg.scenes)
         task = TASKS[cfg.task].from_manifest(store.manifest)
-        homes = HomePool.from_store(store, store.split(cfg.split), interactive=task.interactive or cfg.shut_doors > 0)
-        if cfg.episode_set:
-            episodes = load_episodes(cfg.episode_set)
-    num_envs = 1 if cfg.policy == "keyboard" else min(cfg.num_envs, cfg.episodes if episodes is None else len(episodes))
+        interactive = task.interactive or cfg.shut_doors > 0
+        homes = HomePool.from_store(store, store.split(cfg.split or "test"), interactive=interactive)
+    if episodes is not None and cfg.episodes:
+        episodes = first_episodes(episodes, cfg.episodes)
+    count = len(episodes) if episodes is not None else cfg.episodes or EPISODES
+    trained = 0 if cfg.policy in BASELINES else read_description(policy_folder(cfg))["max_steps"]
     noise = Noise(**{item.name: cfg.noise * getattr(Noise(), item.name) for item in fields(Noise)})
     simulator = Simulator(
         homes,
         task,
-        num_envs,
+        1 if cfg.policy == "keyboard" else min(cfg.num_envs, count),
         cfg.seed,
         sensors=None,
-        max_steps=cfg.max_steps,
+        max_steps=cfg.max_steps or trained or task_max_steps(cfg.task),
         control=cfg.control,
         tilt=cfg.tilt,
         noise=noise if cfg.noise else None,
         shut_doors=cfg.shut_doors,
     )
-    return simulator, episodes or make_episodes(homes, task, cfg.episodes, cfg.seed, simulator.fields)
+    return simulator, episodes or make_episodes(homes, task, count, cfg.seed, simulator.fields)
+
+
+def first_episodes(episodes: Episodes, count: int) -> Episodes:
+    """The first `count` of some episodes. Raises InputError where there are not so many."""
+    if count > len(episodes):
+        raise InputError(f"episodes={count}, but the set has {len(episodes)}; leave episodes out to run them all")
+    return replace(episodes, **{item.name: getattr(episodes, item.name)[:count] for item in fields(episodes)})
 
 
 def recorded_homes(cfg: EvaluateAgentConfig, recording: Recording) -> HomePool:
@@ -203,13 +241,22 @@ def make_policy(cfg: EvaluateAgentConfig, simulator: Simulator) -> tuple[PolicyF
         return RandomPolicy(cfg.seed, sim=simulator), None
     if cfg.policy == "oracle":
         return Expert(simulator), None
-    folder = Path(cfg.policy).expanduser()
-    if not folder.is_dir():
-        raise InputError(f"policy={cfg.policy} is neither {', '.join(BASELINES)} nor a folder with a trained policy")
+    folder = policy_folder(cfg)
+    trained = read_description(folder)["task"]
+    if trained != cfg.task:
+        Console().print(f"Note: {folder} was trained for task={trained}; here it does task={cfg.task}.", soft_wrap=True)
     agent = Agent.from_pretrained(
         folder, simulator, vl=cfg.vl or None, grounder=cfg.grounder or None, seed=cfg.seed, greedy=cfg.greedy
     )
     return agent, agent.sensors
+
+
+def policy_folder(cfg: EvaluateAgentConfig) -> Path:
+    """The folder of the trained policy a config names. Raises InputError where there is none."""
+    folder = Path(cfg.policy).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"policy={cfg.policy} is neither {', '.join(BASELINES)} nor a folder with a trained policy")
+    return folder
 
 
 @one_torch_thread()
@@ -234,7 +281,8 @@ def run(cfg: EvaluateAgentConfig) -> dict[str, Any]:
         return finished
 
     name = cfg.policy if cfg.policy in BASELINES else "agent"
-    homes = simulator.homes
+    homes, split = simulator.homes, cfg.split or "test"
+    where = cfg.episode_set if cfg.episode_set in EPISODE_SETS else f"{split} homes"
     recorder = Recorder(simulator) if cfg.record else None
     found: EpisodeResults | None
     if by_hand:
@@ -251,13 +299,10 @@ def run(cfg: EvaluateAgentConfig) -> dict[str, Any]:
             results = replay(recording, homes, sim=simulator, on_episode=bar.advance)
     else:
         assert policy is not None
-        with track(len(episodes), f"{name} on {cfg.split} homes") as bar:
+        with track(len(episodes), f"{name} on {where}") as bar:
             results = run_episodes(simulator, policy, episodes, on_episode=bar.advance, on_state=recorder)
     episodes = results.episodes
     save_episodes(episodes, folder.file("episode_set.parquet"))
-    if recorder is not None:
-        save_recording(recorder.finish(results, name), folder.file("recording.parquet"))
-
     heldout = {tuple(pair) for pair in homes.manifest.get("heldout_pairs", [])}
     seen_pair = np.array([(goal.color, goal.label) not in heldout for goal in episodes.goals])
     groups = {"all": measure(results, np.arange(len(results)))}
@@ -265,6 +310,13 @@ def run(cfg: EvaluateAgentConfig) -> dict[str, Any]:
         members = {"seen pairs": np.flatnonzero(seen_pair), "held-out pairs": np.flatnonzero(~seen_pair)}
         groups |= {group: measure(results, rows) for group, rows in members.items() if len(rows)}
     save_results(results, seen_pair, folder.file("episodes.parquet"))
+    task = cfg.task if recording is None else recording.task
+    title = f"{name} at {task}, {len({*episodes.scene_ids})} homes ({where})"
+    if recording is not None:
+        title += f"; every state{' and picture' if simulator.sensors else ''} as recorded"
+    Console().print(results_table(groups, title, simulator.fields.stages > 1))
+    if recorder is not None:  # large: after the results, should the disk be full
+        save_recording(recorder.finish(results, name), folder.file("recording.parquet"))
     videos = []
     if cfg.video:
         from agents.episode_video import film
@@ -276,17 +328,11 @@ def run(cfg: EvaluateAgentConfig) -> dict[str, Any]:
                 film(path, simulator, results, row)
                 videos.append(str(path.relative_to(folder.path)))
                 bar.advance()
-    where = cfg.episode_set if cfg.episode_set in EPISODE_SETS else f"{cfg.split} homes"
-    task = cfg.task if recording is None else recording.task
-    title = f"{name} at {task}, {len({*episodes.scene_ids})} homes ({where})"
-    if recording is not None:
-        title += f"; every state{' and picture' if simulator.sensors else ''} as recorded"
-    Console().print(results_table(groups, title, simulator.fields.stages > 1))
     return folder.finish(
         {
             "policy": cfg.policy if recording is None else name,
             "task": task,
-            "split": cfg.split,
+            "split": split,
             "homes": len(homes),
             **groups["all"],
             "groups": groups,

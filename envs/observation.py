@@ -45,6 +45,20 @@ MAX_STEPS = {"rearrange": 300, "follow_instruction": 300}  # tasks of several st
 SHORT_STEPS = 100  # the others: the way there is at most 10 m, 40 steps and the turns
 
 
+def task_name(task: Task) -> str:
+    """The key of TASKS that a task is of; "" for a task that is not in the table."""
+    return next((name for name, kind in TASKS.items() if kind is type(task)), "")
+
+
+def task_max_steps(task: str | Task) -> int:
+    """Actions an episode of a task lasts at most, where nobody says otherwise: jobs and adapters alike.
+
+    Args:
+        task: a key of TASKS, or a task; one that is not in the table gets SHORT_STEPS.
+    """
+    return MAX_STEPS.get(task if isinstance(task, str) else task_name(task), SHORT_STEPS)
+
+
 @lru_cache(maxsize=4)
 def default_homes(count: int, seed: int, interactive: bool = False) -> HomePool:
     """A few procedural homes, generated once a process."""
@@ -105,15 +119,12 @@ def make_simulator(
     if isinstance(chosen, str):
         from_manifest = known is not None and pool.manifest.get("goal_labels")
         chosen = known.from_manifest(pool.manifest) if known and from_manifest else make_task(chosen, pool)
-    if max_steps is None:
-        name = next((name for name, kind in TASKS.items() if kind is type(chosen)), "")
-        max_steps = MAX_STEPS.get(name, SHORT_STEPS)
     return Simulator(
         pool,
         chosen,
         num_envs,
         sensors=Sensors(width, height, fov_deg),
-        max_steps=max_steps,
+        max_steps=task_max_steps(chosen) if max_steps is None else max_steps,
         control=control,
         tilt=tilt,
         noise=Noise() if noise is True else noise or None,

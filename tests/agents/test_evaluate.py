@@ -4,7 +4,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from agents.episode_video import fitted
-from agents.evaluate import EvaluateAgentConfig, results_table, run
+from agents.evaluate import EvaluateAgentConfig, make_simulator, results_table, run
 from core.errors import InputError
 from scene.datasets.procedural import generate_home
 from scene.io import save_manifest, save_scene
@@ -82,15 +82,14 @@ def test_a_policy_that_is_not_there_is_a_clear_error_and_leaves_nothing(scenes, 
     ],
 )
 def test_every_task_is_measured_recorded_and_replayed_at_the_command_line(task, options, lived_in, tmp_path):
-    common = {"scenes": lived_in, "episodes": 3, "max_steps": 120}
-    found = run(
-        EvaluateAgentConfig(out=str(tmp_path / "a"), policy="oracle", task=task, record=True, **common, **options)
-    )
+    options |= {"episodes": 3, "max_steps": 120, "policy": "oracle", "task": task}
+    found = run(EvaluateAgentConfig(out=str(tmp_path / "a"), scenes=lived_in, record=True, **options))
     assert found["task"] == task and found["metrics"]["subgoals"]["mean"] > 0.5
     rows = parquet.read_table(tmp_path / "a" / "episodes.parquet").to_pylist()
     assert all(len(row["actions"]) == row["steps"] for row in rows)
     recording = str(tmp_path / "a" / "recording.parquet")
-    again = run(EvaluateAgentConfig(out=str(tmp_path / "b"), replay=recording, video=task == "rearrange", **common))
+    video = int(task == "rearrange")
+    again = run(EvaluateAgentConfig(out=str(tmp_path / "b"), scenes=lived_in, replay=recording, video=video))
     assert again["metrics"] == found["metrics"] and again["policy"] == "oracle" and again["task"] == task
     assert len(again["videos"]) == (task == "rearrange")
 
@@ -108,6 +107,36 @@ def test_options_that_mean_nothing_are_refused(scenes):
             EvaluateAgentConfig(scenes=scenes, **options)
     with pytest.raises(InputError, match="scenes is required"):
         run(EvaluateAgentConfig())
+    with pytest.raises(InputError, match="did you mean 'procedural-test'"):
+        run(EvaluateAgentConfig(episode_set="procedural-tst"))
+
+
+def test_options_that_contradict_a_recording_or_a_named_set_are_refused(scenes):
+    with pytest.raises(InputError, match="leave out policy=oracle, max_steps=50"):
+        EvaluateAgentConfig(scenes=scenes, replay="recording.parquet", policy="oracle", max_steps=50, video=1)
+    with pytest.raises(InputError, match="brings its own homes; leave out scenes="):
+        EvaluateAgentConfig(scenes=scenes, episode_set="procedural-test")
+    with pytest.raises(InputError, match="fixed doors with task=find_object"):
+        EvaluateAgentConfig(episode_set="procedural-test", shut_doors=0.5)
+    EvaluateAgentConfig(episode_set="procedural-test", shut_doors=0.5, task="rearrange", episodes=5)
+
+
+def test_a_set_is_cut_to_the_first_episodes_when_asked(scenes, tmp_path):
+    run(EvaluateAgentConfig(out=str(tmp_path / "a"), scenes=scenes, policy="oracle", episodes=6))
+    kept = {"scenes": scenes, "policy": "oracle", "episode_set": str(tmp_path / "a" / "episode_set.parquet")}
+    rows = [parquet.read_table(tmp_path / "a" / "episodes.parquet").to_pylist()]
+    for name, episodes in (("b", 2), ("c", 0)):
+        run(EvaluateAgentConfig(out=str(tmp_path / name), episodes=episodes, **kept))
+        rows.append(parquet.read_table(tmp_path / name / "episodes.parquet").to_pylist())
+    assert rows[1] == rows[0][:2] and rows[2] == rows[0]
+    with pytest.raises(InputError, match="the set has 6"):
+        run(EvaluateAgentConfig(out=str(tmp_path / "d"), episodes=7, **kept))
+
+
+def test_an_episode_lasts_as_long_as_its_task_says(lived_in):
+    for task, steps, expected in (("point_goal", 0, 100), ("follow_instruction", 0, 300), ("point_goal", 7, 7)):
+        cfg = EvaluateAgentConfig(scenes=lived_in, task=task, episodes=1, max_steps=steps)
+        assert make_simulator(cfg, None)[0].max_steps == expected
 
 
 def test_sentences_are_wrapped_and_only_the_endless_are_cut():

@@ -15,12 +15,12 @@ import envs  # noqa: F401  registers the ids
 from core.errors import InputError, MissingLibraryError
 from envs.expert import Expert
 from envs.gym_env import GymEnv
-from envs.observation import MAX_STEPS, Observer, make_simulator, word_numbers
+from envs.observation import Observer, make_simulator, task_max_steps, word_numbers
 from envs.pool import HomePool
 from envs.registration import IDS
 from envs.sb3_env import SB3VecEnv
 from envs.state import Noise
-from envs.tasks import TASKS
+from envs.tasks import TASKS, make_task
 from envs.tasks.find_object import FindObject
 from envs.window import tiled
 from tests.envs.homes import lively_home, three_homes
@@ -287,8 +287,9 @@ def test_views_of_a_vector_are_shown_side_by_side():
 
 def test_options_reach_the_simulator_and_those_that_do_not_fit_are_refused(homes, lively):
     assert {name: make_simulator(name, homes=lively).max_steps for name in TASKS} == {
-        name: MAX_STEPS.get(name, 100) for name in TASKS
+        name: task_max_steps(name) for name in TASKS
     }
+    assert (task_max_steps("rearrange"), task_max_steps(make_task("point_goal", lively))) == (300, 100)
     task = FindObject((("sofa", "blue"), ("armchair", "red")))
     assert make_simulator(task, homes=homes, max_steps=7).max_steps == 7
     assert make_simulator(homes=homes, pairs=[("sofa", "blue"), ("armchair", "red")]).task == task
