@@ -120,24 +120,34 @@ class ObjectSenses:
         self.boxes, self.slots = torch.from_numpy(boxes), torch.from_numpy(slots)
         self.floor = torch.from_numpy(np.array(simulator.homes.floor_z, dtype=np.float32))
 
-    def begin(self, state: SimState) -> Note:
-        """Nothing seen yet; the sentence is scored."""
-        assert self.simulator is not None and self.body is not None, "attach a simulator first"
-        batch, texts = len(state), self.simulator.texts
+    def carried(self, note: Note) -> Note:
+        """With room for as many objects as the homes attached now have."""
+        blank = self._unseen(len(note["last_seen"]))
+        keep = min(self.most, note["last_seen"].shape[1])  # what is cut off belongs to homes that are gone
+        for name, column in blank.items():
+            column[:, :keep] = note[name][:, :keep]
+        return {**note, **blank}
+
+    def _unseen(self, batch: int) -> Note:
         scores = torch.zeros(batch, self.most, SCORES)
         scores[:, :, 1] = LOW / 6
-        for row, (index, number) in enumerate(zip(state.home.tolist(), state.text.tolist())):
-            home = self.simulator.homes[index]
-            self.scores.prepare(home, [goal.text for goal in self.simulator.fields.goals[index]])
-            found = self.scores(home, texts[number])
-            scores[row, : len(found)] = found
         return {
-            **self.body.begin(state),
             "scores": scores,
             "pixels": torch.zeros(batch, self.most),  # share of the picture each covers now
             "last_seen": torch.full((batch, self.most), -1),  # step of the episode, -1 = never
             "place": torch.zeros(batch, self.most, 3),  # where it stood when last seen, world, metres
         }
+
+    def begin(self, state: SimState) -> Note:
+        """Nothing seen yet; the sentence is scored."""
+        assert self.simulator is not None and self.body is not None, "attach a simulator first"
+        texts, unseen = self.simulator.texts, self._unseen(len(state))
+        for row, (index, number) in enumerate(zip(state.home.tolist(), state.text.tolist())):
+            home = self.simulator.homes[index]
+            self.scores.prepare(home, [goal.text for goal in self.simulator.fields.goals[index]])
+            found = self.scores(home, texts[number])
+            unseen["scores"][row, : len(found)] = found
+        return {**self.body.begin(state), **unseen}
 
     @torch.no_grad()
     def observe(self, frame: Frame, state: SimState, note: Note) -> Sight:

@@ -76,6 +76,10 @@ class PixelSenses:
         self.table.attach(simulator)
         self.body = Body(simulator, self.max_steps)
 
+    def carried(self, note: Note) -> Note:
+        """Unchanged: nothing in it depends on the homes."""
+        return note
+
     def begin(self, state: SimState) -> Note:
         """What the body keeps."""
         assert self.body is not None, "attach a simulator first"

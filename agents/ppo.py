@@ -103,7 +103,7 @@ def update(
         gamma=gamma,
         lam=lam,
     )
-    explained = _explained(target, rollout.value)
+    explained = explained_variance(target, rollout.value)
     steps, batch = rollout.start.shape
     observation = policy.normalise(rollout.observation)
     start, action, old_log_prob, memory = rollout.start, rollout.action, rollout.log_prob, rollout.memory
@@ -161,7 +161,7 @@ def _take(x: Tensor, rows: Int64[Tensor, " M"], room: dict[str, Tensor], name: s
     return torch.index_select(x, 1, rows, out=old)
 
 
-def _explained(target: Float[Tensor, "T B"], value: Float[Tensor, "T B"]) -> float:
+def explained_variance(target: Float[Tensor, "T B"], value: Float[Tensor, "T B"]) -> float:
     """Share of the targets' variance that the values explain, over all processes."""
     error = target - value
     sums = torch.stack([x.double().sum() for x in (target, target**2, error, error**2)])

@@ -155,7 +155,7 @@ class EpisodeLog:
 
 
 @dataclass
-class _Ends:
+class Ends:
     """Steps whose successor's value has to be computed: gathered, then valued in one pass."""
 
     step: list[Tensor] = field(default_factory=list)
@@ -164,6 +164,7 @@ class _Ends:
     memory: list[Tensor] = field(default_factory=list)
 
     def add(self, t: int, rows: Tensor, observation: Observation, memory: Tensor) -> None:
+        """Rows of step t: what they led to, and the memory they left."""
         self.step.append(torch.full_like(rows, t))
         self.row.append(rows)
         self.memory.append(memory[rows])
@@ -171,6 +172,7 @@ class _Ends:
             self.observation.setdefault(name, []).append(part[rows])
 
     def write(self, policy: Policy, next_value: Float[Tensor, "T B"]) -> None:
+        """Puts their values where they belong."""
         observation = {name: torch.cat(parts) for name, parts in self.observation.items()}
         value = policy(policy.normalise(observation), torch.cat(self.memory))[1]
         next_value[torch.cat(self.step), torch.cat(self.row)] = value
@@ -199,7 +201,7 @@ def collect(
     rollout.memory = progress.memory
     own = slice(distributed.rank() * batch, (distributed.rank() + 1) * batch)
     noise = policy.draw_noise((steps, batch * distributed.world_size()), generator)[:, own].to(policy.device)
-    ends, outputs = _Ends(), []
+    ends, outputs = Ends(), []
     last_step = torch.arange(batch, device=policy.device)
     for t in range(steps):
         for name, room in rollout.observation.items():

@@ -8,7 +8,7 @@ to its start (GPS and compass, as in Habitat's ObjectNav), its bumps, its steps 
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -61,6 +61,10 @@ class Senses(Protocol):
         """Learns a simulator's sentences, homes and actions; again whenever its homes change."""
         ...
 
+    def carried(self, note: Note) -> Note:
+        """Notes from before the homes changed, for those attached now; of agents whose home stays."""
+        ...
+
     def begin(self, state: SimState) -> Note:
         """Notes of agents at their episodes' starts."""
         ...
@@ -94,6 +98,10 @@ def with_rows(note: Note, rows: Int64[Tensor, " K"], new: Note) -> Note:
 class SentenceTable:
     """Tensors that depend on a sentence alone, computed once per distinct sentence.
 
+    Kept are the sentences of the homes attached first and of those attached now. Those attached first are computed
+    together, every later one by itself: a network's last bits depend on what else is in its batch, and a run that
+    resumes in other homes than it began in should find the same numbers as one that met them one after the other.
+
     Args:
         compute: sentences to named tensors of one row each.
     """
@@ -102,25 +110,46 @@ class SentenceTable:
         self.compute = compute
         self.columns: dict[str, Tensor] = {}
         self._row: dict[str, int] = {}
+        self._first: frozenset[str] | None = None
         self._texts: Sequence[str] = ()
         self._of_text = torch.zeros(0, dtype=torch.int64)  # row of each of the simulator's sentences, -1 = none yet
+
+    def __len__(self) -> int:
+        return len(self._row)
 
     def attach(self, simulator: Simulator) -> None:
         """Computes what is missing of the sentences that this simulator's homes offer."""
         self._texts = simulator.texts
-        offered = dict.fromkeys(goal.text for home in simulator.fields.goals for goal in home)
-        self._add(offered)
+        offered = list(dict.fromkeys(goal.text for home in simulator.fields.goals for goal in home))
+        if self._first is None:
+            self._first = frozenset(offered)
+            self._append(offered)
+        else:
+            self._keep(self._first.union(offered))
+            self._add(offered)
         self._number()
 
-    def _add(self, texts: Iterable[str]) -> None:
-        new = [text for text in texts if text not in self._row]
-        if not new:
+    def _keep(self, wanted: Set[str]) -> None:
+        if self._row.keys() <= wanted:
             return
-        made = self.compute(new)
+        kept = {text: row for text, row in self._row.items() if text in wanted}
+        rows = torch.tensor(list(kept.values()), dtype=torch.int64)
+        self.columns = {name: column[rows] for name, column in self.columns.items()}
+        self._row = {text: number for number, text in enumerate(kept)}
+
+    def _add(self, texts: Iterable[str]) -> None:
+        for text in dict.fromkeys(texts):
+            if text not in self._row:
+                self._append([text])
+
+    def _append(self, texts: list[str]) -> None:
+        if not texts:
+            return
+        made = self.compute(texts)
         for name, column in made.items():
-            assert len(column) == len(new), f"{name}: {len(column)} rows for {len(new)} sentences"
+            assert len(column) == len(texts), f"{name}: {len(column)} rows for {len(texts)} sentences"
             self.columns[name] = torch.cat([self.columns[name], column]) if name in self.columns else column
-        self._row |= {text: len(self._row) + index for index, text in enumerate(new)}
+        self._row |= {text: len(self._row) + index for index, text in enumerate(texts)}
 
     def _number(self) -> None:
         self._of_text = torch.tensor([self._row.get(text, -1) for text in self._texts], dtype=torch.int64)

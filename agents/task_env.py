@@ -2,9 +2,10 @@
 
 import time
 from collections import defaultdict
+from dataclasses import replace
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from agents.encoders import ObservationSpec
@@ -12,7 +13,9 @@ from agents.networks import Observation
 from agents.rollout import EnvStep
 from agents.senses import Note, Senses, Sight, with_rows
 from agents.sentence_reward import SentenceReward
+from core import distributed
 from core.errors import InputError, check_choice
+from envs.home_stream import HomeStream
 from envs.simulator import Simulator
 from envs.state import SimState
 from scene.render import Frame
@@ -27,15 +30,27 @@ class TaskEnv:
     are among the metrics. The frame that is scored is the step's own: the picture an episode ends with is paid before
     the environment is reset.
 
+    With a `stream` the homes change after fixed numbers of environment steps, summed over all processes. Episodes in
+    homes that leave end as truncated there, with the last frame as their last observation; metrics then hold `cut`,
+    whether that ended an episode.
+
     Attributes:
+        simulator: the one of the present homes.
+        taken: environment steps so far, of all processes.
         seconds: time spent so far in "render" (the whole simulator) and "encode".
 
     Raises:
-        InputError: an unknown reward; reward="vlm" without a scorer; a simulator without sensors.
+        InputError: an unknown reward; reward="vlm" without a scorer; a simulator without sensors, or with other homes
+            than the stream begins with.
     """
 
     def __init__(
-        self, simulator: Simulator, senses: Senses, reward: str = "task", scorer: SentenceReward | None = None
+        self,
+        simulator: Simulator,
+        senses: Senses,
+        reward: str = "task",
+        scorer: SentenceReward | None = None,
+        stream: HomeStream | None = None,
     ) -> None:
         check_choice("reward", reward, REWARDS)
         if reward == "vlm" and scorer is None:
@@ -43,14 +58,15 @@ class TaskEnv:
         if simulator.sensors is None:
             raise InputError("agents look at pictures; give the simulator sensors")
         self.simulator, self.senses, self.reward, self.scorer = simulator, senses, reward, scorer
+        if stream is not None and simulator.homes is not stream.pool_at(0):
+            raise InputError("a simulator on a stream begins with its first pool: Simulator(stream.pool_at(0), ...)")
+        self.stream, self.taken = stream, 0
         self.num_envs = simulator.num_envs
         continuous = simulator.control == "continuous"
         self.num_actions = 0 if continuous else len(simulator.action_names)
         self.action_size = simulator.action_size if continuous else 0
         self.seconds: dict[str, float] = defaultdict(float)
-        senses.attach(simulator)
-        if scorer is not None:
-            scorer.attach(simulator)
+        self._attach()
         self.state: SimState = simulator.reset()
         self.note: Note = {}
         self.potential = torch.zeros(self.num_envs)
@@ -73,7 +89,6 @@ class TaskEnv:
         """One action everywhere; environments whose episode ended go on with their next one."""
         started = time.perf_counter()
         state, step = self.simulator.step(self.state, action)
-        done = step.terminated | step.truncated
         self._spend("render", started)
 
         started = time.perf_counter()
@@ -94,16 +109,38 @@ class TaskEnv:
         metrics["steps"] = state.step.float()
         self._spend("encode", started)
 
+        truncated = step.truncated
+        if self.stream is not None:
+            cut = self._change_homes(self.stream) & ~(step.terminated | step.truncated)
+            metrics["cut"], truncated = cut.float(), truncated | cut
+        done = step.terminated | truncated
+
         observation = final
         if done.any():
-            self.state = self.simulator.reset(state, done)
+            self.state = self.simulator.reset(self.state, done)
             rows = done.nonzero()[:, 0]
             first, potential = self._begin(rows)
             observation = with_rows(final, rows, first.observation)
             self.note = with_rows(self.note, rows, first.note)
             self.potential = self.potential.index_copy(0, rows, potential)
             self.returns[:, done] = 0.0
-        return EnvStep(observation, final, reward, step.terminated, step.truncated, metrics)
+        return EnvStep(observation, final, reward, step.terminated, truncated, metrics)
+
+    def _change_homes(self, stream: HomeStream) -> Bool[Tensor, " B"]:
+        """Counts the step, moves on to the pool that serves the next one, and says whose home is gone."""
+        self.taken += self.num_envs * distributed.world_size()
+        pool = stream.pool_at(stream.number(self.taken))
+        if pool is self.simulator.homes:
+            return torch.zeros(self.num_envs, dtype=torch.bool)
+        self.simulator, self.state, gone = self.simulator.moved_to(pool, self.state)
+        self._attach()
+        self.note = self.senses.carried(self.note)
+        return gone
+
+    def _attach(self) -> None:
+        self.senses.attach(self.simulator)
+        if self.scorer is not None:
+            self.scorer.attach(self.simulator)
 
     def _begin(self, rows: Int64[Tensor, " K"]) -> tuple[Sight, Tensor]:
         """What agents see first of the episodes that have just begun in some environments."""
@@ -132,10 +169,24 @@ class TaskEnv:
             "note": dict(self.note),
             "potential": self.potential,
             "returns": self.returns,
+            "taken": self.taken,
         }
 
     def load_state_dict(self, saved: dict) -> None:
-        """Go on where `state_dict` was taken, with the same simulator and senses."""
+        """Go on where `state_dict` was taken, with the same senses, and the same simulator or stream.
+
+        Raises:
+            WorkerError: a process of the stream failed.
+        """
+        if self.stream is not None:
+            self.taken = saved["taken"]
+            pool = self.stream.pool_at(self.stream.number(self.taken))
+            if pool is not self.simulator.homes:
+                self.simulator, _, _ = self.simulator.moved_to(pool, self.state)
+                self._attach()
         self.state = SimState.from_state_dict(saved["state"])
+        if self.stream is not None:  # sentences are numbered as they are met: a run that began here has met fewer
+            text = self.simulator.fields.text(self.state.home.numpy(), self.state.goal.numpy())
+            self.state = replace(self.state, text=torch.from_numpy(text))
         self.note = dict(saved["note"])
         self.potential, self.returns = saved["potential"], saved["returns"].clone()

@@ -4,6 +4,7 @@ sightline train-agent scenes=SCENES vl=MODEL reward=task
 sightline train-agent scenes=SCENES vl=MODEL reward=vlm
 sightline train-agent scenes=SCENES grounder=MODEL features=grounder task=find_referral
 sightline train-agent scenes=SCENES features=pixels algorithm=bc
+sightline train-agent scenes=procedural stream=64 stream_every=50000 features=grounder grounder=MODEL
 torchrun --nproc_per_node 2 -m agents.train scenes=SCENES features=pixels out=RUN
 
 PPO, or behaviour cloning of the shortest-path oracle, on homes of the train split. `features` says through what the
@@ -11,6 +12,10 @@ policy sees: frozen two towers (agents/features.py), the objects a grounder has 
 bare pixels and words, learning from scratch (agents/pixels.py). With reward=vlm nothing the simulator knows about the
 goal enters the reward: frames are scored against the sentence, standardised by unlabelled frames of train homes
 (agents/sentence_reward.py). Success and SPL are logged either way, for us.
+
+With `stream` only a few of the homes are in memory at a time, and an eighth of them changes every `stream_every`
+steps, the coming ones prepared meanwhile: thousands of homes in a run. What is fitted before training, the scale of
+scores and the words that features=pixels knows, comes from the first few.
 
 Leaves policy/, metrics.jsonl and result.json in its run folder; result.json holds the success on val homes. A killed
 run continues with resume=auto and makes the same weights; under torchrun, with as many processes as before.
@@ -26,8 +31,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from agents.advantages import ReturnScale
 from agents.agent import FEATURES, Agent, make_senses, save_agent
 from agents.features import FrameStatistics, TwoTowerSenses
+from agents.homes import Homes, homes_met
 from agents.imitation import clone
 from agents.networks import Policy, make_policy
 from agents.pixels import vocabulary_of
@@ -46,14 +53,16 @@ from core.job import JobConfig, job_main
 from core.progress import track
 from core.run import RunFolder
 from core.threads import one_torch_thread
+from envs.controls import CONTROLS
 from envs.episodes import EpisodeResults, make_episodes, run_episodes
 from envs.expert import Expert
+from envs.goals import Task
+from envs.home_stream import HomeStream
 from envs.pool import HomePool
-from envs.simulator import CONTROLS, Simulator
+from envs.simulator import Simulator
 from envs.state import STOP, Sensors
 from envs.tasks import TASKS
 from scene.grounding import Grounder
-from scene.io import SceneStore
 from vl.two_tower import VLModel
 
 ALGORITHMS = ("ppo", "bc")
@@ -63,7 +72,7 @@ ALGORITHMS = ("ppo", "bc")
 class TrainAgentConfig(JobConfig):
     """An agent in homes: sightline train-agent scenes=SCENES vl=MODEL features=vl|grounder|pixels algorithm=ppo|bc"""
 
-    scenes: str = ""  # folder of homes made by build-scenes
+    scenes: str = ""  # folder of homes made by build-scenes, or procedural = generated on the fly
     vl: str = ""  # folder of a trained two-tower model (model/ of pretrain-vl): for features=vl and reward=vlm
     grounder: str = ""  # folder of a trained grounding model (model/ of pretrain-grounding): for features=grounder
     task: str = "find_object"  # what to do in the homes
@@ -73,7 +82,11 @@ class TrainAgentConfig(JobConfig):
     tune_share: float = 0.1  # its learning rate, as a share of the policy's
     warm_start: str = ""  # policy/ folder of an earlier run to begin with, e.g. one of algorithm=bc
     reward: str = "task"  # task = the task's own; vlm = the two towers' score of each frame, nothing else
-    homes: int = 0  # train homes used, 0 = all
+    homes: int = 0  # train homes used, 0 = all; of procedural ones how many there are, 0 = 10,000 with stream=
+    stream: int = 0  # train homes in memory at a time, 0 = all
+    stream_every: int = 50_000  # environment steps, summed over environments, after which some of them change
+    stream_replace: int = 0  # homes that change, 0 = an eighth
+    stream_workers: int = 1  # processes that prepare the coming homes, 0 = none: training waits for them
     max_steps: int = 100  # actions after which an episode is cut off
     control: str = "discrete"  # discrete actions, or continuous speeds
     tilt: bool = False  # the agent can look up and down
@@ -90,7 +103,8 @@ class TrainAgentConfig(JobConfig):
     lam: float = 0.95  # GAE's lambda
     clip: float = 0.2  # PPO's limit on the change of an action's probability ratio
     entropy_coef: float = 0.02  # worth of a nat of entropy, to keep exploring
-    value_coef: float = 0.5  # weight of the value loss
+    value_coef: float = 0.5  # weight of the value loss; in cloning too, 0 = values are left as they are
+    scale_rewards: bool = False  # ppo: divide rewards by the running deviation of returns
     max_grad_norm: float = 0.5  # gradients are cut to this norm
     max_kl: float = 0.05  # mean KL to the old policy after which an update stops early
     beta: float = 1.0  # cloning: share of steps the oracle takes; below 1 the learner meets its own mistakes (DAgger)
@@ -121,7 +135,12 @@ class TrainAgentConfig(JobConfig):
         for name in ("max_steps", "total_steps", "num_envs", "rollout", "epochs", "minibatches", "width", "image_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)} should be positive")
-        for name in ("homes", "memory", "val_episodes"):
+        if self.stream_every < 1 or not 0 <= self.stream_replace <= self.stream:
+            raise InputError(
+                f"stream_every={self.stream_every} starts at 1, stream_replace={self.stream_replace} lies in "
+                f"0..{self.stream} (stream)"
+            )
+        for name in ("homes", "stream", "stream_workers", "memory", "val_episodes", "value_coef"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name}={getattr(self, name)} should not be negative")
         for name in ("lr", "clip", "max_grad_norm", "max_kl", "temperature"):
@@ -146,8 +165,10 @@ class TrainAgentConfig(JobConfig):
                 "tune=true is for features=vl with reward=task (a tower that learns would change what the VLM reward "
                 "pays for), and starts from vl= alone: leave out warm_start"
             )
-        if self.algorithm == "bc" and self.reward == "vlm":
-            raise InputError("algorithm=bc learns from the oracle and from no reward; leave out reward=vlm")
+        if self.algorithm == "bc" and (self.reward == "vlm" or self.scale_rewards):
+            raise InputError(
+                "algorithm=bc learns from the oracle and from no reward; leave out reward=vlm and scale_rewards"
+            )
 
     @property
     def updates(self) -> int:
@@ -177,8 +198,12 @@ def evaluate(agent: Agent, simulator: Simulator, episodes: int, seed: int) -> Ep
     return run_episodes(simulator, agent, drawn)
 
 
-def make_env(cfg: TrainAgentConfig, simulator: Simulator) -> TaskEnv:
-    """The simulator seen through the senses that the config names, paid by the reward it names."""
+def make_env(cfg: TrainAgentConfig, simulator: Simulator, stream: HomeStream | None = None) -> TaskEnv:
+    """The simulator seen through the senses that the config names, paid by the reward it names.
+
+    Args:
+        stream: whose first pool the simulator has.
+    """
     assert simulator.sensors is not None
     model = VLModel.from_pretrained(cfg.vl) if cfg.uses_vl else None
     statistics, scorer = None, None
@@ -206,7 +231,7 @@ def make_env(cfg: TrainAgentConfig, simulator: Simulator) -> TaskEnv:
         vocabulary=vocabulary_of(simulator.texts) if cfg.features == "pixels" else (),
         tune=cfg.tune,
     )
-    return TaskEnv(simulator, senses, cfg.reward, None if cfg.tune else scorer)
+    return TaskEnv(simulator, senses, cfg.reward, None if cfg.tune else scorer, stream)
 
 
 def make_agent_policy(cfg: TrainAgentConfig, env: TaskEnv) -> Policy:
@@ -238,9 +263,8 @@ def make_agent_policy(cfg: TrainAgentConfig, env: TaskEnv) -> Policy:
                 "width and memory"
             )
         policy.load_state_dict(earlier.state_dict())
-    if (
-        env.num_actions and not cfg.warm_start
-    ):  # an untrained agent that stops at every fourth step would never see how episodes go on
+    if env.num_actions and not cfg.warm_start:
+        # an untrained agent that stops at every fourth step would never see how episodes go on
         with torch.no_grad():
             policy.action_head.bias[STOP] = cfg.initial_stop_logit
     return policy
@@ -259,15 +283,23 @@ def run(cfg: TrainAgentConfig) -> dict[str, Any]:
     with distributed.processes():
         if distributed.world_size() > 1 and not cfg.out:
             raise InputError("several processes share one run folder; name it with out=FOLDER")
-        return train(cfg)
+        homes = Homes(cfg.scenes, cfg.homes)
+        task = TASKS[cfg.task].from_manifest(homes.manifest)
+        if not cfg.stream:
+            return train(cfg, homes, task, homes.pool(task.interactive))
+        options = (cfg.stream, cfg.stream_every, cfg.stream_replace, cfg.stream_workers, cfg.seed, task.interactive)
+        with homes.stream(*options) as stream:
+            return train(cfg, homes, task, stream.pool_at(0), stream)
 
 
-def train(cfg: TrainAgentConfig) -> dict[str, Any]:
-    """Collect, update, log, checkpoint; then act on val homes."""
-    store = SceneStore(cfg.scenes)
-    task = TASKS[cfg.task].from_manifest(store.manifest)
-    ids = store.split("train")
-    homes = HomePool.from_store(store, ids[: cfg.homes] if cfg.homes else ids, interactive=task.interactive)
+def train(
+    cfg: TrainAgentConfig, homes: Homes, task: Task, pool: HomePool, stream: HomeStream | None = None
+) -> dict[str, Any]:
+    """Collect, update, log, checkpoint; then act on val homes.
+
+    Args:
+        pool: the train homes, or those that the stream begins with.
+    """
     main = distributed.is_main()
     folder = RunFolder.open(cfg, "train-agent") if main else None
     finished = folder.result() if folder is not None else None
@@ -279,15 +311,15 @@ def train(cfg: TrainAgentConfig) -> dict[str, Any]:
     sensors = Sensors(cfg.image_size, cfg.image_size)
     own = distributed.share(cfg.num_envs)
     options: dict[str, Any] = {"max_steps": cfg.max_steps, "control": cfg.control, "tilt": cfg.tilt, "sensors": sensors}
-    simulator = Simulator(homes, task, num_envs=len(own), env_ids=own, seed=cfg.seed, **options)
-    env = make_env(cfg, simulator)
+    simulator = Simulator(pool, task, num_envs=len(own), env_ids=own, seed=cfg.seed, **options)
+    env = make_env(cfg, simulator, stream)
     policy = make_agent_policy(cfg, env)
     groups = policy.groups(cfg.lr, cfg.tune_share) if isinstance(policy, TunedPolicy) else policy.parameters()
     optimizer = torch.optim.Adam(groups, lr=cfg.lr, eps=1e-5, fused=True)
     generator = torch.Generator().manual_seed(cfg.seed)
     log = EpisodeLog(len(own))
     progress = Progress.begin(env, policy)
-    expert = Expert(simulator)
+    scale = ReturnScale(len(own), cfg.gamma)
 
     shared = folder.checkpoints if folder is not None else None
     first, seconds = 0, 0.0
@@ -307,6 +339,7 @@ def train(cfg: TrainAgentConfig) -> dict[str, Any]:
         env.load_state_dict(saved["env"])
         progress, seconds = Progress(**saved["progress"]), saved["seconds"]
         log.load_state_dict(saved["log"])
+        scale.load_state_dict(saved["scale"])
     if folder is not None:
         folder.rewind(first)
 
@@ -323,13 +356,16 @@ def train(cfg: TrainAgentConfig) -> dict[str, Any]:
                 losses = clone(
                     policy,
                     env,
-                    lambda: expert(env.state, None),
+                    lambda: Expert(env.simulator)(env.state),
                     optimizer=optimizer,
                     progress=progress,
                     steps=cfg.rollout,
                     generator=generator,
                     log=log,
                     beta=cfg.beta,
+                    value_coef=cfg.value_coef,
+                    gamma=cfg.gamma,
+                    lam=cfg.lam,
                     epochs=cfg.epochs,
                     minibatches=cfg.minibatches,
                     max_grad_norm=cfg.max_grad_norm,
@@ -337,6 +373,8 @@ def train(cfg: TrainAgentConfig) -> dict[str, Any]:
             else:
                 rollout = collect(env, policy, progress, cfg.rollout, generator, log, rollout)
                 collected = time.perf_counter()
+                if cfg.scale_rewards:
+                    rollout.reward.copy_(scale(rollout.reward, rollout.terminated | rollout.truncated))
                 losses = update(
                     policy,
                     optimizer,
@@ -380,6 +418,7 @@ def train(cfg: TrainAgentConfig) -> dict[str, Any]:
                         "env": env.state_dict(),
                         "progress": progress.state_dict(),
                         "log": log.state_dict(),
+                        "scale": scale.state_dict(),
                         "seconds": seconds,
                     },
                 )
@@ -388,7 +427,7 @@ def train(cfg: TrainAgentConfig) -> dict[str, Any]:
 
     result: dict[str, Any] = {}
     if folder is not None:
-        result = conclude(cfg, folder, env, policy, store, options, seconds)
+        result = conclude(cfg, folder, env, policy, homes, options, seconds)
     distributed.barrier()
     return result
 
@@ -398,7 +437,7 @@ def conclude(
     folder: RunFolder,
     env: TaskEnv,
     policy: Policy,
-    store: SceneStore,
+    homes: Homes,
     options: dict[str, Any],
     seconds: float,
 ) -> dict[str, Any]:
@@ -430,13 +469,12 @@ def conclude(
         "env_steps": steps,
         "seconds": round(seconds, 1),
         "steps_per_second": round(steps / max(seconds, 1e-9)),
-        "train_homes": len(env.simulator.homes),
+        "train_homes": len(env.simulator.homes) if env.stream is None else homes_met(env.stream, steps),
         "parameters": sum(p.numel() for p in policy.parameters()),
     }
     if cfg.val_episodes:
         task = env.simulator.task
-        homes = HomePool.from_store(store, store.split("val"), interactive=task.interactive)
-        simulator = Simulator(homes, task, num_envs=min(64, cfg.val_episodes), seed=0, **options)
+        simulator = Simulator(homes.val(task.interactive), task, num_envs=min(64, cfg.val_episodes), seed=0, **options)
         env.senses.attach(simulator)
         agent = Agent(env.senses, policy, seed=cfg.seed)
         found = evaluate(agent, simulator, cfg.val_episodes, seed=0)

@@ -23,7 +23,7 @@ class Session:
     def teacher(self) -> torch.Tensor:
         return (self.env.cue > 0).long()
 
-    def update(self, beta: float = 1.0) -> dict:
+    def update(self, beta: float = 1.0, value_coef: float = 0.0) -> dict:
         return clone(
             self.policy,
             self.env,
@@ -34,6 +34,9 @@ class Session:
             generator=self.generator,
             log=self.log,
             beta=beta,
+            value_coef=value_coef,
+            gamma=0.5,
+            lam=1.0,
         )
 
 
@@ -93,3 +96,24 @@ def test_a_teacher_that_names_an_unknown_action_is_refused():
         session.update()
     with pytest.raises(InputError, match="beta=2"):
         session.update(beta=2)
+
+
+@pytest.mark.parametrize("truncates", [False, True])
+def test_the_critic_of_a_clone_knows_what_its_teacher_earns(truncates):
+    session = Session()
+    session.env = Recall(32, truncates=truncates)
+    session.progress = Progress.begin(session.env, session.policy)
+    untrained = session.policy.value_head.weight.clone()
+    session.update()
+    assert torch.equal(session.policy.value_head.weight, untrained)
+    rows = [session.update(value_coef=1.0) for _ in range(60)]
+    assert rows[-1]["agreement"] > 0.97 and rows[-1]["value_loss"] < 0.1 * rows[0]["value_loss"]
+    shown = demonstrate(
+        session.env, session.policy, session.teacher, session.progress, 6, session.generator, session.log, values=True
+    )
+    # the teacher earns 1 in the third step of each episode; where episodes end as truncated, it goes on for ever
+    wanted = torch.tensor([0.25, 0.5, 1.0]).repeat(2)
+    if not truncates:
+        torch.testing.assert_close(shown.value.mean(1), wanted, atol=0.1, rtol=0)
+        return
+    assert (shown.value.mean(1) > wanted).all()
