@@ -2,12 +2,14 @@
 
 Reads what benchmarks/agents.sh left in RUNS. Every policy meets the same test episodes. Two intervals: over training
 seeds (Student's t on the seeds' means), and over homes (bootstrap of whole homes, the seeds' mean of each episode).
-What one policy does better than another is compared episode by episode, over homes again.
+What one policy does better than another is compared episode by episode, over homes again. The facts above the table
+are read from the runs' own configs and version records; what no run records, --note adds.
 """
 
 import argparse
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,9 @@ import yaml
 from jaxtyping import Float
 from numpy import ndarray
 
-from benchmarks.demo import spread
 from core.errors import InputError
 from core.files import atomic_write, read_json
-from core.intervals import grouped_mean
+from core.intervals import grouped_mean, t_interval
 
 TASKS = {"find_object": "FindObject", "find_referral": "FindReferral"}
 ARMS = {
@@ -42,9 +43,21 @@ class Arm:
 
     success: Float[ndarray, "S n"]  # seeds, episodes
     spl: Float[ndarray, "S n"]
-    homes: list[str]  # of the episodes
+    episodes: list[tuple[str, str, float]]  # home, sentence, metres of the shortest way
     training: list[dict[str, Any]]  # results of training, one a seed; none for random and oracle
-    steps: int  # environment steps of training, 0 where there was none
+    settings: dict[str, Any]  # of training: the first seed's config; empty where there was none
+    evaluations: list[dict[str, Any]]  # configs, one a seed
+    versions: list[dict[str, Any]]  # of every run, training and evaluation
+
+    @property
+    def homes(self) -> list[str]:
+        """The home of each episode."""
+        return [home for home, _, _ in self.episodes]
+
+    @property
+    def steps(self) -> int:
+        """Environment steps of training, 0 where there was none."""
+        return int(self.training[0]["env_steps"]) if self.training else 0
 
 
 def read_arm(root: Path, task: str, name: str) -> Arm:
@@ -65,7 +78,7 @@ def read_arm(root: Path, task: str, name: str) -> Arm:
         raise InputError(f"the seeds of {name} at {task} met different episodes; evaluate them on one episode_set")
     trained = [folder.with_name(folder.name + "-training") for folder in folders]
     trained = [folder for folder in trained if folder.is_dir()]
-    configs = [yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")) for folder in trained]
+    configs = [config_of(folder) for folder in trained]
     for folder, config in zip(trained, configs):
         differing = [key for key in config if key not in MAY_DIFFER and config[key] != configs[0].get(key)]
         if differing:
@@ -74,16 +87,24 @@ def read_arm(root: Path, task: str, name: str) -> Arm:
     return Arm(
         np.array([table["success"] for table in tables], dtype=float),
         np.array([table["spl"] for table in tables], dtype=float),
-        list(tables[0]["scene_id"]),
+        keys[0],
         results,
-        int(results[0]["env_steps"]) if results else 0,
+        configs[0] if configs else {},
+        [config_of(folder) for folder in folders],
+        [read_json(folder / "version.json", "version record") for folder in [*trained, *folders]],
     )
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """The settings a run wrote down."""
+    return yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
 
 
 def cell(values: Float[ndarray, "S n"], homes: list[str]) -> list[str]:
     """Mean in percent, its interval over seeds, its interval over homes."""
     low, high = grouped_mean(values.mean(0), homes)
-    over_seeds = "" if len(values) < 2 else "{:.1f} to {:.1f}".format(*(100 * x for x in spread(list(values.mean(1)))))
+    seeds = t_interval(list(values.mean(1)))
+    over_seeds = "" if len(values) < 2 else "{:.1f} to {:.1f}".format(*(100 * x for x in seeds))
     return [f"{100 * values.mean():.1f}", over_seeds, f"{100 * low:.1f} to {100 * high:.1f}"]
 
 
@@ -115,12 +136,57 @@ def comparisons(arms: dict[str, Arm]) -> list[str]:
     return lines
 
 
+def facts(arms: list[Arm]) -> str:
+    """Where and how the runs ran, read from what they wrote down; several values where they differ.
+
+    Raises:
+        InputError: the runs did not all use one folder of homes.
+    """
+    versions = [version for arm in arms for version in arm.versions]
+    tests = [config for arm in arms for config in arm.evaluations]
+    trained = [arm for arm in arms if arm.settings]
+    scenes = {config["scenes"] for config in [*tests, *(arm.settings for arm in trained)]}
+    if len(scenes) > 1:
+        raise InputError(f"the runs used several folders of homes, {sorted(scenes)}: not comparable")
+
+    def seen(values: Iterable[Any]) -> str:
+        return " and ".join(sorted({str(value) for value in values}))
+
+    sides = {(arm.settings["features"], arm.settings["image_size"]) for arm in trained}
+    said = [
+        seen(version["platform"] for version in versions),
+        f"{seen(version['threads'] for version in versions)} thread(s) a run",
+        *(f"{name} {seen(version[name] for version in versions)}" for name in ("torch", "python", "code")),
+    ]
+    lines = [
+        ", ".join(said) + ".",
+        f"Evaluated on the {seen(c['split'] for c in tests)} homes of one folder, at most "
+        f"{seen(c['max_steps'] for c in tests)} actions an episode; "
+        + " and ".join(
+            sorted({"the likeliest action" if c["greedy"] else "actions drawn from the policy" for c in tests})
+        )
+        + ".",
+        "All policies of a task met the same episodes (home, sentence and shortest way compared).",
+    ]
+    if trained:
+        homes = seen(result["train_homes"] for arm in trained for result in arm.training)
+        lines.append(
+            f"Trained on {homes} homes of the same folder; "
+            f"total_steps {seen(arm.settings['total_steps'] for arm in trained)}; pixels a side: "
+            + ", ".join(f"{size} ({features})" for features, size in sorted(sides))
+            + "."
+        )
+    return " ".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, help="folder that benchmarks/agents.sh filled")
     parser.add_argument("--out", type=Path, help="write the table there")
+    parser.add_argument("--note", default="", help="a sentence put above the tables")
     args = parser.parse_args()
-    parts, count = [], 0
+    parts: list[str] = []
+    read: list[Arm] = []
     for task, title in TASKS.items():
         arms = {}
         for name in ARMS:
@@ -131,15 +197,16 @@ def main() -> None:
         if not arms:
             continue
         first = next(iter(arms.values()))
-        if any(arm.homes != first.homes for arm in arms.values()):
+        if any(arm.episodes != first.episodes for arm in arms.values()):
             sys.exit(f"the policies at {task} met different episodes; run benchmarks/agents.sh on an empty folder")
         steps = {arm.steps for arm in arms.values() if arm.steps}
         if len(steps) > 1:
             sys.exit(f"the policies at {task} learned for different numbers of steps, {sorted(steps)}: not comparable")
-        count += 1
-        seeds = max(len(arm.success) for arm in arms.values())
+        read += arms.values()
+        counts = {len(arm.success) for name, arm in arms.items() if name != "oracle"} or {1}
+        seeds = f"{min(counts)}" + (f" to {max(counts)}" if len(counts) > 1 else "")
         parts += [
-            f"## {title}: {len(first.homes)} episodes in {len(set(first.homes))} test homes, {seeds} training seeds",
+            f"## {title}: {len(first.homes)} episodes in {len(set(first.homes))} test homes, {seeds} seeds",
             "",
             *table_of(arms),
             "",
@@ -148,23 +215,22 @@ def main() -> None:
             *comparisons(arms),
             "",
         ]
-    if not count:
+    if not read:
         sys.exit(f"nothing to show in {args.runs}; run benchmarks/agents.sh")
-    some = next(folder for folder in sorted(args.runs.glob("*-oracle")) if (folder / "version.json").is_file())
-    version = read_json(some / "version.json", "version record")
+    try:
+        known = facts(read)
+    except InputError as error:
+        sys.exit(f"benchmarks.agents: {error}")
     text = "\n".join(
         [
             "# Agents on unseen homes at equal environment steps",
             "",
-            f"Command: `benchmarks/agents.sh`. {time.strftime('%Y-%m-%d')}, {version['platform']}, two runs side by "
-            f"side, one thread each, torch {version['torch']}, Python {version['python']}, code {version['code']}. "
-            "Actions are drawn from the policy. Settings were chosen on val homes; the test homes were used once, for "
-            "this table. Training homes, models and test episodes are the same for all policies and seeds.",
+            *([args.note, ""] if args.note else []),
+            f"Command: `benchmarks/agents.sh`. Table of {time.strftime('%Y-%m-%d')}. {known}",
             "",
             "The grounder's features assume a home whose objects are known as points in space, as after mapping, and a "
             "camera that tells which object a pixel belongs to; an object's place and score are shown from the moment "
-            "it was seen (agents/object_features.py). The two towers see the picture alone. From scratch: pictures of "
-            "48 pixels a side instead of 64, for speed.",
+            "it was seen (agents/object_features.py). The two towers see the picture alone.",
             "",
             *parts,
         ]

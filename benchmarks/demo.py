@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import yaml
-from scipy import stats
 
 from core.files import atomic_write, read_json
+from core.intervals import t_interval
 
 Result = dict[str, Any]
 STRICT = ("_above_right_class", "_above_random")  # touching intervals are not apart
@@ -95,14 +95,6 @@ SEEN_APART = [
 ]  # fmt: skip
 
 
-def spread(values: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of the mean over seeds, Student's t; nan for a single seed."""
-    if len(values) < 2:
-        return float("nan"), float("nan")
-    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return float(np.mean(values) - half), float(np.mean(values) + half)
-
-
 def check_alike(runs: Sequence[Path]) -> tuple[list[int], str]:
     """The runs' training seeds and their source, after making sure that they differ in their seeds alone."""
     configs = [yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")) for folder in runs]
@@ -170,7 +162,7 @@ def main() -> None:
     lines = ["| on homes never seen | mean | 95 % interval over seeds | each seed |", "|---|---|---|---|"]
     for quantity in [*QUANTITIES, *apart]:
         values = [quantity.read(r) for r in results]
-        low, high = spread(values)
+        low, high = t_interval(values)
         d = quantity.digits
         each = ", ".join(f"{value:.{d}f}" for value in values)
         lines.append(f"| {quantity.name} | {np.mean(values):.{d}f} | {low:.{d}f} to {high:.{d}f} | {each} |")
@@ -189,7 +181,7 @@ def main() -> None:
             f"Training seeds {', '.join(map(str, seeds))}; homes, views and test episodes are the same for all. "
             f"{time.strftime('%Y-%m-%d')}, {version['platform']}, {version['threads']} thread(s) a run, "
             f"torch {version['torch']}, Python {version['python']}, code {' and '.join(codes)}.",
-            f"Stages took {', '.join(f'{m:.1f}' for m in minutes)} minutes (two runs side by side) and at most "
+            f"Stages took {', '.join(f'{m:.1f}' for m in minutes)} minutes (benchmarks/demo.sh has two runs side by side) and at most "
             f"{max(memory):.1f} GB.",
             "",
             f"Test homes: {first['homes']['test']['homes']}, {first['grounding-test']['sentences']} sentences; "

@@ -1,4 +1,4 @@
-"""95 % intervals of the tables: over homes wherever homes hold several of what is counted."""
+"""95 % intervals of the tables: over homes wherever homes hold several of what is counted; over training seeds."""
 
 import math
 from collections.abc import Hashable, Sequence
@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
+from scipy.special import stdtrit
 
 Z_95 = 1.959963984540054  # two-sided 95 % point of the standard normal
 
@@ -26,6 +27,15 @@ def wilson(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
     middle = (rate + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z / (1 + z * z / trials) * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def t_interval(values: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of a mean by Student's t, e.g. over training seeds; nan and nan for fewer than two values."""
+    if len(values) < 2:
+        return math.nan, math.nan
+    half = float(stdtrit(len(values) - 1, 0.975)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    middle = float(np.mean(values))
+    return middle - half, middle + half
 
 
 def grouped_mean(

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from core.intervals import grouped_mean, grouped_rate, wilson
+from core.intervals import grouped_mean, grouped_rate, t_interval, wilson
 
 
 def test_wilson_matches_the_textbook_values():
@@ -42,3 +42,8 @@ def test_homes_of_different_sizes_weigh_by_their_values():
 def test_a_rate_of_all_or_none_still_has_an_interval():
     assert grouped_rate(np.ones(10), ["a"] * 5 + ["b"] * 5) == wilson(10, 10)
     assert grouped_rate(np.array([1.0, 0.0]), ["a", "b"]) == (0.0, 1.0)
+
+
+def test_students_interval_of_three_values():
+    assert t_interval([1.0, 2.0, 3.0]) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5), abs=1e-5)
+    assert np.isnan(t_interval([1.0])).all() and np.isnan(t_interval([])).all()
