@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from benchmarks.verdict import judged
 from core.files import atomic_write, read_json
 from core.intervals import t_interval
 
@@ -181,8 +182,8 @@ def main() -> None:
             f"Training seeds {', '.join(map(str, seeds))}; homes, views and test episodes are the same for all. "
             f"{time.strftime('%Y-%m-%d')}, {version['platform']}, {version['threads']} thread(s) a run, "
             f"torch {version['torch']}, Python {version['python']}, code {' and '.join(codes)}.",
-            f"Stages took {', '.join(f'{m:.1f}' for m in minutes)} minutes (benchmarks/demo.sh has two runs side by side) and at most "
-            f"{max(memory):.1f} GB.",
+            f"Stages took {', '.join(f'{m:.1f}' for m in minutes)} minutes (benchmarks/demo.sh: two side by side) "
+            f"and at most {max(memory):.1f} GB.",
             "",
             f"Test homes: {first['homes']['test']['homes']}, {first['grounding-test']['sentences']} sentences; "
             f"{first['retrieval-test']['queries']} views of {first['retrieval-test']['homes']} homes; "
@@ -207,4 +208,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    judged(main)

@@ -32,6 +32,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from benchmarks.homes import furnished, triangles
+from benchmarks.verdict import judged
 from core.conventions import intrinsics_from_fov
 from core.errors import InputError
 from core.threads import granted, use_threads
@@ -398,4 +399,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    judged(main)

@@ -32,6 +32,8 @@ import torch
 from agents.rollout import Rollout, TensorEnv
 from benchmarks.rl_learning import EQUAL, LAST, OURS, THEIRS, Curve, Learner
 from benchmarks.rl_tasks import TASKS, Camera, Drift, Pictures, Task, sb3_env
+from benchmarks.verdict import judged
+from core.intervals import t_interval
 
 Round = Callable[[], int]  # some environment steps with their share of learning; returns how many steps
 EPOCHS, CLIP, LR = 4, 0.2, 3e-4
@@ -192,16 +194,6 @@ def camera(quick: bool) -> tuple[str, float, float]:
     return "camera_overhead_percent", float(extra[1]), 10.0
 
 
-def interval(values: list[float]) -> tuple[float, float]:
-    """95 % interval of a mean by Student's t; a single value has none."""
-    if len(values) < 2:
-        return math.nan, math.nan
-    from scipy.stats import t
-
-    half = float(t.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return float(np.mean(values)) - half, float(np.mean(values)) + half
-
-
 def steps_of(runs: list[Curve], task: Task) -> list[float]:
     """Steps to the threshold; a run that never reached it counts as its whole budget."""
     return [float(curve.reached or task.budget) for curve in runs]
@@ -210,7 +202,7 @@ def steps_of(runs: list[Curve], task: Task) -> list[float]:
 def show_learning(task: Task, learner: Learner, runs: list[Curve]) -> None:
     """A line: steps to the threshold with a 95 % interval, and each seed's."""
     steps = steps_of(runs, task)
-    low, high = interval(steps)
+    low, high = t_interval(steps)
     never = sum(curve.reached is None for curve in runs)
     print(
         f"{task.name}, {learner.label:<20} {np.mean(steps):>8,.0f} steps to {task.threshold:g} "
@@ -329,4 +321,4 @@ def _native() -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    judged(main)

@@ -6,8 +6,8 @@
 3. PointGoal without cameras, B = 4,096. 4. Preparing a home, on one core. 5. Memory.
 
 Candidates take turns, so that a busy neighbour hits all of them. Figures are medians over rounds, per second of wall
-time and of processor time; a comparison is the median of the rounds' own ratios. Ends with a line per target; exit 1
-when one is short. The peers come with `make bench`.
+time and of processor time; a comparison is the median of the rounds' own ratios. Ends with a line per target; exit
+code 1 when one is short, 2 after an error. The peers come with `make bench`.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from numpy import ndarray
 from benchmarks import peers
 from benchmarks.homes import HOMES, furnished, triangles
 from benchmarks.peers import Take
+from benchmarks.verdict import judged
 from core.conventions import intrinsics_from_fov
 from core.threads import one_torch_thread, use_threads
 from envs.goals import GoalFields
@@ -317,4 +318,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    judged(main)
