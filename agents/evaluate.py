@@ -32,12 +32,12 @@ from envs.controls import CONTROLS
 from envs.episode_sets import EPISODE_SETS, episodes_of, make_set
 from envs.episodes import EpisodeResults, Episodes, PolicyFn, make_episodes, run_episodes, save_episodes
 from envs.expert import Expert, RandomPolicy
-from envs.observation import task_max_steps
+from envs.observation import noise_of, task_max_steps
 from envs.pool import HomePool
 from envs.recording import Recorder, Recording, load_recording, save_recording
 from envs.replay import replay, simulator_of
 from envs.simulator import Simulator
-from envs.state import Noise, Sensors
+from envs.state import Sensors
 from envs.tasks import TASKS
 from scene.io import SceneStore
 
@@ -196,7 +196,6 @@ def make_simulator(cfg: EvaluateAgentConfig, recording: Recording | None) -> tup
         episodes = first_episodes(episodes, cfg.episodes)
     count = len(episodes) if episodes is not None else cfg.episodes or EPISODES
     trained = 0 if cfg.policy in BASELINES else read_description(policy_folder(cfg))["max_steps"]
-    noise = Noise(**{item.name: cfg.noise * getattr(Noise(), item.name) for item in fields(Noise)})
     simulator = Simulator(
         homes,
         task,
@@ -206,7 +205,7 @@ def make_simulator(cfg: EvaluateAgentConfig, recording: Recording | None) -> tup
         max_steps=cfg.max_steps or trained or task_max_steps(cfg.task),
         control=cfg.control,
         tilt=cfg.tilt,
-        noise=noise if cfg.noise else None,
+        noise=noise_of(cfg.noise),
         shut_doors=cfg.shut_doors,
     )
     return simulator, episodes or make_episodes(homes, task, count, cfg.seed, simulator.fields)

@@ -37,13 +37,24 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Says in errors of the operating system that name no file, such as a full disk while writing, that it was this."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextlib.contextmanager
 def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     """A binary file to write; it takes the place of `path` when the block ends well, and leaves no trace otherwise."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(path)
     try:
-        with open(temporary, "wb") as file:
+        with naming(path), open(temporary, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -76,7 +87,8 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     shutil.rmtree(temporary, ignore_errors=True)  # left by a killed process that had this process id
     temporary.mkdir()
     try:
-        yield temporary
+        with naming(path):
+            yield temporary
         for item in temporary.rglob("*"):
             if item.is_file():
                 with open(item, "rb") as file:

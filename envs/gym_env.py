@@ -70,7 +70,7 @@ class GymEnv(gymnasium.Env):
         """The next episode; with a seed, the first episode of that seed (unseeded at first: a random one)."""
         super().reset(seed=seed)
         if seed is not None or not self._seeded:
-            seed = int(self.np_random.integers(2**31)) if seed is None else seed
+            seed = int(self.np_random.integers(2**31)) if seed is None else int(seed)
             self.sim, self._state, self._seeded = self.sim.seeded(seed), None, True
         self._state = self.sim.reset(self._state)
         observation = row_of(self.observer.observation(self._state, self.sim.observe(self._state)), 0)

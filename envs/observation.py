@@ -18,6 +18,7 @@ The sentence itself is always `info["goal_text"]`.
 import re
 import zlib
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def make_simulator(
     max_steps: int | None = None,
     control: str = "discrete",
     tilt: bool = False,
-    noise: Noise | bool = False,
+    noise: Noise | bool | float = False,
     shut_doors: float = 0.0,
     num_homes: int = 4,
     homes_seed: int = 0,
@@ -97,7 +98,7 @@ def make_simulator(
         max_steps: actions after which an episode is truncated; left out: 300 for Rearrange and FollowInstruction, 100
             for the others.
         control, tilt, shut_doors: as for envs.simulator.Simulator.
-        noise: how far actions and depth stray; True for Noise() as it is.
+        noise: how far actions and depth stray: a factor on Noise(), as at the command line; True for Noise() as it is.
 
     Raises:
         InputError: homes and scenes together, pairs for another task, an unknown task; see also Simulator and HomePool.
@@ -111,6 +112,11 @@ def make_simulator(
     moves = known is not None and known.interactive is True if isinstance(task, str) else task.interactive
     interactive = moves or shut_doors > 0
     if homes is not None:
+        if interactive and not homes.interactive:
+            raise InputError(
+                f"{f'task={task!r}' if moves else f'shut_doors={shut_doors}'} needs homes whose things and doors move: "
+                "make them with interactive=True, such as HomePool.procedural(4, seed=0, interactive=True)"
+            )
         pool = homes
     elif scenes is not None:
         pool = HomePool.from_folder(scenes, split, limit, interactive=interactive)
@@ -127,9 +133,23 @@ def make_simulator(
         max_steps=task_max_steps(chosen) if max_steps is None else max_steps,
         control=control,
         tilt=tilt,
-        noise=Noise() if noise is True else noise or None,
+        noise=noise_of(noise),
         shut_doors=shut_doors,
     )
+
+
+def noise_of(given: Noise | bool | float) -> Noise | None:
+    """The noise somebody asks for: a Noise as it is, a factor on Noise(), True for 1 and False for 0; None for none.
+
+    Raises:
+        InputError: something else, or a factor that is negative or infinite.
+    """
+    if given is None or isinstance(given, Noise):
+        return given
+    if not isinstance(given, (bool, int, float, np.integer, np.floating)):
+        raise InputError(f"noise={given!r} should be a Noise, a factor such as 0.5, or True or False")
+    factor = float(given)
+    return Noise(**{item.name: factor * getattr(Noise(), item.name) for item in fields(Noise)}) if factor else None
 
 
 def word_numbers(text: str, length: int = SENTENCE_WORDS) -> Int64[ndarray, " L"]:

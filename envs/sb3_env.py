@@ -6,8 +6,11 @@
 
 An environment that ends is reset within the same step. Its last view is in info["terminal_observation"]; a time limit
 is marked by info["TimeLimit.truncated"], so that stable-baselines3 bootstraps the value there and nowhere else.
+info["episode"] has its return "r", its actions "l" and the seconds "t" since the environments were made, as
+stable-baselines3's Monitor writes them: this is where ep_rew_mean comes from.
 """
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -49,6 +52,7 @@ class SB3VecEnv(VecEnv):
         self._camera = Sensors(256, 256, self.sim.sensors.fov_deg if self.sim.sensors else 90.0)
         self._state: SimState | None = None
         self._action: ndarray | None = None
+        self._returns, self._began = np.zeros(num_envs), time.perf_counter()
         super().__init__(num_envs, self.observer.space, self.observer.actions)
 
     @property
@@ -63,6 +67,7 @@ class SB3VecEnv(VecEnv):
         if any(seed is not None for seed in self._seeds):
             seeds = [int(old) if new is None else int(new) for new, old in zip(self._seeds, self.sim.seeds)]
             self.sim, self._state = self.sim.seeded(seeds), None
+        self._returns[:] = 0.0
         self._reset_seeds()
         self._reset_options()
         self._state = self.sim.reset(self._state)
@@ -87,6 +92,8 @@ class SB3VecEnv(VecEnv):
         info = self.observer.info(state) | self.observer.metrics(step)
         infos = [row_of(info, index) for index in range(self.num_envs)]
         truncated, done = step.truncated.cpu().numpy(), step.done.cpu().numpy()
+        reward, lengths = step.reward.cpu().numpy(), state.step.cpu().numpy()
+        self._returns += reward
         for index in range(self.num_envs):
             infos[index]["TimeLimit.truncated"] = bool(truncated[index])
         if done.any():
@@ -97,9 +104,15 @@ class SB3VecEnv(VecEnv):
             for index in np.flatnonzero(done).tolist():
                 infos[index]["terminal_observation"] = row_of(last, index)
                 infos[index]["is_success"] = bool(infos[index]["success"])
+                infos[index]["episode"] = {
+                    "r": round(float(self._returns[index]), 6),
+                    "l": int(lengths[index]),
+                    "t": round(time.perf_counter() - self._began, 6),
+                }
+                self._returns[index] = 0.0
                 self.reset_infos[index] = row_of(fresh, index)
         self._state = state
-        return self.observer.observation(state, frame), step.reward.cpu().numpy(), done, infos
+        return self.observer.observation(state, frame), reward, done, infos
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -14,7 +14,7 @@ from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float32, Float64, Int
 from numpy import ndarray
 
-from core.errors import InputError
+from core.errors import InputError, check_choice
 from envs.goals import Task
 from envs.observation import Observer, make_simulator, masked_info, row_of
 from envs.state import Sensors, SimState, choose_frame
@@ -54,6 +54,8 @@ class GymVectorEnv(gymnasium.vector.VectorEnv):
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise InputError(f"render_mode={render_mode!r} is not known; use 'rgb_array', 'human' or None")
+        if not isinstance(autoreset_mode, AutoresetMode):
+            check_choice("autoreset_mode", autoreset_mode, [mode.value for mode in AutoresetMode])
         self._window = Window("Sightline", self.metadata["render_fps"]) if render_mode == "human" else None
         self.num_envs = num_envs
         self.sim = make_simulator(task, num_envs, **options)
@@ -90,7 +92,9 @@ class GymVectorEnv(gymnasium.vector.VectorEnv):
                 raise InputError(f"options['reset_mask'] is ({self.num_envs},) of bool with at least one True")
         if seed is not None:
             given: list[int | None] = (
-                [seed + index for index in range(self.num_envs)] if isinstance(seed, int) else list(seed)
+                [int(seed) + index for index in range(self.num_envs)]
+                if isinstance(seed, int | np.integer)
+                else list(seed)
             )
             if len(given) != self.num_envs:
                 raise InputError(f"{len(given)} seeds for {self.num_envs} environments; give one each")

@@ -1,5 +1,6 @@
 """A window on the screen for render_mode="human", by pygame."""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,8 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from core.errors import InputError, MissingLibraryError
+
+UNSEEN = ("dummy", "offscreen")  # SDL's drivers that draw into memory; it takes them by itself where nothing else works
 
 
 class Window:
@@ -37,6 +40,13 @@ class Window:
                     f"no window can be opened here ({error}); take render_mode='rgb_array', or set "
                     "SDL_VIDEODRIVER=dummy to draw into nothing"
                 ) from error
+            driver = pygame.display.get_driver()
+            if driver in UNSEEN and not os.environ.get("SDL_VIDEODRIVER"):
+                self.close()
+                raise InputError(
+                    f"there is no screen here: a window would be drawn into nothing (SDL's driver {driver!r}); take "
+                    f"render_mode='rgb_array', or set SDL_VIDEODRIVER={driver} if that is what you want"
+                )
             pygame.display.set_caption(self.title)
             self._clock = pygame.time.Clock()
         self._screen.blit(pygame.surfarray.make_surface(np.ascontiguousarray(picture.swapaxes(0, 1))), (0, 0))

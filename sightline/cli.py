@@ -21,8 +21,8 @@ JOBS = {  # name: (module, what it does)
     "pretrain-vl": ("vl.pretrain", "train the two-tower model on rendered views and captions"),
     "evaluate-vl": ("vl.evaluate", "measure text-to-view retrieval on unseen homes"),
     "score-rewards": ("agents.score_rewards", "measure a VLM reward against what is really in view"),
-    "train-agent": ("agents.train", "train an agent with PPO on the task or the VLM reward"),
-    "evaluate-agent": ("agents.evaluate", "measure agents beside a random policy and an oracle"),
+    "train-agent": ("agents.train", "train an agent by PPO or cloning, on the task or the VLM reward"),
+    "evaluate-agent": ("agents.evaluate", "measure a policy on fixed episodes: trained, random, oracle or you"),
     "doctor": ("core.doctor", "check this machine, naming each fault with its fix"),
 }
 

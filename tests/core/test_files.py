@@ -22,6 +22,13 @@ def test_a_write_replaces_the_old_content_and_makes_parents(tmp_path: Path):
     assert path.read_text() == "new" and names(path.parent) == ["b.txt"]
 
 
+def test_a_full_disk_is_told_with_the_file_that_did_not_fit(tmp_path: Path):
+    full = OSError(28, "No space left on device")
+    with pytest.raises(OSError, match="No space") as caught, atomic_file(tmp_path / "recording.parquet"):
+        raise full
+    assert caught.value.filename == str(tmp_path / "recording.parquet") and names(tmp_path) == []
+
+
 @pytest.mark.parametrize("operation", ["fsync", "replace"])
 def test_a_fault_while_writing_keeps_the_old_content(tmp_path: Path, monkeypatch, operation: str):
     path = tmp_path / "x.txt"

@@ -171,6 +171,20 @@ def test_sb3_gets_the_last_view_and_the_time_limit_flag(homes):
     assert not (observation["rgb"][2] == stopped).all() and env.state.step.tolist() == [0, 0, 0]
 
 
+def test_sb3_learners_are_told_each_episodes_return_and_length(homes):
+    from stable_baselines3 import PPO
+
+    env = SB3VecEnv(2, homes=homes, width=36, height=36, max_steps=4)
+    model = PPO("MultiInputPolicy", env, n_steps=8, batch_size=16, n_epochs=1, seed=0)
+    model.learn(16)
+    assert len(model.ep_info_buffer) >= 4 and all(1 <= info["l"] <= 4 for info in model.ep_info_buffer)
+    env.reset()
+    rewards = [env.step(np.array([2, action]))[1] for action in (2, 2, 2)]
+    infos = env.step(np.array([2, 2]))
+    assert infos[3][0]["episode"]["r"] == pytest.approx(sum(row[0] for row in (*rewards, infos[1])), abs=1e-5)
+    assert infos[3][1]["episode"]["l"] == 4
+
+
 def test_seeding_the_sb3_environment_starts_over(homes):
     env = SB3VecEnv(2, homes=homes, **SMALL)
     first = env.reset()
@@ -196,6 +210,30 @@ def test_homes_and_scenes_together_are_refused(homes):
         SB3VecEnv(1, homes=homes, scenes="somewhere")
     with pytest.raises(InputError, match="render_mode"):
         GymEnv(homes=homes, render_mode="ansi")
+
+
+def test_noise_is_a_factor_as_at_the_command_line(homes):
+    assert make_simulator(homes=homes, noise=0.5).noise == Noise(0.01, 0.01, 0.015, 0.5)
+    assert (
+        make_simulator(homes=homes, noise=True).noise == Noise() and make_simulator(homes=homes, noise=0).noise is None
+    )
+    for wrong in ("0.5", -1.0):
+        with pytest.raises(InputError, match="noise"):
+            make_simulator(homes=homes, noise=wrong)
+
+
+def test_fixed_homes_are_refused_where_doors_shut_or_things_move(homes):
+    for options in ({"shut_doors": 0.5}, {"task": "rearrange"}):
+        with pytest.raises(InputError, match=r"HomePool\.procedural\(4, seed=0, interactive=True\)"):
+            make_simulator(homes=homes, **options)
+
+
+def test_seeds_of_numpy_are_seeds_and_a_wrong_autoreset_mode_names_the_right_ones(homes):
+    env = gymnasium.make_vec(ID, num_envs=2, homes=homes, **SMALL)
+    one, two = env.reset(seed=np.int64(3))[0]["rgb"], env.reset(seed=3)[0]["rgb"]
+    assert (one == two).all()
+    with pytest.raises(InputError, match="SameStep"):
+        gymnasium.make_vec(ID, num_envs=2, homes=homes, autoreset_mode="now", **SMALL)
 
 
 @pytest.mark.slow
@@ -272,6 +310,12 @@ def test_a_window_shows_the_view_after_every_reset_and_step(homes, no_screen, mo
         assert env.step(2) and env.render() is None
     env.close()
     assert pygame.display.get_surface() is None
+    monkeypatch.delenv("SDL_VIDEODRIVER")
+    monkeypatch.setattr(pygame.display, "get_driver", lambda: "offscreen")  # what SDL may choose by itself
+    monkeypatch.setattr(pygame.display, "set_mode", lambda size: pygame.Surface(size))
+    with pytest.raises(InputError, match="no screen here"):
+        env.reset()
+    monkeypatch.undo()
     monkeypatch.setenv("SDL_VIDEODRIVER", "nothing-known")
     with pytest.raises(InputError, match="no window can be opened"):
         env.reset()
