@@ -153,6 +153,7 @@ class Map:
         named = {k: "#d9dce1" for k in self.targets if k in fixed}
         draw_map(ax, shown, highlight=named, viewer=False, objects=fixed)
         ax.set(xlabel="", ylabel="", xticks=[], yticks=[])
+        ax.set_anchor("N")  # level with the view beside it
         self.labels = list(ax.texts)
         for label in self.labels:  # drawn anew in each picture, over outlines and things
             label.set_animated(True)
@@ -161,6 +162,7 @@ class Map:
         """What is drawn over the map in the last of some states, in order: doors, things, names, path, agent."""
         from matplotlib.lines import Line2D
         from matplotlib.patches import Polygon
+        from matplotlib.text import Text
 
         state = states[-1]
         path = np.concatenate([s.position.cpu().numpy() for s in states])
@@ -203,7 +205,13 @@ class Map:
             mark.axes = self.ax
             mark.set_transform(self.ax.transData)
             mark.set_clip_path(self.ax.patch)
-        return [*found[:later], *self.labels, *found[later:]]
+        names = [mark.get_window_extent() for mark in found if isinstance(mark, Text)]
+        clear = [
+            label
+            for label in self.labels
+            if label.get_fontweight() == "bold" or not any(label.get_window_extent().overlaps(box) for box in names)
+        ]  # small names give way to those of moving things
+        return [*found[:later], *clear, *found[later:]]
 
     def _name(self, k: int, box: Float64[ndarray, "7"], wanted: bool) -> Any:
         from matplotlib import patheffects
