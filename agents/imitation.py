@@ -134,8 +134,8 @@ def imitate(
 
     Returns:
         Means over the minibatches: clone_loss (-log probability of the label), agreement (share of labels that the
-        policy thinks most probable; for continuous actions the mean distance to them), entropy. With values also
-        value_loss, and explained_variance before the passes.
+        policy thinks most probable; for continuous actions instead action_distance, the mean distance to them),
+        entropy. With values also value_loss, and explained_variance before the passes.
     """
     steps, batch = shown.start.shape
     target = torch.zeros_like(shown.reward)
@@ -176,7 +176,8 @@ def imitate(
                 entropy = actions.entropy().sum() / count
                 records.append(torch.stack([clone_loss, agreement, entropy, value_loss]).detach())
     means = distributed.sum_over_ranks(torch.stack(records)).mean(0).tolist()
-    names = ("clone_loss", "agreement", "entropy", "value_loss")[: 4 if value_coef else 3]
+    agreement_name = "agreement" if policy.log_std is None else "action_distance"
+    names = ("clone_loss", agreement_name, "entropy", "value_loss")[: 4 if value_coef else 3]
     return {**dict(zip(names, means)), **explained}
 
 

@@ -58,6 +58,7 @@ from envs.episodes import EpisodeResults, make_episodes, run_episodes
 from envs.expert import Expert
 from envs.goals import Task
 from envs.home_stream import HomeStream
+from envs.observation import noise_of, task_max_steps
 from envs.pool import HomePool
 from envs.simulator import Simulator
 from envs.state import STOP, Sensors
@@ -87,9 +88,11 @@ class TrainAgentConfig(JobConfig):
     stream_every: int = 50_000  # environment steps, summed over environments, after which some of them change
     stream_replace: int = 0  # homes that change, 0 = an eighth
     stream_workers: int = 1  # processes that prepare the coming homes, 0 = none: training waits for them
-    max_steps: int = 100  # actions after which an episode is cut off
+    max_steps: int = 0  # actions after which an episode is cut off, 0 = the task's own limit
     control: str = "discrete"  # discrete actions, or continuous speeds
     tilt: bool = False  # the agent can look up and down
+    noise: float = 0.0  # how far actions and depth stray: 0 = not at all, 1 = as on a real robot
+    shut_doors: float = 0.0  # chance of each inner door to be shut at first; the agent can open them
     image_size: int = 64  # pixels of a side of its picture
     precision: str = "auto"  # of the image networks: float32, bfloat16, or auto = bfloat16 where native
 
@@ -132,6 +135,8 @@ class TrainAgentConfig(JobConfig):
         check_choice("algorithm", self.algorithm, ALGORITHMS)
         check_choice("control", self.control, CONTROLS)
         check_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
+        self.max_steps = self.max_steps or task_max_steps(self.task)
+        noise_of(self.noise)
         for name in ("max_steps", "total_steps", "num_envs", "rollout", "epochs", "minibatches", "width", "image_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)} should be positive")
@@ -285,9 +290,10 @@ def run(cfg: TrainAgentConfig) -> dict[str, Any]:
             raise InputError("several processes share one run folder; name it with out=FOLDER")
         homes = Homes(cfg.scenes, cfg.homes)
         task = TASKS[cfg.task].from_manifest(homes.manifest)
+        interactive = task.interactive or cfg.shut_doors > 0
         if not cfg.stream:
-            return train(cfg, homes, task, homes.pool(task.interactive))
-        options = (cfg.stream, cfg.stream_every, cfg.stream_replace, cfg.stream_workers, cfg.seed, task.interactive)
+            return train(cfg, homes, task, homes.pool(interactive))
+        options = (cfg.stream, cfg.stream_every, cfg.stream_replace, cfg.stream_workers, cfg.seed, interactive)
         with homes.stream(*options) as stream:
             return train(cfg, homes, task, stream.pool_at(0), stream)
 
@@ -310,7 +316,14 @@ def train(
 
     sensors = Sensors(cfg.image_size, cfg.image_size)
     own = distributed.share(cfg.num_envs)
-    options: dict[str, Any] = {"max_steps": cfg.max_steps, "control": cfg.control, "tilt": cfg.tilt, "sensors": sensors}
+    options: dict[str, Any] = {
+        "max_steps": cfg.max_steps,
+        "control": cfg.control,
+        "tilt": cfg.tilt,
+        "noise": noise_of(cfg.noise),
+        "shut_doors": cfg.shut_doors,
+        "sensors": sensors,
+    }
     simulator = Simulator(pool, task, num_envs=len(own), env_ids=own, seed=cfg.seed, **options)
     env = make_env(cfg, simulator, stream)
     policy = make_agent_policy(cfg, env)
@@ -395,6 +408,10 @@ def train(
             ended = time.perf_counter()
             seconds += ended - began
             done, episodes = index + 1, log.flush()
+            if cfg.algorithm == "bc" and cfg.beta == 1:  # the oracle drove: these are not the agent's
+                episodes = {
+                    name if name == "episodes" else f"teacher_{name}": value for name, value in episodes.items()
+                }
             if folder is not None:
                 folder.log(
                     done,
@@ -404,7 +421,8 @@ def train(
                     **{f"seconds_{name}": round(env.seconds[name] - spent.get(name, 0.0), 3) for name in env.seconds},
                     steps_per_second=round(batch / (ended - began)),
                 )
-            bar.advance(1, success=episodes.get("success", 0.0), spl=episodes.get("spl", 0.0))
+            shown = ("success", "spl") if "success" in episodes else ("agreement",)
+            bar.advance(1, **{name: {**losses, **episodes}.get(name, 0.0) for name in shown})
             if done % cfg.checkpoint_every == 0 or done == cfg.updates:
                 if main:  # last: what it says is there, the other processes have written
                     distributed.barrier()
@@ -474,7 +492,13 @@ def conclude(
     }
     if cfg.val_episodes:
         task = env.simulator.task
-        simulator = Simulator(homes.val(task.interactive), task, num_envs=min(64, cfg.val_episodes), seed=0, **options)
+        simulator = Simulator(
+            homes.val(task.interactive or cfg.shut_doors > 0),
+            task,
+            num_envs=min(64, cfg.val_episodes),
+            seed=0,
+            **options,
+        )
         env.senses.attach(simulator)
         agent = Agent(env.senses, policy, seed=cfg.seed)
         found = evaluate(agent, simulator, cfg.val_episodes, seed=0)

@@ -178,12 +178,25 @@ def test_cloning_agrees_with_the_oracle_more_and_more_and_can_start_a_later_run(
     train.run(config(inputs, tmp_path / "bc", **changes))
     agreement = [row["agreement"] for row in losses(tmp_path / "bc")]
     assert agreement[-1] > agreement[0] + 0.1
+    ended = [row for row in losses(tmp_path / "bc") if row.get("episodes")]
+    assert ended and all("success" not in row and row["teacher_success"] >= 0 for row in ended)  # the oracle drove
     warm = {"features": "grounder", "total_steps": 64, "val_episodes": 0, "warm_start": str(tmp_path / "bc/policy")}
     train.run(config(inputs, tmp_path / "warm", lr=1e-9, **warm))
     weights = [Policy.from_pretrained(tmp_path / name / "policy")[0].state_dict() for name in ("bc", "warm")]
     torch.testing.assert_close(weights[0]["action_head.weight"], weights[1]["action_head.weight"], atol=1e-6, rtol=0)
     with pytest.raises(InputError, match="another kind of policy"):
         train.run(config(inputs, tmp_path / "other", **{**warm, "features": "pixels"}))
+
+
+def test_time_limits_noise_and_doors_are_the_tasks_and_the_configs(inputs, tmp_path):
+    assert train.TrainAgentConfig(task="rearrange").max_steps == 300
+    assert train.TrainAgentConfig(task="find_object").max_steps == 100
+    changes = {"features": "pixels", "total_steps": 64, "val_episodes": 4, "noise": 0.5, "shut_doors": 0.5}
+    train.run(config(inputs, tmp_path / "run", **changes))
+    document = json.loads((tmp_path / "run" / "policy" / "policy.json").read_text())
+    assert document["actions"][-1] == "open"
+    with pytest.raises(InputError, match="noise"):
+        train.TrainAgentConfig(noise=-1.0)
 
 
 def test_a_policy_of_another_model_or_for_other_actions_is_refused(inputs, tmp_path):
