@@ -4,8 +4,9 @@ With `beta` below 1 the learner itself takes that much less of the steps, so it 
 mistakes lead to, while the label is always the teacher's (DAgger). Differs from the paper in that each update sees the
 newest steps only, not all that were ever collected: the teacher labels new ones at no cost.
 
-The value learns beside it what the steps taken returned, so that PPO, starting from the clone, has a critic to begin
-with: that of whoever acted, the teacher where `beta` is 1.
+Where asked for, the value learns beside it what the steps taken returned. That is the critic of whoever acted: cloned
+for 40,000 steps with `beta` 1, it explained 78 % of the teacher's returns and 9-18 % of the clone's own, and PPO from
+there did no better on val homes than with a fresh critic (FindObject, two seeds). So it is off unless named.
 
 Source: Ross, Gordon and Bagnell, "A Reduction of Imitation Learning and Structured Prediction to No-Regret Online
 Learning", AISTATS 2011, arXiv:1011.0686.

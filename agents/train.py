@@ -106,11 +106,12 @@ class TrainAgentConfig(JobConfig):
     lam: float = 0.95  # GAE's lambda
     clip: float = 0.2  # PPO's limit on the change of an action's probability ratio
     entropy_coef: float = 0.02  # worth of a nat of entropy, to keep exploring
-    value_coef: float = 0.5  # weight of the value loss; in cloning too, 0 = values are left as they are
+    value_coef: float = 0.5  # weight of the value loss
     scale_rewards: bool = False  # ppo: divide rewards by the running deviation of returns
     max_grad_norm: float = 0.5  # gradients are cut to this norm
     max_kl: float = 0.05  # mean KL to the old policy after which an update stops early
     beta: float = 1.0  # cloning: share of steps the oracle takes; below 1 the learner meets its own mistakes (DAgger)
+    clone_value_coef: float = 0.0  # cloning: weight of fitting the value to what the steps returned, 0 = not fitted
     width: int = 128  # units of each hidden layer
     memory: int = 96  # units of the GRU
     initial_stop_logit: float = -3.0  # of stopping, before training; the other actions start at 0
@@ -145,7 +146,7 @@ class TrainAgentConfig(JobConfig):
                 f"stream_every={self.stream_every} starts at 1, stream_replace={self.stream_replace} lies in "
                 f"0..{self.stream} (stream)"
             )
-        for name in ("homes", "stream", "stream_workers", "memory", "val_episodes", "value_coef"):
+        for name in ("homes", "stream", "stream_workers", "memory", "val_episodes", "value_coef", "clone_value_coef"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name}={getattr(self, name)} should not be negative")
         for name in ("lr", "clip", "max_grad_norm", "max_kl", "temperature"):
@@ -376,7 +377,7 @@ def train(
                     generator=generator,
                     log=log,
                     beta=cfg.beta,
-                    value_coef=cfg.value_coef,
+                    value_coef=cfg.clone_value_coef,
                     gamma=cfg.gamma,
                     lam=cfg.lam,
                     epochs=cfg.epochs,
