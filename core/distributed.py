@@ -67,6 +67,7 @@ def processes(device: str = "cpu") -> Iterator[torch.device]:
     dist.init_process_group(backend)
     try:
         yield place
+        dist.barrier()  # nobody leaves while another still talks; after a fault the others are not waited for
     finally:
         dist.destroy_process_group()
 
