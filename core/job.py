@@ -76,7 +76,14 @@ def load_config(job: str, config_class: type, overrides: Sequence[str] = ()) -> 
 
 def job_main(job: str, argv: Sequence[str] | None = None, module: ModuleType | None = None) -> NoReturn:
     """Runs a job from the command line and exits: 0 done, 1 the job found a fault, 2 wrong input, 130 interrupted."""
-    raise SystemExit(run_job(job, sys.argv[1:] if argv is None else argv, module or sys.modules["__main__"]))
+    raise SystemExit(exit_code(run_job(job, sys.argv[1:] if argv is None else argv, module or sys.modules["__main__"])))
+
+
+def exit_code(code: int) -> int:
+    """The code itself; a process that was one of several (torchrun) ends here, see core/distributed.leave."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and (several := sys.modules.get("core.distributed")):
+        several.leave(code)
+    return code
 
 
 def run_job(job: str, argv: Sequence[str], module: ModuleType) -> int:

@@ -94,9 +94,9 @@ def _start(job: str, words: list[str]) -> int:
         print(f"error: {job} needs the library {error.name!r}, which is not installed; `make setup` "
               "or pip install -e . in Sightline's folder installs it", file=sys.stderr)  # fmt: skip
         return 2
-    from core.job import run_job
+    from core.job import exit_code, run_job
 
-    return run_job(job, words, module)
+    return exit_code(run_job(job, words, module))
 
 
 def _version() -> str:

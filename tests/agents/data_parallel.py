@@ -36,3 +36,4 @@ if __name__ == "__main__":
     with distributed.processes():
         for memory in (0, 8):
             torch.save(train(memory), f"{sys.argv[1]}/{memory}-{distributed.rank()}.pt")
+    distributed.leave()

@@ -35,6 +35,7 @@ with d.processes() as device:
                       net.weight.grad.tolist(), net.bias.grad.tolist(),
                       d.sum_over_ranks(torch.tensor([1.0, r])).tolist()]))
 print(json.dumps(d.world_size()))
+d.leave()
 """
 
 
