@@ -122,15 +122,6 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
         gradient.copy_(part.view_as(gradient))
 
 
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replaces every gradient by its mean over all processes: for losses that are means over equal shares."""
-    parameters = list(parameters)
-    sum_gradients(parameters)
-    for p in parameters:
-        if p.grad is not None:
-            p.grad.div_(world_size())
-
-
 def broadcast(module: nn.Module, source: int = 0) -> None:
     """Gives every process the weights and buffers of process `source`."""
     if world_size() == 1:

@@ -140,11 +140,6 @@ class MovingParts:
         return self.rest[: self.things].copy()
 
 
-def shut_at_rest(scene: Scene) -> int:
-    """The doors that the scene has shut, as a mask of bits."""
-    return sum(1 << bit for bit, k in enumerate(openable_doors(scene)) if not scene.doors[k].open)
-
-
 def _own_frame(triangles: Float[ndarray, "F 3 3"], box: Float[ndarray, "7"]) -> Float64[ndarray, "F 3 3"]:
     """World triangles in the frame of a box: its bottom centre, unturned."""
     local = triangles.astype(np.float64) - (box[0], box[1], box[2] - 0.5 * box[5])
