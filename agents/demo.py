@@ -30,7 +30,7 @@ from agents.stages import Stages
 from core.errors import InputError
 from core.job import JobConfig, job_main
 from core.run import RunFolder
-from scene.build import SourceConfig
+from scene.corpus import SourceConfig
 from scene.datasets.procthor import asset_file
 
 DEFAULTS: dict[str, Callable[[], Any]] = {

@@ -27,7 +27,7 @@ from envs.goals import Task
 from envs.pool import HomePool
 from envs.recording import scene_fingerprint
 from envs.tasks import TASKS
-from scene.corpus import HomeSource, Skipped, Wanted, procedural_source, procthor_source
+from scene.corpus import HomeSource, Skipped, SourceConfig, Wanted, procedural_source, procthor_source
 from scene.palette import GOAL_COLORS, GOAL_LABELS, PALETTE
 from scene.types import Scene
 
@@ -59,7 +59,9 @@ def _procthor(data: str | Path | None) -> HomeSource:
             f"the set needs ProcTHOR houses: give data=FOLDER or set {DATA_VARIABLE}=FOLDER, with {PROCTHOR_FILE} in it"
         )
     path = Path(folder)
-    return procthor_source(Wanted({"test": 100}, path=path / PROCTHOR_FILE if path.is_dir() else path))
+    return procthor_source(
+        Wanted({"test": 100}, SourceConfig("procthor", str(path / PROCTHOR_FILE if path.is_dir() else path)))
+    )
 
 
 EPISODE_SETS: Final[dict[str, EpisodeSet]] = {

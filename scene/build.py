@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from core.errors import InputError, check_choice
+from core.errors import InputError
 from core.job import JobConfig, job_main
 from core.progress import track
 from core.run import RunFolder
-from scene.corpus import SOURCES, HomeSource, Skipped, Wanted
+from scene.corpus import SOURCES, HomeSource, Skipped, SourceConfig, Wanted
 from scene.graph import SceneGraph, build_graph
 from scene.io import MANIFEST, save_manifest, save_scene
 from scene.language import Referral, generate_referrals, save_referrals
@@ -26,25 +26,6 @@ from scene.palette import GOAL_COLORS, GOAL_LABELS, HELD_OUT_PAIRS, PALETTE
 from scene.types import Scene
 
 SPLITS = ("train", "val", "test")
-
-
-@dataclass
-class SourceConfig:
-    """Where homes come from."""
-
-    name: str = "procedural"  # procedural (seeded, reads nothing) or procthor (houses in a file)
-    path: str = ""  # procthor: file of houses, one JSON object per line, .jsonl or .jsonl.gz
-    assets: str = ""  # procthor: folder of the asset boxes; empty = procthor_db beside the file's folder
-
-    def __post_init__(self) -> None:
-        check_choice("source", self.name, SOURCES)
-        if self.name != "procedural" and not self.path:  # all others read homes from a file
-            raise InputError(f"source={self.name} needs source.path=FILE, e.g. a .jsonl or .jsonl.gz of houses")
-        if self.name == "procedural" and (self.path or self.assets):
-            raise InputError(
-                f"source=procedural reads no file, but source.path={self.path!r} source.assets={self.assets!r} is "
-                "given; did you mean source=procthor?"
-            )
 
 
 @dataclass
@@ -141,7 +122,7 @@ def _build(cfg: BuildScenesConfig, source: HomeSource, folder: RunFolder) -> dic
 
 
 def _source(cfg: BuildScenesConfig) -> HomeSource:
-    wanted = Wanted(cfg.homes, cfg.seed, cfg.rooms_min, cfg.rooms_max, cfg.source.path, cfg.source.assets)
+    wanted = Wanted(cfg.homes, cfg.source, cfg.seed, cfg.rooms_min, cfg.rooms_max)
     return SOURCES[cfg.source.name](wanted)
 
 

@@ -5,11 +5,10 @@ the `val` houses are the test split, and the last five of its `train` houses (in
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Final
 
-from core.errors import InputError
+from core.errors import InputError, check_choice
 from scene.types import Scene
 
 SEEDS_PER_BUILD: Final = 100_000  # homes of build seed k start at this times k
@@ -42,16 +41,34 @@ class HomeSource:
                 yield Skipped(name, str(error))
 
 
+@dataclass
+class SourceConfig:
+    """Where homes come from."""
+
+    name: str = "procedural"  # procedural (seeded, reads nothing) or procthor (houses in a file)
+    path: str = ""  # procthor: file of houses, one JSON object per line, .jsonl or .jsonl.gz
+    assets: str = ""  # procthor: folder of the asset boxes; empty = procthor_db beside the file's folder
+
+    def __post_init__(self) -> None:
+        check_choice("source", self.name, SOURCES)
+        if self.name != "procedural" and not self.path:  # all others read homes from a file
+            raise InputError(f"source={self.name} needs source.path=FILE, e.g. a .jsonl or .jsonl.gz of houses")
+        if self.name == "procedural" and (self.path or self.assets):
+            raise InputError(
+                f"source=procedural reads no file, but source.path={self.path!r} source.assets={self.assets!r} is "
+                "given; did you mean source=procthor?"
+            )
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What a build asks of a source; each source reads what concerns it."""
 
     homes: Mapping[str, int]  # per split, how many; where they come from a file, at most
+    source: SourceConfig = field(default_factory=SourceConfig)
     seed: int = 0  # of the build
     rooms_min: int = 1  # rooms of a generated home, from
     rooms_max: int = 2  # rooms of a generated home, to
-    path: str | Path = ""  # file of homes
-    assets: str | Path = ""  # file or folder that the file of homes refers to; empty = the source knows where
 
 
 def procedural_source(wanted: Wanted) -> HomeSource:
@@ -80,13 +97,13 @@ def procthor_source(wanted: Wanted) -> HomeSource:
     """
     from scene.datasets.procthor import AssetBoxes, House, house_scene, read_assets, read_houses
 
-    houses = read_houses(wanted.path)
-    boxes = read_assets(wanted.path, wanted.assets or None)
+    houses = read_houses(wanted.source.path)
+    boxes = read_assets(wanted.source.path, wanted.source.assets or None)
     train = [house for house in houses if house.split == "train"]
     test = [house for house in houses if house.split == "val"]
     if len(train) <= TUNING_HOUSES or not test:
         raise InputError(
-            f"{wanted.path} holds {len(train)} train and {len(test)} val houses; expected more than {TUNING_HOUSES} of "
+            f"{wanted.source.path} holds {len(train)} train and {len(test)} val houses; expected more than {TUNING_HOUSES} of "
             f"train (the last {TUNING_HOUSES} are for tuning) and some of val (the test set)"
         )
 

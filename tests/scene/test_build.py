@@ -8,8 +8,8 @@ import pytest
 import scene.build as build
 from core.errors import InputError
 from core.job import load_config
-from scene.build import BuildScenesConfig, SourceConfig, run
-from scene.corpus import HomeSource, Skipped, Wanted, procthor_source
+from scene.build import BuildScenesConfig, run
+from scene.corpus import HomeSource, Skipped, SourceConfig, Wanted, procthor_source
 from scene.datasets.procedural import generate_home
 from scene.graph import build_graph
 from scene.io import SceneStore
@@ -129,7 +129,7 @@ def test_a_file_without_val_houses_is_refused(tmp_path):
     assets = tmp_path / "asset-database.json.gz"
     assets.write_bytes(gzip.compress(b'{"Bed": []}'))
     with pytest.raises(InputError, match="7 train and 0 val houses"):
-        procthor_source(Wanted({"train": 3, "val": 1, "test": 1}, path=houses, assets=assets))
+        procthor_source(Wanted({"train": 3, "val": 1, "test": 1}, SourceConfig("procthor", str(houses), str(assets))))
 
 
 def test_the_last_five_train_houses_of_a_file_are_for_tuning_and_val_is_the_test_set(tmp_path):
@@ -138,7 +138,9 @@ def test_the_last_five_train_houses_of_a_file_are_for_tuning_and_val_is_the_test
     houses.write_text("".join(json.dumps({"split": split, "house": HOUSE}) + "\n" for split in splits))
     assets = tmp_path / "asset-database.json.gz"
     assets.write_bytes(gzip.compress(b'{"Bed": []}'))
-    source = procthor_source(Wanted({"train": 200, "val": 4, "test": 9}, path=houses, assets=assets))
+    source = procthor_source(
+        Wanted({"train": 200, "val": 4, "test": 9}, SourceConfig("procthor", str(houses), str(assets)))
+    )
     lines = {split: [int(name.split()[-1]) for name, _ in source.makers[split]] for split in source.makers}
     assert lines == {"train": [1, 2, 3], "val": [4, 6, 7, 8], "test": [5]}
     (broken,) = source.homes("test")
