@@ -30,11 +30,12 @@ class HomeSource:
     makers: Mapping[str, Sequence[tuple[str, Callable[[], Scene]]]]  # split -> (name, how to make it)
 
     def count(self, split: str) -> int:
-        return len(self.makers[split])
+        return len(self.makers.get(split, ()))
 
-    def homes(self, split: str) -> Iterator[Scene | Skipped]:
-        """Every home of a split, or why it cannot be had."""
-        for name, make in self.makers[split]:
+    def homes(self, split: str, among: range | None = None) -> Iterator[Scene | Skipped]:
+        """Every home of a split (or those of these indices), or why it cannot be had."""
+        makers = self.makers[split]
+        for name, make in makers if among is None else makers[among.start : among.stop]:
             try:
                 yield make()
             except InputError as error:
@@ -103,8 +104,8 @@ def procthor_source(wanted: Wanted) -> HomeSource:
     test = [house for house in houses if house.split == "val"]
     if len(train) <= TUNING_HOUSES or not test:
         raise InputError(
-            f"{wanted.source.path} holds {len(train)} train and {len(test)} val houses; expected more than {TUNING_HOUSES} of "
-            f"train (the last {TUNING_HOUSES} are for tuning) and some of val (the test set)"
+            f"{wanted.source.path} holds {len(train)} train and {len(test)} val houses; expected more than "
+            f"{TUNING_HOUSES} of train (the last {TUNING_HOUSES} are for tuning) and some of val (the test set)"
         )
 
     def maker(house: House, boxes: AssetBoxes) -> Callable[[], Scene]:
@@ -121,3 +122,21 @@ def procthor_source(wanted: Wanted) -> HomeSource:
 
 SOURCES: dict[str, Callable[[Wanted], HomeSource]] = {"procedural": procedural_source, "procthor": procthor_source}
 """Where homes can come from, by name."""
+
+_opened: dict[str, HomeSource] = {}
+
+
+def open_source(wanted: Wanted, fresh: bool = False) -> HomeSource:
+    """The source a build asks for; remembered, so that a worker that builds many shards reads its index once.
+
+    Args:
+        fresh: read it again.
+
+    Raises:
+        InputError: what it reads is missing or damaged.
+    """
+    key = repr(wanted)
+    if fresh or key not in _opened:
+        _opened.clear()
+        _opened[key] = SOURCES[wanted.source.name](wanted)
+    return _opened[key]

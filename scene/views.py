@@ -29,9 +29,9 @@ from core.files import atomic_folder
 from core.progress import track
 from scene.captions import BASELINE_PROMPTS, caption, goal_prompts, noun, phrase
 from scene.geometry import distance_to_footprint
-from scene.io import SceneStore
 from scene.occupancy import EYE_M, Occupancy, line_of_sight, occupancy
 from scene.render import prepare, render
+from scene.store import SceneStore
 from scene.types import Scene, SceneObject
 
 __all__ = [

@@ -8,8 +8,9 @@ from core.errors import InputError, MissingFileError
 from scene import captions
 from scene.captions import BASELINE_PROMPTS, caption, goal_prompts, noun, phrase
 from scene.geometry import box_corners, distance_to_footprint
-from scene.io import SceneStore, save_manifest, save_scene
+from scene.io import save_scene
 from scene.occupancy import occupancy
+from scene.store import SceneStore, save_manifest
 from scene.types import Room, Scene, SceneMesh, SceneObject
 from scene.views import (
     AIMED,
