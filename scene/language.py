@@ -8,17 +8,17 @@ it is one thing.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-from core.errors import InputError, existing_file
-from core.files import atomic_file
+from core.errors import InputError
 from scene.graph import SceneGraph, candidates, spoken_room_by_room
 from scene.query import PREDICATES, SUPERLATIVE_MIN_GAP_M, Noun, Query, resolve
 from scene.relations import Relation
+from scene.texts import Referral, Text, load_texts, save_texts
 from scene.types import Scene, SceneObject
 
 KIND_SHARES: Final = {
@@ -54,19 +54,24 @@ PATTERNS: Final[dict[str, tuple[str, ...]]] = {
 
 
 @dataclass(frozen=True)
-class Referral:
-    """A sentence and the object it means."""
+class TextPlan:
+    """How many texts of each kind to write for one home, at most; a home with less to say yields fewer."""
 
-    scene_id: str
-    utterance: str
-    targets: tuple[int, ...]  # object ids
-    anchors: tuple[int, ...]  # ids of the other objects it names
-    kind: str  # unique, attribute, relation, support, between or superlative
-    source: str = "template"  # who wrote it
-    room: int = -1  # room of the target; the candidates in homes that are spoken of room by room
-    view_dependent: bool = False  # says left, right, behind or in front: true for the graph's viewpoint
-    n_same_class: int = 1  # things of the target's class in its room, itself included
-    query: str = ""  # what it means, as JSON (scene/query.py)
+    referrals: int = 40  # with one target
+    multi: int = 4  # referrals with several targets
+    zero: int = 4  # referrals that nothing fits
+    captions: bool = True  # of every object, of every room, and of the home
+    questions: int = 12
+    held_out: bool = False  # may use held-out language (val and test); a training text never does
+
+
+def write_texts(scene: Scene, graph: SceneGraph, plan: TextPlan, rng: np.random.Generator) -> list[Text]:
+    """Everything to say about one home; the same generator state gives the same texts.
+
+    Raises:
+        InputError: the plan asks for a negative number, or the graph is of another scene.
+    """
+    return [*generate_referrals(scene, graph, plan.referrals, rng)]
 
 
 def wordings(query: Query) -> list[str]:
@@ -361,53 +366,10 @@ def _listed(parts: Sequence[str]) -> str:
 
 
 def save_referrals(path: str | Path, referrals: Iterable[Referral]) -> Path:
-    """Writes a corpus as Parquet (zstd), one column per field of Referral; whole or not at all."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pa.Table.from_pylist([vars(referral) for referral in referrals], schema=_schema())
-    with atomic_file(path) as file:
-        pq.write_table(table, file, compression="zstd")
-    return Path(path)
+    """Writes a corpus of referrals as `texts.save_texts` does."""
+    return save_texts(path, referrals)
 
 
 def load_referrals(path: str | Path) -> list[Referral]:
-    """Reads what `save_referrals` wrote.
-
-    Raises:
-        MissingFileError: not there. InputError: no Parquet file, a truncated one, or one without these columns.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = existing_file(path, "referral corpus")
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"referral corpus is damaged or not Parquet: {path} ({error}); build it again") from error
-    names = [field.name for field in fields(Referral)]
-    missing = sorted(set(names) - set(table.column_names))
-    if missing:
-        raise InputError(f"{path} lacks the columns {', '.join(missing)}; build it with this version")
-    rows: list[dict[str, Any]] = table.select(names).to_pylist()
-    return [Referral(**{**row, "targets": tuple(row["targets"]), "anchors": tuple(row["anchors"])}) for row in rows]
-
-
-def _schema() -> Any:
-    import pyarrow as pa
-
-    ids = pa.list_(pa.int32())
-    return pa.schema(
-        [
-            ("scene_id", pa.string()),
-            ("utterance", pa.string()),
-            ("targets", ids),
-            ("anchors", ids),
-            ("kind", pa.string()),
-            ("source", pa.string()),
-            ("room", pa.int32()),
-            ("view_dependent", pa.bool_()),
-            ("n_same_class", pa.int32()),
-            ("query", pa.string()),
-        ]
-    )
+    """The referrals of what `texts.save_texts` wrote; errors as of `texts.load_texts`."""
+    return [text for text in load_texts(path) if isinstance(text, Referral)]

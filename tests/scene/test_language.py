@@ -208,6 +208,6 @@ def test_a_corpus_survives_the_disk_and_a_torn_one_is_refused(room, tmp_path):
     torn.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(InputError, match="damaged or not Parquet"):
         load_referrals(torn)
-    with pytest.raises(MissingFileError, match="referral corpus not found"):
+    with pytest.raises(MissingFileError, match="corpus of texts not found"):
         load_referrals(tmp_path / "val.parquet")
     assert Referral("s", PLAIN_PATTERNS[0], (0,), (), "unique").source == "template"
