@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agents.page import figure_html, table_html, text, video_html, write_page
 from agents.stages import Stage
 from core.files import plain, read_json
+from core.page import figure_html, table_html, text, video_html, write_page
 from core.run import describe_version, read_metrics
 
 if TYPE_CHECKING:
