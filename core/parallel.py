@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Final, TypeVar
@@ -24,7 +24,7 @@ AHEAD: Final = 4  # tasks waiting per worker: bounds what is pickled beforehand
 
 def run_tasks(
     function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, engine: str = "processes"
-) -> Iterator[tuple[int, Result]]:
+) -> Generator[tuple[int, Result]]:
     """(index of the task, what the function returned), as tasks end.
 
     Args:
@@ -47,7 +47,7 @@ def run_tasks(
 
 def _with_processes(
     function: Callable[[Task], Result], tasks: Sequence[Task], workers: int
-) -> Iterator[tuple[int, Result]]:
+) -> Generator[tuple[int, Result]]:
     # spawned, not forked: libraries that have started threads do not survive a fork
     pool = ProcessPoolExecutor(
         min(workers, len(tasks)), multiprocessing.get_context("spawn"), _begin_worker, (os.getpid(),)
@@ -97,7 +97,7 @@ def _one_thread() -> None:
     use_threads(1)
 
 
-def _with_ray(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[tuple[int, Result]]:
+def _with_ray(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Generator[tuple[int, Result]]:
     try:
         import ray
     except ImportError as error:

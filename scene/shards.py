@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 
 from core.files import TEMPORARY, atomic_file
+from scene.edges import REACHES, RELATIONS
 from scene.geometry import object_points
 from scene.graph import SceneGraph
 from scene.io import TABLE, encode_scene, npz_bytes
@@ -82,7 +83,7 @@ class ShardWriter:
         self.folder, self.name = folder, name
         self.files: dict[str, dict[str, Any]] = {}
         self._objects: list[dict[str, Any]] = []
-        self._edges: dict[str, list[Any]] = {field: [] for field in ("scene_id", *_EDGE_FIELDS)}
+        self._edges: list[Any] = []
         self._open = ExitStack()
 
     def __enter__(self) -> "ShardWriter":
@@ -114,10 +115,7 @@ class ShardWriter:
         if "instance" in points:
             counts = np.bincount(points["instance"][points["instance"] >= 0], minlength=len(counts))
         self._objects += object_rows(scene, graph, counts.tolist())
-        for edge in graph.edges:
-            for field in _EDGE_FIELDS:
-                self._edges[field].append(getattr(edge, field))
-        self._edges["scene_id"] += [scene.id] * len(graph.edges)
+        self._edges.append(edge_rows(graph))
 
     def tables(self, texts: Any) -> None:
         """Writes the three tables; `texts` is that of the shard (scene/texts.py)."""
@@ -125,16 +123,13 @@ class ShardWriter:
 
         self._parquet("texts", texts)
         self._parquet("objects", pa.Table.from_pylist(self._objects, schema=object_schema()))
-        self._parquet("relations", pa.Table.from_pydict(self._edges, schema=edge_schema()))
+        self._parquet("relations", pa.Table.from_batches(self._edges, schema=edge_schema()))
 
     def _parquet(self, part: str, table: Any) -> None:
         import pyarrow.parquet as pq
 
         file: BinaryIO = self._open.enter_context(atomic_file(shard_file(self.folder, part, self.name)))
         pq.write_table(table, file, compression="zstd")
-
-
-_EDGE_FIELDS: Final = ("subject", "objects", "relation", "margin", "reach")
 
 
 def object_rows(scene: Scene, graph: SceneGraph, points: Sequence[int]) -> Iterator[dict[str, Any]]:
@@ -179,6 +174,23 @@ def object_schema() -> Any:
             ("points", pa.int32()),
         ]
     )
+
+
+def edge_rows(graph: SceneGraph) -> Any:
+    """The edges of a graph as a pyarrow record batch of `edge_schema`."""
+    import pyarrow as pa
+
+    table = graph.table
+    words = np.array([relation.value for relation in RELATIONS])
+    columns = [
+        pa.array([graph.scene_id] * len(table), pa.string()),
+        pa.array(table.subject.astype(np.int32)),
+        pa.ListArray.from_arrays(pa.array(table.start.astype(np.int32)), pa.array(table.objects.astype(np.int32))),
+        pa.array(words[table.relation].tolist(), pa.string()),
+        pa.array(table.margin.astype(np.float32)),
+        pa.array(np.array(REACHES)[table.reach].tolist(), pa.string()),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=edge_schema())
 
 
 def edge_schema() -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import InputError, MissingFileError, check_choice, nearest
 from core.files import atomic_write, read_json
-from scene.io import AGAIN, MANIFEST, decode_scene, load_scene, read_npz
+from scene.io import AGAIN, MANIFEST, TABLE, decode_scene, load_scene, read_npz
 from scene.shards import ShardWriter, shard_file, shard_name, with_points
 from scene.types import Scene
 
@@ -226,7 +226,8 @@ class SceneStore:
         scene = decode_scene(_parsed(record, where), arrays, where)
         table = self.shards.read("points", scene_id, ".npz") if self.points else None
         if table is not None:
-            scene = replace(scene, **read_npz(table, None, where))
+            found = read_npz(table, None, where)
+            scene = replace(scene, **{name: found.get(name) for name in TABLE})  # type: ignore[arg-type]
         return scene
 
 
