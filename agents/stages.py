@@ -9,7 +9,6 @@ same; an unfinished one is continued (`resume="auto"`) or started anew.
 import ast
 import importlib.metadata
 import json
-import resource
 import shutil
 import sys
 import time
@@ -25,6 +24,7 @@ from core.conventions import __file__ as conventions_file
 from core.errors import MissingFileError
 from core.files import atomic_write, fingerprint, folder_fingerprint, plain, read_json
 from core.job import JobConfig
+from core.memory import peak_memory_gb
 from core.run import check_free
 
 ROOT = Path(conventions_file).parents[1]
@@ -171,11 +171,6 @@ class Stages:
             stage = Stage(name, folder, run_folder, result, spent["seconds"], spent["peak_memory_gb"], cached=False)
         self.done.append(stage)
         return stage
-
-
-def peak_memory_gb() -> float:
-    """Largest resident size of this process so far, in GB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 def _key(value: Any, root: Path) -> Any:

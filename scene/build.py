@@ -10,6 +10,7 @@ with resume=auto: shards that were finished are checked and kept, the others wri
 """
 
 import json
+import os
 import time
 import zlib
 from collections import Counter
@@ -23,6 +24,7 @@ import numpy as np
 from core.errors import InputError, check_choice
 from core.files import atomic_write, read_json
 from core.job import JobConfig, job_main
+from core.memory import peak_memory_gb
 from core.parallel import ENGINES, run_tasks
 from core.progress import track
 from core.run import RunFolder, describe_version
@@ -30,12 +32,13 @@ from core.threads import available_cores
 from scene.corpus import HomeSource, Skipped, SourceConfig, Wanted, open_source
 from scene.graph import SceneGraph, build_graph
 from scene.io import MANIFEST
+from scene.language import TextPlan, write_texts
 from scene.palette import GOAL_COLORS, GOAL_LABELS, HELD_OUT_PAIRS, PALETTE
 from scene.shards import ShardWriter, remove_temporaries, shard_fault, shard_name, with_points
 from scene.statistics import Statistics, overlaps
 from scene.statistics_page import statistics_page
 from scene.store import save_manifest
-from scene.texts import Text, TextPlan, texts_to_table, write_texts
+from scene.texts import Text, texts_to_table
 from scene.types import Scene
 
 SPLITS: Final = ("train", "val", "test")
@@ -151,7 +154,8 @@ def _build(cfg: BuildScenesConfig, source: HomeSource, folder: RunFolder) -> dic
                 atomic_write(folder.file(f"{RECORDS}/{task.name}.json"), json.dumps(record))
                 records[task.name] = record
                 written += record["texts"]
-                folder.log(len(records), shard=task.name, homes=record["homes"], texts=record["texts"])
+                spent = {name: record[name] for name in ("homes", "texts", "cpu_seconds", "peak_memory_gb")}
+                folder.log(len(records), shard=task.name, **spent)
                 progress.advance(len(task.homes), texts=written)
     return _conclude(cfg, [(task, records[task.name]) for task in tasks], folder, time.perf_counter() - start)
 
@@ -171,6 +175,7 @@ def _finished(task: ShardTask, folder: RunFolder) -> dict[str, Any] | None:
 def build_shard(task: ShardTask) -> dict[str, Any]:
     """Writes one shard and returns its record: homes, checksums, statistics. Runs in any process."""
     source = open_source(task.cfg.wanted)
+    start = time.process_time()
     numbers = Statistics()
     texts: list[Text] = []
     with ShardWriter(task.out, task.name) as shard:
@@ -189,7 +194,15 @@ def build_shard(task: ShardTask) -> dict[str, Any]:
             numbers.add(scene, graph, own)
             texts += own
         shard.tables(texts_to_table(texts))
-    return {"homes": len(numbers.ids), "texts": len(texts), "files": shard.files, "statistics": numbers.to_json()}
+    return {
+        "homes": len(numbers.ids),
+        "texts": len(texts),
+        "files": shard.files,
+        "statistics": numbers.to_json(),
+        "cpu_seconds": round(time.process_time() - start, 3),
+        "process": os.getpid(),
+        "peak_memory_gb": peak_memory_gb(),
+    }
 
 
 def _describe(scene: Scene, task: ShardTask) -> tuple[SceneGraph, dict[str, np.ndarray], list[Text]] | Skipped:
@@ -252,6 +265,8 @@ def _conclude(
     result: dict[str, Any] = {split: numbers.summary() for split, numbers in filled.items()}
     result["overlap"] = overlaps(filled)
     result["seconds"] = round(seconds, 2)
+    result["cpu_seconds"] = round(sum(record["cpu_seconds"] for _, record in shards), 2)
+    result["peak_memory_gb"] = round(_peak_memory_gb([record for _, record in shards]), 3)
     atomic_write(folder.file("statistics.html"), statistics_page(filled, f"Corpus {out.name}"))
     for split, numbers in filled.items():
         counted = ", ".join(f"{count} {name}s" for name, count in numbers.texts.items())
@@ -262,6 +277,15 @@ def _conclude(
         print(f"{split}: word for word in training, too: {shown}")
     print(f"scenes are in {out}; statistics: {folder.path / 'statistics.html'}")
     return result
+
+
+def _peak_memory_gb(records: list[dict[str, Any]]) -> float:
+    """This process's largest resident size and those of its workers, added up as if they had come at one time."""
+    by_process = {os.getpid(): peak_memory_gb()}
+    for record in records:
+        own = record["process"]
+        by_process[own] = max(by_process.get(own, 0.0), record["peak_memory_gb"])
+    return sum(by_process.values())
 
 
 if __name__ == "__main__":
