@@ -221,7 +221,8 @@ def _pair_statements(p: Pairs, statements: _Statements) -> Bool[ndarray, " K"]:
 
     distant = rel.far(p) > 0
     over = state(VERTICAL, None)
-    apart: ndarray = ~over[[VERTICAL.index(Relation.ABOVE), VERTICAL.index(Relation.BELOW)]].any(axis=0)
+    stacked = over[[VERTICAL.index(Relation.ABOVE), VERTICAL.index(Relation.BELOW)]]
+    apart = ~np.logical_or.reduce(stacked, axis=0)
     state(DIRECTIONS, apart, np.where(distant, _FAR, _NEAR))
     state(NEARNESS, apart)
     return ~distant
