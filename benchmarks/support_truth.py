@@ -165,7 +165,8 @@ def evaluate(path: Path, split: str) -> dict[str, Outcome]:
     outcomes = {name: Outcome() for name in columns}
     for scene in load(path, split):
         for name, moved in columns.items():
-            outcomes[name].add(scene, build_graph(moved(scene)), truth[scene.id])
+            house = moved(scene)
+            outcomes[name].add(house, build_graph(house), truth[scene.id])
     return outcomes
 
 

@@ -188,7 +188,7 @@ class _Statements:
     ) -> None:
         """`objects` (K,) or (K, n)."""
         count, width = len(subject), 1 if objects.ndim == 1 else objects.shape[1]
-        codes = (np.broadcast_to(value, count) for value in (relation, reach))
+        codes = (np.full(count, value) if isinstance(value, int) else value for value in (relation, reach))
         self.parts.append((subject, *codes, margin, np.full(count, width), objects.reshape(-1)))
 
     def table(self) -> EdgeTable:

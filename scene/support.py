@@ -8,7 +8,7 @@ a chair lies on it.
 """
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Final
 
 import numpy as np
@@ -27,7 +27,7 @@ from scene.relations import (
     contained_in,
     lies_within,
     supported_by,
-    wall_distance,
+    wall_distances,
 )
 from scene.types import Scene
 
@@ -103,6 +103,11 @@ class Traits:
     backed: bool
     words: frozenset[str]
 
+    @cached_property
+    def flags(self) -> tuple[bool, ...]:
+        """In the order of _FLAGS."""
+        return tuple(getattr(self, name) for name in _FLAGS)
+
     @classmethod
     @cache
     def of(cls, label: str) -> "Traits":
@@ -124,7 +129,7 @@ def find_support(scene: Scene, room: Int64[ndarray, " N"]) -> Support:
     """Supporters of all objects. `room`: index of each object's room, -1 = unknown; supporters are of the same room."""
     shapes, count = Shapes(scene.boxes), len(scene.objects)
     traits = [Traits.of(label) for label in scene.labels]
-    flag = {name: np.array([getattr(t, name) for t in traits], dtype=bool) for name in _FLAGS}
+    flag = dict(zip(_FLAGS, np.array([t.flags for t in traits], dtype=bool).reshape(count, -1).T))
     floor_z, ceiling_z = _storey(scene, room, shapes)
     height = shapes.bottom - floor_z
     p = _candidates(shapes, room, flag)
@@ -144,7 +149,7 @@ def find_support(scene: Scene, room: Int64[ndarray, " N"]) -> Support:
         to_wall <= WALL_REACH_M,
         to_ceiling <= CEILING_MAX_GAP_M,
     ]
-    surface = [np.broadcast_to(number, count) for number in (WALL, CEILING, FLOOR, WALL, CEILING)]
+    surface = [np.full(count, number) for number in (WALL, CEILING, FLOOR, WALL, CEILING)]
     parent = np.select(holds, [*surface[:3], carrier, *surface[3:]], landing)
     none = np.zeros(count)
     margins = [none, none, FLOOR_MAX_GAP_M - height, clear, WALL_REACH_M - to_wall, CEILING_MAX_GAP_M - to_ceiling]
@@ -236,9 +241,10 @@ def _wall_distance(
 ) -> Float64[ndarray, " N"]:
     """Distance in metres to the nearest wall of the room, of those asked for that have a room; infinite for others."""
     distance = np.full(len(room), np.inf)
-    for index in np.unique(room[asked & (room >= 0)]).tolist():
-        ids = np.flatnonzero(asked & (room == index))
-        distance[ids] = wall_distance(shapes.boxes[ids], scene.rooms[index].polygon)
+    ids = np.flatnonzero(asked & (room >= 0))
+    if len(ids):
+        polygons = [np.asarray(item.polygon, dtype=np.float64) for item in scene.rooms]
+        distance[ids] = wall_distances(shapes.boxes[ids], polygons, room[ids])
     return distance
 
 
