@@ -188,7 +188,7 @@ class _Statements:
     ) -> None:
         """`objects` (K,) or (K, n)."""
         count, width = len(subject), 1 if objects.ndim == 1 else objects.shape[1]
-        codes = (np.broadcast_to(value, count) for value in (relation, reach))
+        codes = (np.full(count, value) if isinstance(value, int) else value for value in (relation, reach))
         self.parts.append((subject, *codes, margin, np.full(count, width), objects.reshape(-1)))
 
     def table(self) -> EdgeTable:
@@ -221,7 +221,8 @@ def _pair_statements(p: Pairs, statements: _Statements) -> Bool[ndarray, " K"]:
 
     distant = rel.far(p) > 0
     over = state(VERTICAL, None)
-    apart: ndarray = ~over[[VERTICAL.index(Relation.ABOVE), VERTICAL.index(Relation.BELOW)]].any(axis=0)
+    stacked = over[[VERTICAL.index(Relation.ABOVE), VERTICAL.index(Relation.BELOW)]]
+    apart = ~np.logical_or.reduce(stacked, axis=0)
     state(DIRECTIONS, apart, np.where(distant, _FAR, _NEAR))
     state(NEARNESS, apart)
     return ~distant

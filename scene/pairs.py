@@ -244,9 +244,8 @@ def pairs_after(end: Int64[ndarray, " N"]) -> tuple[Int64[ndarray, " K"], Int64[
 
 def pairs_within(group: Int64[ndarray, " N"]) -> tuple[Int64[ndarray, " K"], Int64[ndarray, " K"]]:
     """Every pair a < b of one group."""
-    order, start = spans(group)
-    stop = np.append(start[1:], len(group))
-    first, second = pairs_after(np.repeat(stop, stop - start))
+    order = np.argsort(group, kind="stable")
+    first, second = pairs_after(np.searchsorted(group[order], group[order], side="right"))
     return order[first], order[second]
 
 

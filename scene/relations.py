@@ -21,7 +21,7 @@ from enum import StrEnum
 from typing import Final
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from numpy import ndarray
 
 from scene.geometry import footprint
@@ -289,50 +289,63 @@ def aligned_groups(p: Pairs) -> list[tuple[tuple[int, ...], float]]:
         links = np.stack([rows[joined], columns[joined]])
         if links.shape[1] < ALIGNED_MIN_GROUP - 1:
             continue
-        group = _components(links, len(p.boxes))
-        for members, weakest in _members(group, links, margin[joined]):
+        for members, weakest in _joined(links, margin[joined]):
             if len(members) >= ALIGNED_MIN_GROUP:
                 found[members] = max(weakest, found.get(members, 0.0))
     return sorted(found.items())
 
 
-def _components(links: Int64[ndarray, "2 K"], count: int) -> Int64[ndarray, " N"]:
-    """The number of the group that each of `count` boxes is in."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+def _joined(links: Int64[ndarray, "2 K"], margin: Float64[ndarray, " K"]) -> list[tuple[tuple[int, ...], float]]:
+    """The boxes that links join, directly or over others, and the smallest margin among them, group by group."""
+    head: dict[int, int] = {}
 
-    graph = coo_array((np.ones(links.shape[1], dtype=bool), (links[0], links[1])), shape=(count, count))
-    return np.asarray(connected_components(graph, directed=False)[1])
+    def head_of(box: int) -> int:
+        path = [box]
+        while (following := head.setdefault(path[-1], path[-1])) != path[-1]:
+            path.append(following)
+        head.update(dict.fromkeys(path, path[-1]))
+        return path[-1]
 
-
-def _members(
-    group: Int64[ndarray, " N"], links: Int64[ndarray, "2 K"], margin: Float64[ndarray, " K"]
-) -> list[tuple[tuple[int, ...], float]]:
-    """Members and smallest margin of every group that has a link."""
+    first, second = links.tolist()
+    for a, b in zip(first, second):
+        head[head_of(a)] = head_of(b)
     members: dict[int, list[int]] = {}
-    for box in np.unique(links).tolist():
-        members.setdefault(int(group[box]), []).append(box)
+    for box in sorted(head):
+        members.setdefault(head_of(box), []).append(box)
     weakest = dict.fromkeys(members, np.inf)
-    for number, value in zip(group[links[0]].tolist(), margin.tolist()):
-        weakest[number] = min(weakest[number], value)
-    return [(tuple(boxes), weakest[number]) for number, boxes in members.items()]
+    for a, value in zip(first, margin.tolist()):
+        weakest[head_of(a)] = min(weakest[head_of(a)], value)
+    return [(tuple(boxes), weakest[top]) for top, boxes in members.items()]
 
 
 def wall_distance(boxes: Float[ndarray, "N 7"], polygon: Float[ndarray, "K 2"]) -> Float64[ndarray, " N"]:
     """Horizontal distance in metres from each footprint to the nearest wall of a room; 0 when it crosses one."""
-    start = np.asarray(polygon, dtype=np.float64)
-    along = np.roll(start, -1, axis=0) - start  # (K, 2)
-    squared = np.maximum((along**2).sum(axis=1), 1e-12)
-    corners = np.concatenate([footprint(boxes), np.asarray(boxes)[:, None, :2]], axis=1)  # (N, 5, 2)
-    offset = corners[:, :, None] - start  # (N, 5, K, 2)
-    share = np.clip((offset * along).sum(axis=-1) / squared, 0.0, 1.0)
-    distance = np.linalg.norm(offset - share[..., None] * along, axis=-1)  # (N, 5, K)
-    side = offset[..., 1] * along[:, 0] - offset[..., 0] * along[:, 1]
-    crossing = ((side.min(axis=1) <= 0) & (side.max(axis=1) >= 0) & _faces(offset, along, squared)).any(axis=1)
-    return np.where(crossing, 0.0, distance.min(axis=(1, 2)))
+    boxes = np.asarray(boxes, dtype=np.float64)
+    return wall_distances(boxes, [np.asarray(polygon, dtype=np.float64)], np.zeros(len(boxes), dtype=np.int64))
 
 
-def _faces(offset: ndarray, along: ndarray, squared: ndarray) -> Bool[ndarray, "N K"]:
-    """Whether some corner projects onto the wall itself rather than past its ends."""
-    share = (offset * along).sum(axis=-1) / squared
-    return ((share >= 0) & (share <= 1)).any(axis=1)
+def wall_distances(
+    boxes: Float64[ndarray, "N 7"], polygons: list[Float64[ndarray, "K 2"]], room: Int64[ndarray, " N"]
+) -> Float64[ndarray, " N"]:
+    """`wall_distance` of each box to the walls of its own room, an index into `polygons`."""
+    if not len(boxes):
+        return np.zeros(0)
+    walls = np.array([len(polygon) for polygon in polygons])
+    first = np.cumsum(walls) - walls
+    start = np.concatenate(polygons)
+    along = np.concatenate([np.roll(polygon, -1, axis=0) for polygon in polygons]) - start
+    # every box with every wall of its room, box by box: M lines
+    count = walls[room]
+    box = np.repeat(np.arange(len(boxes)), count)
+    begin = np.cumsum(count) - count
+    wall = first[room][box] + np.arange(len(box)) - begin[box]
+    corners = np.concatenate([footprint(boxes), boxes[:, None, :2]], axis=1)  # (N, 5, 2)
+    offset, along = corners[box] - start[wall][:, None], along[wall][:, None]  # (M, 5, 2), (M, 1, 2)
+    squared = np.maximum((along**2).sum(axis=-1), 1e-12)
+    share = (offset * along).sum(axis=-1) / squared  # (M, 5)
+    away = offset - np.clip(share, 0.0, 1.0)[..., None] * along
+    distance = np.hypot(away[..., 0], away[..., 1]).min(axis=1)
+    side = offset[..., 1] * along[..., 0] - offset[..., 0] * along[..., 1]
+    # a corner on either side, and some corner beside the wall itself rather than past its ends
+    crossing = (side.min(axis=1) <= 0) & (side.max(axis=1) >= 0) & ((share >= 0) & (share <= 1)).any(axis=1)
+    return np.minimum.reduceat(np.where(crossing, 0.0, distance), begin)

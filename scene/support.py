@@ -8,7 +8,7 @@ a chair lies on it.
 """
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Final
 
 import numpy as np
@@ -27,7 +27,7 @@ from scene.relations import (
     contained_in,
     lies_within,
     supported_by,
-    wall_distance,
+    wall_distances,
 )
 from scene.types import Scene
 
@@ -42,6 +42,7 @@ FLOATING_MAX_GAP_M: Final = 0.4  # a thing without any support drops onto what i
 INSIDE_COST_M: Final = 0.005  # being in a thing counts like a gap of this size: its inner surface is unknown
 OPEN_TOP_COST_M: Final = 0.12  # in the box of a chair under a table, or on its back: any surface within reach wins
 ROD_REACH_M: Final = 0.15  # a curtain hangs on a rod that is this close, seen from above, and as high at the top
+LEANING_COST_M: Final = 1.0  # a bat that leans in a corner of the bed: better than nothing, dearer than all else
 SAME_HEIGHT_M: Final = 1e-6  # heights and costs that differ by less are the same: rounding must not choose
 CROWD: Final = 100  # things of one room; of more, only those whose surroundings meet are looked at
 MAX_AREA_RATIO: Final = 1.5  # a thing may stand out over its supporter, up to this ratio of footprints [Sr3D]
@@ -56,6 +57,8 @@ OPEN_TOP: Final = frozenset(
 """Those whose box rises over the surface that carries: a headboard, a backrest, a cistern."""
 BACKED: Final = frozenset({"bed", "sofa", "couch", "chair", "armchair", "toilet"})
 """Those whose box ends at a thin upper edge: what lies as high as that more likely lies on the table beside it."""
+MOUNTED: Final = frozenset({"tv", "television", "shelf", "cabinet", "lamp", "light", "sconce"})
+"""Those that are mounted on a wall or a ceiling when nothing carries them."""
 SOLID: Final = frozenset(
     {
         "television",
@@ -70,6 +73,7 @@ SOLID: Final = frozenset(
         "book",
         "pillow",
         "person",
+        "bat",
     }
 )
 """Those that nothing is inside of, whatever their boxes say."""
@@ -93,10 +97,16 @@ class Traits:
     of_wall: bool  # PART_OF_ROOM, "wall ..."
     of_ceiling: bool  # "ceiling ..."
     flat: bool
+    hangs: bool  # FLAT or MOUNTED
     solid: bool
     open_top: bool
     backed: bool
     words: frozenset[str]
+
+    @cached_property
+    def flags(self) -> tuple[bool, ...]:
+        """In the order of _FLAGS."""
+        return tuple(getattr(self, name) for name in _FLAGS)
 
     @classmethod
     @cache
@@ -107,6 +117,7 @@ class Traits:
             of_wall=bool(words & PART_OF_ROOM) or part == "wall",
             of_ceiling=part == "ceiling",
             flat=bool(words & FLAT),
+            hangs=bool(words & (FLAT | MOUNTED)),
             solid=bool(words & SOLID),
             open_top=bool(words & OPEN_TOP),
             backed=bool(words & BACKED),
@@ -118,11 +129,11 @@ def find_support(scene: Scene, room: Int64[ndarray, " N"]) -> Support:
     """Supporters of all objects. `room`: index of each object's room, -1 = unknown; supporters are of the same room."""
     shapes, count = Shapes(scene.boxes), len(scene.objects)
     traits = [Traits.of(label) for label in scene.labels]
-    flag = {name: np.array([getattr(t, name) for t in traits], dtype=bool) for name in _FLAGS}
+    flag = dict(zip(_FLAGS, np.array([t.flags for t in traits], dtype=bool).reshape(count, -1).T))
     floor_z, ceiling_z = _storey(scene, room, shapes)
     height = shapes.bottom - floor_z
     p = _candidates(shapes, room, flag)
-    carrier, sunk_in, sunk, clear = _cheapest(p, flag, count)
+    carrier, sunk_in, sunk, clear = _cheapest(p, flag, height)
     landing = _landing(p, flag, height)
 
     on_floor = (height <= FLOOR_MAX_GAP_M) & ~(sunk_in & ~flag["flat"])
@@ -138,7 +149,7 @@ def find_support(scene: Scene, room: Int64[ndarray, " N"]) -> Support:
         to_wall <= WALL_REACH_M,
         to_ceiling <= CEILING_MAX_GAP_M,
     ]
-    surface = [np.broadcast_to(number, count) for number in (WALL, CEILING, FLOOR, WALL, CEILING)]
+    surface = [np.full(count, number) for number in (WALL, CEILING, FLOOR, WALL, CEILING)]
     parent = np.select(holds, [*surface[:3], carrier, *surface[3:]], landing)
     none = np.zeros(count)
     margins = [none, none, FLOOR_MAX_GAP_M - height, clear, WALL_REACH_M - to_wall, CEILING_MAX_GAP_M - to_ceiling]
@@ -152,7 +163,7 @@ def find_support(scene: Scene, room: Int64[ndarray, " N"]) -> Support:
     return Support(parent, contact, margin, rod, _levels(parent))
 
 
-_FLAGS: Final = ("of_wall", "of_ceiling", "flat", "solid", "open_top", "backed")
+_FLAGS: Final = ("of_wall", "of_ceiling", "flat", "hangs", "solid", "open_top", "backed")
 
 
 def _storey(
@@ -183,7 +194,7 @@ def _candidates(shapes: Shapes, room: Int64[ndarray, " N"], flag: dict[str, ndar
 
 
 def _cheapest(
-    p: Pairs, flag: dict[str, ndarray], count: int
+    p: Pairs, flag: dict[str, ndarray], height: Float64[ndarray, " N"]
 ) -> tuple[Int64[ndarray, " N"], Bool[ndarray, " N"], Float64[ndarray, " N"], Float64[ndarray, " N"]]:
     """The supporter of least cost (-1 = none), whether the thing is sunk into it, how far, and the margin in metres."""
     area, volume = p.shapes.area, p.shapes.volume
@@ -196,7 +207,10 @@ def _cheapest(
     within = held & ~flag["solid"][columns] & (volume[columns] > volume[rows])
     # of several containers the tightest one holds the thing
     tight = np.where(open_top, OPEN_TOP_COST_M, INSIDE_COST_M) + 1e-3 * np.cbrt(volume[columns])
-    in_ = np.where(within, tight, np.inf)
+    # what is partly in the box of another, and neither on the floor nor of a kind that hangs, leans there
+    leans = (p.overlap > 0) & (p.rise > 0) & (p.clearance < 0) & (height[rows] > FLOOR_MAX_GAP_M)
+    leans &= ~flag["hangs"][rows] & ~flag["solid"][columns]
+    in_ = np.where(within, tight, np.where(leans, LEANING_COST_M + 1.0 - p.overlap, np.inf))
     cost = np.round(np.minimum(on, in_) / SAME_HEIGHT_M) * SAME_HEIGHT_M
     order = np.lexsort((columns, volume[columns], p.distance, cost, rows))
     order = order[np.isfinite(cost[order])]
@@ -205,6 +219,7 @@ def _cheapest(
     sunk_in = (in_ < on)[best]
     upright = np.minimum(p.rise, -p.clearance), np.minimum(ON_MAX_GAP_M - p.clearance, p.clearance + ON_MAX_SINK_M)
     found = (columns[best], sunk_in, p.sunk[best], np.where(sunk_in, *(margin[best] for margin in upright)))
+    count = len(height)
     carrier, inside, sunk, clear = np.full(count, -1), np.zeros(count, bool), np.zeros(count), np.zeros(count)
     carrier[thing], inside[thing], sunk[thing], clear[thing] = found
     return carrier, inside, sunk, clear
@@ -226,9 +241,10 @@ def _wall_distance(
 ) -> Float64[ndarray, " N"]:
     """Distance in metres to the nearest wall of the room, of those asked for that have a room; infinite for others."""
     distance = np.full(len(room), np.inf)
-    for index in np.unique(room[asked & (room >= 0)]).tolist():
-        ids = np.flatnonzero(asked & (room == index))
-        distance[ids] = wall_distance(shapes.boxes[ids], scene.rooms[index].polygon)
+    ids = np.flatnonzero(asked & (room >= 0))
+    if len(ids):
+        polygons = [np.asarray(item.polygon, dtype=np.float64) for item in scene.rooms]
+        distance[ids] = wall_distances(shapes.boxes[ids], polygons, room[ids])
     return distance
 
 
@@ -243,7 +259,7 @@ def _wording(sunk: float, container: Traits) -> Relation:
 def _hanging(words: frozenset[str]) -> Relation:
     if words & {"mirror", "door", "doorway", "doorframe", "window"}:
         return Relation.AFFIXED_ON
-    if words & {"tv", "television", "shelf", "cabinet", "lamp", "light", "sconce"}:
+    if words & MOUNTED:
         return Relation.MOUNTED_ON
     return Relation.HANGING_ON
 
