@@ -49,7 +49,7 @@ def words(sentence: str) -> list[str]:
 
 
 def type_and_sentence(text: object) -> tuple[str, str]:
-    """What kind of text this is (a value of TEXT_FIELDS), and its sentence.
+    """What kind of text this is (a value of TEXT_FIELDS), and what a reader reads: a situation before its question.
 
     Raises:
         InputError: an object without any of the fields of TEXT_FIELDS.
@@ -57,7 +57,8 @@ def type_and_sentence(text: object) -> tuple[str, str]:
     for name, kind in TEXT_FIELDS.items():
         sentence = getattr(text, name, None)
         if isinstance(sentence, str):
-            return kind, sentence
+            situation = getattr(text, "situation", "")  # questions have one, perhaps an empty one
+            return kind, f"{situation}: {sentence}" if situation else sentence
     raise InputError(f"{type(text).__name__} is no text: expected one of the fields {', '.join(TEXT_FIELDS)}")
 
 
@@ -127,7 +128,9 @@ class Statistics:
     distinct: dict[str, Distinct] = field(default_factory=dict)  # per type, different sentences
     rivals: Counter[int] = field(default_factory=Counter)  # referrals by things of the target's class in its room
     view_dependent: int = 0
-    held_out: Counter[str] = field(default_factory=Counter)  # texts whose wording is held out of training, by why
+    held_out: Counter[str] = field(
+        default_factory=Counter
+    )  # texts held out of training by each reason; a text may have several
     skipped: list[tuple[str, str]] = field(default_factory=list)  # the first REASONS: name, reason
     reasons: Counter[str] = field(default_factory=Counter)  # all skipped scenes by reason, without its particulars
     total_objects: int = 0
@@ -168,11 +171,10 @@ class Statistics:
         self.vocabulary.update(said)
         self.distinct.setdefault(name, Distinct()).add(sentence)
         if name == "question":
-            self.vocabulary.update(words(f"{text.situation} {' '.join(text.answers)}"))
+            self.vocabulary.update(words(" ".join(text.answers)))
         if pattern := getattr(text, "pattern", ""):  # captions and questions may have none
             _count(self.patterns, str(pattern), PATTERNS)
-        if held := getattr(text, "held_out", ""):
-            self.held_out[held if isinstance(held, str) else "yes"] += 1
+        self.held_out.update(reason for reason in getattr(text, "held_out", "").split(",") if reason)
         if name == "referral":
             self.view_dependent += bool(text.view_dependent)
             self.rivals[min(text.n_same_class, MAX_RIVALS)] += 1

@@ -46,7 +46,7 @@ def test_a_scene_with_four_texts_by_hand():
     said = [
         Referral(scene.id, "The red cube.", (0,), (), "attribute", n_same_class=3),
         Referral(scene.id, "find the cube left of the pole", (0,), (1,), "relation", view_dependent=True),
-        Caption("a red cube", held_out="synonym"),
+        Caption("a red cube", held_out="synonym,pattern"),
         Question("How many cubes are there?", ("two",), situation="You face the pole."),
     ]
     numbers.add(scene, build_graph(scene), said)
@@ -57,10 +57,10 @@ def test_a_scene_with_four_texts_by_hand():
     assert (found["with_distractors"], found["mean_same_class"]) == (0.5, 2.0)
     assert found["texts"] == {"caption": 1, "question": 1, "referral": 2}
     assert found["texts_by_kind"]["question"] == {"count": 1} and found["texts_by_pattern"] == {"plain": 1}
-    assert found["words_per_text"] == {"caption": 3.0, "question": 5.0, "referral": 5.0}
+    assert found["words_per_text"] == {"caption": 3.0, "question": 9.0, "referral": 5.0}
     # the red cube find left of pole a how many cubes are there you face two
     assert found["vocabulary"] == 16
-    assert found["held_out"] == {"synonym": 1} and found["distinct_share"]["referral"] == 1.0
+    assert found["held_out"] == {"pattern": 1, "synonym": 1} and found["distinct_share"]["referral"] == 1.0
 
 
 def test_relations_and_margins_are_those_of_the_graph():
