@@ -50,13 +50,17 @@ class HomeSource:
 class SourceConfig:
     """Where homes come from."""
 
-    name: str = "procedural"  # procedural (seeded, reads nothing), procthor, sceneverse or scannet
+    name: str = "procedural"  # procedural (seeded, reads nothing), procthor, sceneverse, scannet or custom
     path: str = ""  # procthor: file of houses, .jsonl or .jsonl.gz, or their folder; scans: the dataset's folder
     assets: str = ""  # procthor: folder of the asset boxes; empty = procthor_db beside the file's folder
     scratch: str = ""  # procthor: folder that a .jsonl.gz is unpacked into; empty = the system's temporary folder
     dataset: str = ""  # sceneverse: which of its seven, e.g. 3RScan; empty = the last name of path
     labels: str = "raw"  # scannet: raw names, or the 40 classes of nyu40
     unmatched: str = "refuse"  # scans: ids without label and labels without points: refuse the scan, or drop those
+    up: str = ""  # custom: axis that points up in the scans, z or y; empty = y for glTF, z for all others
+    scale: float = 1.0  # custom: metres per unit of the scans, e.g. 0.001 for millimetres
+    default_label: str = ""  # custom: label of instance ids that no labels file names; empty = such a scan is left out
+    room: str = ""  # custom: kind of a room to put around each scan, e.g. kitchen; empty = scans have no rooms
 
     def __post_init__(self) -> None:
         check_choice("source", self.name, SOURCES)
@@ -70,6 +74,10 @@ class SourceConfig:
                 f"source=procedural reads no file, but source.path={self.path!r} source.assets={self.assets!r} is "
                 "given; did you mean source=procthor?"
             )
+        own = {"up": self.up, "scale": self.scale, "default_label": self.default_label, "room": self.room}
+        given = [f"source.{key}={value}" for key, value in own.items() if value not in ("", 1.0)]
+        if self.name != "custom" and given:
+            raise InputError(f"{', '.join(given)}: only for scans of your own, source=custom, not source={self.name}")
 
 
 @dataclass(frozen=True)
@@ -173,11 +181,37 @@ def _scans(
     )
 
 
+def custom_source(wanted: Wanted) -> HomeSource:
+    """A user's own scans: all of them are test homes, unless splits.json in the folder says otherwise.
+
+    Raises:
+        MissingFileError, InputError: no scans there, two of one name, or a splits.json that does not fit them.
+    """
+    from pathlib import Path
+
+    from scene.datasets.custom import SPLITS_FILE, homes_at
+    from scene.datasets.scan_notes import read_splits
+
+    own = wanted.source
+    homes = homes_at(own.path, up=own.up, scale=own.scale, default_label=own.default_label, room=own.room)
+    splits_file = Path(own.path).expanduser() / SPLITS_FILE
+    names = [name for name, _ in homes]
+    splits = read_splits(splits_file, names) if splits_file.exists() else {"test": names}
+    makers = dict(homes)
+    return HomeSource(
+        {
+            split: [(name, makers[name]) for name in splits.get(split, [])[:count]]
+            for split, count in wanted.homes.items()
+        }
+    )
+
+
 SOURCES: dict[str, Callable[[Wanted], HomeSource]] = {
     "procedural": procedural_source,
     "procthor": procthor_source,
     "sceneverse": sceneverse_source,
     "scannet": scannet_source,
+    "custom": custom_source,
 }
 """Where homes can come from, by name."""
 

@@ -248,8 +248,12 @@ def _group_statements(p: Pairs, near: Bool[ndarray, " K"], labels: list[str], st
 
 
 def spoken_room_by_room(scene: Scene) -> bool:
-    """Whether sentences about this home name objects of one room, which the listener knows: true for large homes."""
-    return len(scene.objects) > WHOLE_HOME_MAX_OBJECTS or len(scene.rooms) > WHOLE_HOME_MAX_ROOMS
+    """Whether sentences about this home name objects of one room, which the listener knows: true for large homes.
+
+    A scene without rooms, such as a scan, is spoken of as a whole.
+    """
+    large = len(scene.objects) > WHOLE_HOME_MAX_OBJECTS or len(scene.rooms) > WHOLE_HOME_MAX_ROOMS
+    return large and len(scene.rooms) > 0
 
 
 def candidates(scene: Scene, room: int = -1) -> list[int]:

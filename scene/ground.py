@@ -15,6 +15,9 @@ from core.errors import InputError
 from core.files import atomic_write
 from core.job import JobConfig, job_main
 from core.run import RunFolder
+from scene.datasets.custom import load_scan
+from scene.datasets.posed_objects import POSES, load_objects
+from scene.datasets.scan_files import SUFFIXES
 from scene.evaluate import model_folder
 from scene.grounding import Grounder, Ranking
 from scene.io import MANIFEST, load_scene
@@ -26,7 +29,7 @@ from scene.types import Scene
 class GroundConfig(JobConfig):
     """Ranks the objects of one scene by how well a sentence fits them."""
 
-    scene: str = MISSING  # a saved scene: FOLDER/ID, or the path of its .json or .npz
+    scene: str = MISSING  # a saved scene (FOLDER/ID, or its .json or .npz), or a scan (.ply, .pcd, .obj, .glb, .gltf)
     text: str = MISSING  # the sentence
     model: str = MISSING  # folder written by pretrain-grounding (the run or its model/)
     room: int = -1  # the room the sentence is about; large homes need it
@@ -60,12 +63,16 @@ def run(cfg: GroundConfig) -> dict[str, Any]:
 
 
 def read_scene(path: str) -> Scene:
-    """The saved scene that FOLDER/ID, FOLDER/ID.json or FOLDER/ID.npz names.
+    """The saved scene that FOLDER/ID, FOLDER/ID.json or FOLDER/ID.npz names; or a scan, or a folder with poses.json.
 
     Raises:
-        InputError: no folder is given, or there is no such scene in it.
+        InputError: no folder is given, there is no such scene in it, or the scan is damaged (scene/datasets/custom.py).
     """
     place = Path(path).expanduser()
+    if place.suffix.lower() in SUFFIXES:
+        return load_scan(place)
+    if (place / POSES).is_file():
+        return load_objects(place)
     if place.is_dir():
         raise InputError(f"scene={path} is a folder; add the scene's id: {path}/ID")
     name = place.stem if place.suffix in (".json", ".npz") else place.name
