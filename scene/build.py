@@ -15,7 +15,7 @@ import time
 import zlib
 from collections import Counter
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,12 +34,14 @@ from scene.graph import SceneGraph, build_graph
 from scene.io import MANIFEST
 from scene.language import TextPlan, write_texts
 from scene.palette import GOAL_COLORS, GOAL_LABELS, HELD_OUT_PAIRS, PALETTE
+from scene.query import Query
 from scene.shards import ShardWriter, remove_temporaries, shard_fault, shard_name, with_points
 from scene.statistics import Statistics, overlaps
 from scene.statistics_page import statistics_page
 from scene.store import save_manifest
-from scene.texts import Text, texts_to_table
+from scene.texts import Referral, Text, texts_to_table
 from scene.types import Scene
+from vl.generator import Generator, GeneratorConfig, load_generator
 
 SPLITS: Final = ("train", "val", "test")
 RECORDS: Final = "shards"  # folder of the run folder: what each finished shard holds
@@ -62,6 +64,7 @@ class BuildScenesConfig(JobConfig):
     points: int = 512  # sampled points stored per object where the source has surfaces; 0 = none; scans keep their own
     rooms_min: int = 1  # rooms per procedural home, from
     rooms_max: int = 2  # rooms per procedural home, to
+    rephrase: GeneratorConfig = field(default_factory=GeneratorConfig)  # language model that rewords sentences
     shard_homes: int = 64  # homes in a shard: what is lost at most when a worker is killed
     workers: int = 1  # processes at work; 0 = one per core
     engine: str = "processes"  # who runs them: processes (of this machine) or ray (the cluster RAY_ADDRESS names)
@@ -112,6 +115,7 @@ class ShardTask:
     split: str
     homes: range
     out: Path
+    run_folder: Path
     cfg: BuildScenesConfig
 
 
@@ -136,7 +140,7 @@ def _build(cfg: BuildScenesConfig, source: HomeSource, folder: RunFolder) -> dic
     remove_temporaries(out)
     start = time.perf_counter()
     tasks = [
-        ShardTask(shard_name(split, k), split, range(first, min(first + cfg.shard_homes, count)), out, cfg)
+        ShardTask(shard_name(split, k), split, range(first, min(first + cfg.shard_homes, count)), out, folder.path, cfg)
         for split in SPLITS
         for count in [source.count(split)]
         for k, first in enumerate(range(0, count, cfg.shard_homes))
@@ -191,14 +195,18 @@ def build_shard(task: ShardTask) -> dict[str, Any]:
             except InputError as error:  # a name that cannot be a file's
                 numbers.skip(Skipped(scene.id, str(error)))
                 continue
-            numbers.add(scene, graph, own)
+            numbers.add(scene, graph, ())
             texts += own
+        texts, rewrites = _reworded(texts, task)
+        for text in texts:
+            numbers.add_text(text)
         shard.tables(texts_to_table(texts))
     return {
         "homes": len(numbers.ids),
         "texts": len(texts),
         "files": shard.files,
         "statistics": numbers.to_json(),
+        "rewrites": rewrites,
         "cpu_seconds": round(time.process_time() - start, 3),
         "process": os.getpid(),
         "peak_memory_gb": peak_memory_gb(),
@@ -217,6 +225,44 @@ def _describe(scene: Scene, task: ShardTask) -> tuple[SceneGraph, dict[str, np.n
     if not texts:
         return Skipped(scene.id, f"none of its {len(scene.objects)} objects can be told apart by a sentence")
     return graph, points, texts
+
+
+def _reworded(texts: list[Text], task: ShardTask) -> tuple[list[Text], dict[str, Any]]:
+    """The texts with verified rewrites of a language model where one is named, and what became of the sentences."""
+    cfg = task.cfg.rephrase
+    if not cfg.model:
+        return texts, {}
+    from scene.rephrase import rephrase
+
+    places = [place for place, text in enumerate(texts) if isinstance(text, Referral)]
+    sentences = [text for text in texts if isinstance(text, Referral)]
+    reworded, counts = rephrase(
+        sentences,
+        _generator(task),
+        labels={noun.label for text in sentences for noun in Query.from_json(text.query).nouns()},
+        training=task.split == "train",
+        seed=task.cfg.seed,
+        max_tokens=cfg.max_tokens,
+        temperature=cfg.temperature,
+    )
+    texts = list(texts)
+    for place, text in zip(places, reworded):
+        texts[place] = text
+    return texts, counts.summary()
+
+
+def _generator(task: ShardTask) -> Generator:
+    """The language model of this process; answers are kept in the run folder unless another cache is named."""
+    cfg = task.cfg.rephrase
+    cfg = replace(cfg, cache=cfg.cache or str(task.run_folder / "answers"))
+    key = repr(cfg)
+    if key not in _generators:
+        _generators.clear()
+        _generators[key] = load_generator(cfg)
+    return _generators[key]
+
+
+_generators: dict[str, Generator] = {}
 
 
 def _conclude(
@@ -264,6 +310,8 @@ def _conclude(
     )
     result: dict[str, Any] = {split: numbers.summary() for split, numbers in filled.items()}
     result["overlap"] = overlaps(filled)
+    if cfg.rephrase.model:
+        result["rewrites"] = _added([record["rewrites"] for _, record in shards])
     result["seconds"] = round(seconds, 2)
     result["cpu_seconds"] = round(sum(record["cpu_seconds"] for _, record in shards), 2)
     result["peak_memory_gb"] = round(_peak_memory_gb([record for _, record in shards]), 3)
@@ -277,6 +325,17 @@ def _conclude(
         print(f"{split}: word for word in training, too: {shown}")
     print(f"scenes are in {out}; statistics: {folder.path / 'statistics.html'}")
     return result
+
+
+def _added(counts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Counts of several shards as one; counts by cause are dicts."""
+    total: dict[str, Any] = {}
+    for part in counts:
+        for name, value in part.items():
+            total[name] = (
+                _added([total.get(name, {}), value]) if isinstance(value, dict) else total.get(name, 0) + value
+            )
+    return total
 
 
 def _peak_memory_gb(records: list[dict[str, Any]]) -> float:

@@ -150,7 +150,7 @@ class Statistics:
             self.room_objects[room.kind] += int((places == room.id).sum())
         self._add_edges(graph)
         for text in texts:
-            self._add_text(text)
+            self.add_text(text)
 
     def _add_edges(self, graph: SceneGraph) -> None:
         values: dict[Relation, list[float]] = {}
@@ -163,7 +163,8 @@ class Statistics:
             for place, many in zip(*np.unique(places, return_counts=True)):
                 bins[place] += int(many)
 
-    def _add_text(self, text: Any) -> None:
+    def add_text(self, text: Any) -> None:
+        """Counts one text."""
         name, sentence = type_and_sentence(text)
         said = words(sentence)
         self.kinds.setdefault(name, Counter())[text.kind] += 1
