@@ -169,7 +169,7 @@ class EndpointGenerator:
             pause = self.backoff_s * 2**attempt * (0.5 + 1.5 * jitter.random())
             if reply.retry_after_s is not None:
                 pause = max(pause, reply.retry_after_s)
-            flights.ended.wait(min(pause, MAX_WAIT_S))
+            flights.wait(min(pause, MAX_WAIT_S))
         return _Reply(reply.answer, reply.prompt_tokens, reply.answer_tokens, retries=attempt)
 
     def _try(self, body: bytes, flights: "_Flights") -> _Reply:
@@ -230,6 +230,10 @@ class _Flights:
         finally:
             timer.cancel()
             self._open.discard(line)
+
+    def wait(self, pause_s: float) -> None:
+        """A pause that an interruption ends."""
+        self.ended.wait(pause_s)
 
     def end(self) -> None:
         self.ended.set()
