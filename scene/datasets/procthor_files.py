@@ -111,7 +111,7 @@ class HouseFile:
         assert self._text is not None
         house = _house(self.path, line.line, _parsed(_bytes(self._text, line), line.where), self._default)
         if house.split != line.split:
-            raise InputError(f"{line.where}: its split is {house.split!r}, but the lines around it tell {line.split!r}")
+            raise InputError(f"{line.where}: its split is {house.split!r}, but it was counted to {line.split!r}")
         return house
 
     def _split_of(self, record: Any) -> str:

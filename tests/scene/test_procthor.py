@@ -270,7 +270,7 @@ def test_splits_are_found_without_parsing_and_checked_when_a_house_is_made(folde
     path = write(folder, {"house": named, "split": "train"}, inside, {"house": house(), "split": "val"}, name="x.jsonl")
     file = HouseFile(path)
     assert [line.split for line in file.lines] == ["train", "val", "val"]
-    with pytest.raises(InputError, match="line 2: its split is '', but the lines around it tell 'val'"):
+    with pytest.raises(InputError, match="line 2: its split is '', but it was counted to 'val'"):
         file.house(file.lines[1])
 
 
