@@ -21,7 +21,7 @@ from jaxtyping import Float, Float64
 from numpy import ndarray
 
 from core.conventions import wrap_angle
-from core.errors import InputError, nearest
+from core.errors import InputError, existing_file, nearest
 from scene import palette
 from scene.datasets.furnishing import PLAIN_COLORS
 from scene.datasets.procthor_files import AssetBoxes, House, iter_houses, read_assets, read_houses
@@ -46,14 +46,14 @@ def load(path: str | Path, split: str | None = None, assets: str | Path | None =
     Args:
         path: .jsonl, .jsonl.gz, .json or .json.gz.
         split: only houses of this split; all when None.
-        assets: the asset database or its folder; when None, `procthor_db/asset-database.json.gz` beside the file's
+        assets: the asset database or its folder; when None, `procthor_db/asset-database.json(.gz)` beside the file's
             folder or in it.
 
     Raises:
         MissingFileError: the file or the asset database is not there.
         InputError: damaged file, no such split, a house without objects, or an asset the database does not know.
     """
-    boxes = read_assets(path, assets)
+    boxes = read_assets(existing_file(path, "ProcTHOR file"), assets)
     for house in iter_houses(path, split):
         yield house_scene(house, boxes)
 
@@ -80,7 +80,9 @@ def house_scene(house: House, assets: AssetBoxes) -> Scene:
         raise InputError(f"{house.where}: house {house.id} has no objects; nothing to find there")
     try:
         return _Builder(house, assets).scene()
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+    except InputError:
+        raise
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         raise InputError(f"{house.where}: house {house.id} lacks or garbles a part ({error!r})") from error
 
 

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Final
 from core.errors import InputError, MissingFileError, existing_file, nearest
 from core.files import atomic_file, fingerprint
 
-ASSET_FILE = "asset-database.json.gz"
+ASSET_FILES: Final = ("asset-database.json.gz", "asset-database.json")
 PARTS: Final = ("rooms", "walls", "doors", "windows", "objects")
 FILE_SPLITS: Final = ("train", "val", "test")  # names of files that tell the split of their houses
 
@@ -111,7 +111,7 @@ class HouseFile:
         assert self._text is not None
         house = _house(self.path, line.line, _parsed(_bytes(self._text, line), line.where), self._default)
         if house.split != line.split:
-            raise InputError(f"{line.where}: its split is {house.split!r}, but the lines around it tell {line.split!r}")
+            raise InputError(f"{line.where}: its split is {house.split!r}, but it was counted to {line.split!r}")
         return house
 
     def _split_of(self, record: Any) -> str:
@@ -292,14 +292,16 @@ def asset_file(path: str | Path, assets: str | Path | None = None) -> Path:
     """
     if assets:
         given = Path(assets).expanduser()
-        return existing_file(given / ASSET_FILE if given.is_dir() else given, "ProcTHOR asset database")
+        inside = [given / name for name in ASSET_FILES if (given / name).exists()]
+        file = (inside or [given / ASSET_FILES[0]])[0] if given.is_dir() else given
+        return existing_file(file, "ProcTHOR asset database")
     houses = Path(path).expanduser().resolve()
     folder = houses if houses.is_dir() else houses.parent
-    tried = [folder.parent / "procthor_db" / ASSET_FILE, folder / "procthor_db" / ASSET_FILE, folder / ASSET_FILE]
-    found = [item for item in tried if item.exists()]
+    folders = (folder.parent / "procthor_db", folder / "procthor_db", folder)
+    found = [place / name for place in folders for name in ASSET_FILES if (place / name).exists()]
     if not found:
         raise MissingFileError(
-            f"ProcTHOR's asset database is not beside the houses (tried {', '.join(map(str, tried))}); "
-            f"give it with source.assets=FOLDER, the folder of ProcTHOR's {ASSET_FILE}"
+            f"ProcTHOR's asset database is not beside the houses (tried {' and '.join(ASSET_FILES)} in "
+            f"{', '.join(map(str, folders))}); give it with source.assets=FOLDER"
         )
     return found[0]

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import ndimage
 
 from core.errors import InputError, MissingFileError
 from scene.corpus import Skipped, SourceConfig, Wanted, procthor_source
-from scene.datasets.procthor import color_of, inside_polygon, load, our_box, read_houses, support_truth
-from scene.datasets.procthor_files import HouseFile, house_files
+from scene.datasets.procthor import color_of, house_scene, inside_polygon, load, our_box, read_houses, support_truth
+from scene.datasets.procthor_files import HouseFile, house_files, iter_houses, read_assets
 from scene.datasets.procthor_labels import label_of
 from scene.geometry import axis_aligned
 from scene.io import load_scene, save_scene
@@ -228,6 +230,9 @@ def test_a_house_without_objects_or_parts_is_refused(folder):
     del garbled["objects"][0]["position"]
     with pytest.raises(InputError, match="'position'"):
         next(load(write(folder, garbled)))
+    garbled["objects"][0]["position"] = xyz("left", 0, 0)
+    with pytest.raises(InputError, match="could not convert string to float"):
+        next(load(write(folder, garbled)))
 
 
 def test_damaged_files_name_the_line(folder):
@@ -270,7 +275,7 @@ def test_splits_are_found_without_parsing_and_checked_when_a_house_is_made(folde
     path = write(folder, {"house": named, "split": "train"}, inside, {"house": house(), "split": "val"}, name="x.jsonl")
     file = HouseFile(path)
     assert [line.split for line in file.lines] == ["train", "val", "val"]
-    with pytest.raises(InputError, match="line 2: its split is '', but the lines around it tell 'val'"):
+    with pytest.raises(InputError, match="line 2: its split is '', but it was counted to 'val'"):
         file.house(file.lines[1])
 
 
@@ -309,6 +314,36 @@ def test_missing_assets_name_the_key_to_give(folder, tmp_path):
     assert next(load(path, assets=moved)).objects and next(load(path, assets=moved / "asset-database.json.gz")).objects
     with pytest.raises(InputError, match="no ProcTHOR asset database"):
         next(load(path, assets=write(folder, house(), house(), name="two.jsonl")))
+
+
+def test_the_database_may_be_unpacked(folder):
+    packed = folder / "procthor_db/asset-database.json.gz"
+    (folder / "procthor_db/asset-database.json").write_bytes(gzip.decompress(packed.read_bytes()))
+    packed.unlink()
+    path = write(folder, house())
+    assert next(load(path)).objects and next(load(path, assets=folder / "procthor_db")).objects
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from(["houses.jsonl.gz", "houses.jsonl", "houses.json"]), st.booleans(), st.data())
+def test_damaged_houses_are_refused_or_still_a_scene(tmp_path_factory, name, cut, data):
+    folder = tmp_path_factory.mktemp("fuzz")
+    (folder / "houses").mkdir()
+    (folder / "houses/asset-database.json").write_text(json.dumps(ASSETS))
+    path = write(folder, house(), name=name)
+    content = bytearray(path.read_bytes())
+    if cut:
+        content = content[: data.draw(st.integers(0, len(content) - 1))]
+    else:
+        for _ in range(data.draw(st.integers(1, 3))):
+            content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(content)
+    try:
+        houses = [house_scene(house, read_assets(path)) for house in iter_houses(path, scratch=folder)]
+    except InputError as error:
+        assert name in str(error)
+        return
+    assert all(scene.objects for scene in houses)
 
 
 def test_labels_read_like_words():

@@ -1,7 +1,6 @@
 """scene/datasets/scannet.py: the raw release, written here from its description."""
 
 import json
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -12,58 +11,17 @@ from hypothesis import strategies as st
 from core.errors import InputError, MissingFileError
 from scene.datasets.scannet import load, read_scan, scans, splits
 from scene.types import Scene
-
-NAME = "scene0000_00"
-# objectId -> label, segments; segment 9 belongs to nobody
-GROUPS = {4: ("Office Chair", [70]), 11: ("wall", [71]), 23: ("table", [100, 5])}
-SEGMENTS = [70] * 4 + [71] * 4 + [100] * 2 + [5] * 2 + [9]
-XYZ = np.array(
-    [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]
-    + [[5, 0, 0], [5, 1, 0], [5, 0, 1], [5, 1, 1]]
-    + [[2, 2, 0], [3, 2, 0], [2, 3, 0], [2, 2, 2]]
-    + [[9, 9, 9]],
-    np.float32,
-)
-FACES = [(0, 1, 2), (0, 1, 3), (4, 5, 6), (8, 9, 10), (8, 10, 11), (3, 8, 9), (3, 8, 12)]
-QUARTER = [[0.0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 0.5], [0, 0, 0, 1]]  # a turn by 90 degrees, then a shift
-TABLE = "id\traw_category\tcategory\tnyu40id\tnyu40class\n1\tOffice Chair\tchair\t5\tchair\n2\twall\twall\t1\twall\n"
-TABLE += "3\ttable\ttable\t7\ttable\n4\tnothing\tnothing\t\t\n"
-
-
-def ply() -> bytes:
-    head = "ply\nformat binary_little_endian 1.0\nelement vertex 13\n"
-    head += "".join(f"property float {k}\n" for k in "xyz")
-    head += "".join(f"property uchar {k}\n" for k in ("red", "green", "blue", "alpha"))
-    head += f"element face {len(FACES)}\nproperty list uchar int vertex_indices\nend_header\n"
-    rows = b"".join(struct.pack("<fffBBBB", *xyz, 10 * k, 20, 30, 255) for k, xyz in enumerate(XYZ))
-    return head.encode() + rows + b"".join(struct.pack("<Biii", 3, *face) for face in FACES)
-
-
-def write(root: Path, groups=None, segments=SEGMENTS, matrix=QUARTER, labels: bool = True) -> Path:
-    folder = root / "scans" / NAME
-    folder.mkdir(parents=True, exist_ok=True)
-    listed = [
-        {"id": k, "objectId": key, "segments": parts, "label": label}
-        for k, (key, (label, parts)) in enumerate((groups or GROUPS).items())
-    ]
-    (folder / f"{NAME}_vh_clean_2.ply").write_bytes(ply())
-    (folder / f"{NAME}.aggregation.json").write_text(json.dumps({"sceneId": f"scannet.{NAME}", "segGroups": listed}))
-    (folder / f"{NAME}_vh_clean_2.0.010000.segs.json").write_text(json.dumps({"segIndices": segments}))
-    line = "axisAlignment = " + " ".join(f"{x:f}" for row in matrix for x in row) + " \n" if matrix else ""
-    (folder / f"{NAME}.txt").write_text(f"colorHeight = 968\n{line}sceneType = Office\n")
-    if labels:
-        (root / "scannetv2-labels.combined.tsv").write_text(TABLE)
-    return root
+from tests.scene.scan_files import GROUPS, NAME, QUARTER, SEGMENTS, write_scannet
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    return write(tmp_path / "scannet")
+    return write_scannet(tmp_path / "scannet")
 
 
 def refused(root: Path, match: str, **how) -> None:
     with pytest.raises(InputError, match=match):
-        read_scan(write(root, **how), NAME)
+        read_scan(write_scannet(root, **how), NAME)
 
 
 def test_segments_become_objects_in_the_axis_aligned_frame(root):
@@ -88,7 +46,7 @@ def test_labels_can_be_those_of_nyu40(root):
     assert next(load(root, labels="nyu40")).labels == ["chair", "table"]
     with pytest.raises(InputError, match="did you mean 'nyu40'"):
         next(load(root, labels="nyu4"))
-    write(root, GROUPS | {30: ("zeppelin", [9])})
+    write_scannet(root, GROUPS | {30: ("zeppelin", [9])})
     with pytest.raises(InputError, match="1 labels that .* does not know, e.g. 'zeppelin'"):
         next(load(root, labels="nyu40"))
     (root / "scannetv2-labels.combined.tsv").rename(root / "x.tsv")
@@ -97,13 +55,13 @@ def test_labels_can_be_those_of_nyu40(root):
 
 
 def test_scans_lie_in_the_folder_or_in_scans_and_need_no_alignment(tmp_path):
-    root = write(tmp_path / "scannet", matrix=None)
+    root = write_scannet(tmp_path / "scannet", matrix=None)
     scene = next(load(root / "scans"))
     assert np.array_equal(scene.to_source, np.eye(4)) and np.allclose(scene.boxes[0, :3], 0.5)
 
 
 def test_the_later_of_two_groups_takes_a_shared_segment(root):
-    write(root, GROUPS | {30: ("shelf", [5])})
+    write_scannet(root, GROUPS | {30: ("shelf", [5])})
     assert next(load(root)).instance.tolist() == [0] * 4 + [-1] * 4 + [1] * 2 + [2] * 2 + [-1]
 
 
@@ -112,7 +70,7 @@ def test_files_that_do_not_belong_together_are_refused(root):
     refused(root, "scene0000_00 has 1 labels without a point \\(30\\)", groups=GROUPS | {30: ("lamp", [999])})
     refused(root, "holds 12 numbers on 1 lines, expected 16", matrix=QUARTER[:3])
     refused(root, "no turn and shift", matrix=[[2.0, 0, 0, 0], *QUARTER[1:]])
-    write(root)
+    write_scannet(root)
     file = root / "scans" / NAME / f"{NAME}.aggregation.json"
     group = {"objectId": 4, "segments": [70], "label": "chair"}
     for groups, reason in (([group, group], "objectId 4 stands twice"), ([{"objectId": 4}], r"segGroups\[0\] has no")):
@@ -137,7 +95,7 @@ def test_splits_follow_the_official_lists(root):
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(["_vh_clean_2.ply", ".aggregation.json", "_vh_clean_2.0.010000.segs.json", ".txt"]), st.data())
 def test_damaged_files_are_refused_or_still_a_scene(tmp_path_factory, ending, data):
-    root = write(tmp_path_factory.mktemp("fuzz"))
+    root = write_scannet(tmp_path_factory.mktemp("fuzz"))
     file = root / "scans" / NAME / f"{NAME}{ending}"
     content = bytearray(file.read_bytes())
     if data.draw(st.booleans(), label="cut"):

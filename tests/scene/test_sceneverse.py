@@ -17,39 +17,17 @@ from scene.datasets import sceneverse
 from scene.datasets.pth import read_pth
 from scene.datasets.sceneverse import load, read_referrals, read_scan, scans, splits
 from scene.types import Scene
-
-LABELS = {3: "Chair", 7: "wall", 12: "coffee  Table", 40: "Chair"}
-BOXES = {3: (0, 0, 0), 7: (3, 0, 0), 12: (0, 2, 0.5), 40: (2, 2, 0)}  # lowest corner of a unit cube of each
-
-
-def cloud(none: int = -1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The eight corners of a cube per instance, and two points of nothing."""
-    corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], np.float64)
-    xyz = np.concatenate([corners + low for low in BOXES.values()] + [np.array([[5, 5, 0], [5, 6, 0]])])
-    ids = np.concatenate([np.full(8, key) for key in BOXES] + [np.full(2, none)])
-    rgb = np.tile(np.array([[10.0, 200.4, 255.0]]), (len(xyz), 1))
-    return xyz, rgb, ids
-
-
-def write(root: Path, scan: str = "scan_a", parts=None, labels=None, angle: float | None = None) -> Path:
-    points, names = root / "scan_data/pcd_with_global_alignment", root / "scan_data/instance_id_to_label"
-    for folder in (points, names, root / "annotations/splits"):
-        folder.mkdir(parents=True, exist_ok=True)
-    torch.save(cloud() if parts is None else parts, points / f"{scan}.pth")
-    torch.save(LABELS if labels is None else labels, names / f"{scan}.pth")
-    if angle is not None:
-        np.save(points / f"{scan}_align_angle.npy", angle)
-    return root
+from tests.scene.scan_files import SV_LABELS, cloud, write_sceneverse
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    return write(tmp_path / "3RScan")
+    return write_sceneverse(tmp_path / "3RScan")
 
 
 def refused(root: Path, match: str, **how) -> None:
     with pytest.raises(InputError, match=match):
-        read_scan(write(root, **how), "scan_a")
+        read_scan(write_sceneverse(root, **how), "scan_a")
 
 
 def test_ids_with_gaps_become_objects_in_their_order(root):
@@ -64,9 +42,13 @@ def test_ids_with_gaps_become_objects_in_their_order(root):
 
 def test_tensors_and_older_pickles_read_alike(root):
     xyz, rgb, ids = cloud()
-    write(root, "scan_b", (torch.from_numpy(xyz), rgb.astype(np.uint8), "something between", torch.from_numpy(ids)))
-    keys = OrderedDict((np.int64(key), np.str_(text)) for key, text in LABELS.items())
-    write(root, "scan_c", [np.asfortranarray(xyz.astype(">f4")), rgb.astype(np.int16), ids.astype(np.int32)], keys)
+    write_sceneverse(
+        root, "scan_b", (torch.from_numpy(xyz), rgb.astype(np.uint8), "something between", torch.from_numpy(ids))
+    )
+    keys = OrderedDict((np.int64(key), np.str_(text)) for key, text in SV_LABELS.items())
+    write_sceneverse(
+        root, "scan_c", [np.asfortranarray(xyz.astype(">f4")), rgb.astype(np.int16), ids.astype(np.int32)], keys
+    )
     old = root / "scan_data/pcd_with_global_alignment/scan_a.pth"
     torch.save(cloud(), old, _use_new_zipfile_serialization=False)
     first, second, third = load(root)
@@ -80,17 +62,17 @@ def test_the_angle_leads_back_to_the_scan_before_it_was_turned(tmp_path):
     theta = np.deg2rad(30)
     raw = np.array([2.0, 1.0, 0.5])
     turned = raw @ np.array([[np.cos(theta), -np.sin(theta), 0], [np.sin(theta), np.cos(theta), 0], [0, 0, 1]])
-    scene = next(load(write(tmp_path / "3RScan", angle=30.0)))
+    scene = next(load(write_sceneverse(tmp_path / "3RScan", angle=30.0)))
     assert np.allclose(scene.to_source @ np.append(turned, 1), np.append(raw, 1))
     refused(tmp_path / "3RScan", "no single finite number", angle=np.nan)
 
 
 def test_datasets_differ_in_labels_and_in_what_zero_means(tmp_path):
     dotted = {3: "chair.2", 12: "table", 7: "wall.0", 40: "Chair.1"}
-    scene = next(load(write(tmp_path / "MultiScan", parts=cloud(none=0), labels=dotted)))
+    scene = next(load(write_sceneverse(tmp_path / "MultiScan", parts=cloud(none=0), labels=dotted)))
     assert scene.labels == ["chair", "table", "chair"] and (scene.instance == -1).sum() == 10
     refused(tmp_path / "3RScan", r"scan_a has 1 instance ids without a label \(0\)", parts=cloud(none=0))
-    named = write(tmp_path / "elsewhere")
+    named = write_sceneverse(tmp_path / "elsewhere")
     with pytest.raises(InputError, match=r"source\.dataset=NAME, one of ScanNet"):
         next(load(named))
     assert next(load(named, dataset="HM3D")).labels[0] == "chair"
@@ -99,7 +81,7 @@ def test_datasets_differ_in_labels_and_in_what_zero_means(tmp_path):
 
 
 def test_scannets_names_may_be_a_list(tmp_path):
-    scan = write(tmp_path / "ScanNet", parts=cloud()[:2] + (np.repeat([0, 1, 2, 3, -100], [8, 8, 8, 8, 2]),))
+    scan = write_sceneverse(tmp_path / "ScanNet", parts=cloud()[:2] + (np.repeat([0, 1, 2, 3, -100], [8, 8, 8, 8, 2]),))
     (scan / "scan_data/instance_id_to_label/scan_a.pth").unlink()
     (scan / "scan_data/instance_id_to_name").mkdir()
     (scan / "scan_data/instance_id_to_name/scan_a.json").write_text(json.dumps(["bed", "floor", "Sink", "bed"]))
@@ -108,7 +90,7 @@ def test_scannets_names_may_be_a_list(tmp_path):
 
 
 def test_ids_and_labels_that_do_not_match_are_counted_and_refused_or_dropped(root):
-    labels = {k: v for k, v in LABELS.items() if k != 3} | {50: "lamp", 51: "bin"}
+    labels = {k: v for k, v in SV_LABELS.items() if k != 3} | {50: "lamp", 51: "bin"}
     expected = r"1 instance ids without a label \(3\) and 2 labels without a point \(50, 51\)"
     refused(root, f"scan_a has {expected}", labels=labels)
     with pytest.warns(UserWarning, match=f"scan_a: left out {expected}"):
@@ -127,9 +109,9 @@ def test_bad_tables_name_the_scan_and_the_count(root):
     refused(root, r"points are float64 of shape \(34, 2\)", parts=(xyz[:, :2], rgb, ids))
     refused(root, "2 instance ids are no whole numbers", parts=(xyz, rgb, np.where(ids < 0, 0.5, ids)))
     refused(root, "is empty: it has no points", parts=(xyz[:0], rgb[:0], ids[:0]))
-    refused(root, "has no objects: 4 labelled instances, all wall", labels=dict.fromkeys(LABELS, "wall"))
-    refused(root, "a label is 5, expected text", labels=LABELS | {3: 5})
-    refused(root, "label '  ' is empty", labels=LABELS | {3: "  "})
+    refused(root, "has no objects: 4 labelled instances, all wall", labels=dict.fromkeys(SV_LABELS, "wall"))
+    refused(root, "a label is 5, expected text", labels=SV_LABELS | {3: 5})
+    refused(root, "label '  ' is empty", labels=SV_LABELS | {3: "  "})
     refused(root, "no table of labels by instance id", labels={"3": "chair"})
     refused(root, "holds a tuple of 2, expected a tuple", parts=(xyz, rgb))
 
@@ -259,7 +241,7 @@ def test_damaged_referrals_name_the_item(tmp_path):
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(["points", "old points", "labels", "angle"]), st.data())
 def test_damaged_files_are_refused_or_still_a_scene(tmp_path_factory, which, data):
-    root = write(tmp_path_factory.mktemp("fuzz") / "3RScan", angle=12.5)
+    root = write_sceneverse(tmp_path_factory.mktemp("fuzz") / "3RScan", angle=12.5)
     file = {
         "labels": root / "scan_data/instance_id_to_label/scan_a.pth",
         "angle": root / "scan_data/pcd_with_global_alignment/scan_a_align_angle.npy",
