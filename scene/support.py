@@ -205,7 +205,8 @@ def _cheapest(
     top_cost = np.abs(p.clearance) + np.where(flag["backed"][columns], OPEN_TOP_COST_M, 0.0)
     on = np.where((supported_by(p) > 0) & balanced, top_cost, np.inf)
     open_top = flag["open_top"][columns]
-    held = np.where(open_top, lies_within(p), contained_in(p)) > 0
+    # what may as well hang on the wall behind the bed is on the bed only when most of it is
+    held = np.where(open_top & ~flag["hangs"][rows], lies_within(p), contained_in(p)) > 0
     within = held & fits & ~flag["solid"][columns] & (volume[columns] > volume[rows])
     # of several containers the tightest one holds the thing
     tight = np.where(open_top, OPEN_TOP_COST_M, INSIDE_COST_M) + 1e-3 * np.cbrt(volume[columns])
