@@ -130,8 +130,8 @@ def miss_class(pairs: Pairs, labels: list[str], child: int, parent: int, got: in
         return f"hovers more than {100 * ON_MAX_GAP_M:.0f} cm over its parent"
     if pairs.rise[child, parent] < 0:
         return "starts below its parent"
-    if area[child] > MAX_AREA_RATIO * area[parent]:
-        return "larger than its parent"
+    if area[child] > MAX_AREA_RATIO * area[parent] and pairs.depth[child, parent] <= 0:
+        return "larger than its parent and off its middle"
     if overlap <= ON_MIN_OVERLAP:
         return "its footprint is mostly outside its parent's"
     if traits.flat or (traits.solid and clearance < 0):

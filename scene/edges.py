@@ -99,7 +99,8 @@ class EdgeTable:
         keys = (second, objects[start], relation, subject)
         order = np.lexsort(keys)
         alike = np.all([np.diff(key[order]) == 0 for key in keys], axis=0)
-        if (alike & (width[order][1:] > 2)).any():  # rare: edges that differ in their third object at the earliest
+        wide = width[order] > 2
+        if (alike & (wide[1:] | wide[:-1])).any():  # rare: edges that differ in their third object at the earliest
             ends = [tuple(part.tolist()) for part in np.split(objects, start[1:])]
             rank = {key: place for place, key in enumerate(sorted(set(ends)))}
             order = np.lexsort((np.array([rank[key] for key in ends]), relation, subject))
@@ -119,6 +120,9 @@ class EdgeTable:
     def of(cls, edges: Iterable[Edge]) -> "EdgeTable":
         """A table of single edges. Raises ValueError for a reach that is none of REACHES."""
         rows = list(edges)
+        strange = {edge.reach for edge in rows} - set(REACHES)
+        if strange:
+            raise ValueError(f"unknown reach {sorted(strange)}, expected one of {REACHES}")
         return cls.in_order(
             np.array([edge.subject for edge in rows], np.int64),
             np.array([CODE[edge.relation] for edge in rows], np.int64),

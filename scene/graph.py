@@ -122,9 +122,10 @@ class SceneGraph:
         """The graph for torch-geometric.
 
         Node types: "object" (label index into `data.labels`, room, level, support_parent as here) and "surface"
-        (floor, wall, ceiling). Edge types: (object, <relation>, object or surface), one edge per object of a relation,
-        with `margin` (float32: exact to 1e-4 up to 800 m), `far` (true for a far direction) and `group` (edges of one
-        statement, e.g. both ends of between, share a number).
+        (`kind` 0 floor, 1 wall, 2 ceiling). Edge types, the same in every graph: (object, <relation>, object), and
+        (object, <relation>, surface) for relations of contact; one edge per object of a relation, with `margin`
+        (float32: exact to 1e-4 up to 800 m), `far` (true for a far direction) and `group` (edges of one statement,
+        e.g. both ends of between, share a number).
         """
         return to_hetero_data(self)
 

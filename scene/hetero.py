@@ -1,4 +1,8 @@
-"""Scene graphs as torch-geometric's HeteroData, and back."""
+"""Scene graphs as torch-geometric's HeteroData, and back.
+
+Every graph has every edge type, if with no edges: torch-geometric's Batch takes the types of its first graph for all,
+and models are made for a fixed set of types.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -6,7 +10,7 @@ import numpy as np
 
 from core.errors import InputError
 from scene.edges import CODE, MARGIN_DIGITS, REACHES, EdgeTable
-from scene.relations import Relation, Viewpoint
+from scene.relations import FAMILIES, Relation, Viewpoint
 from scene.support import SURFACE_NAMES
 
 if TYPE_CHECKING:
@@ -31,14 +35,16 @@ def to_hetero_data(graph: "SceneGraph") -> "HeteroData":
     for name in ("room", "level", "support_parent"):
         data["object"][name] = torch.from_numpy(getattr(graph, name).copy())
     data["surface"].num_nodes = len(SURFACE_NAMES)
+    data["surface"].kind = torch.arange(len(SURFACE_NAMES))  # a node type without a tensor does not leave a Batch again
     group = np.repeat(np.arange(len(table)), np.diff(table.start))  # of every object: the edge it belongs to
-    for relation, code in sorted((relation.value.replace(" ", "_"), code) for relation, code in CODE.items()):
+    for relation in sorted(CODE):
+        name, of_relation = relation.value.replace(" ", "_"), table.relation[group] == CODE[relation]
         for node, ours in (("object", table.objects >= 0), ("surface", table.objects < 0)):
-            rows = np.flatnonzero(ours & (table.relation[group] == code))
-            if not len(rows):
+            if node == "surface" and relation not in FAMILIES["contact"]:
                 continue
+            rows = np.flatnonzero(of_relation & ours)
             end, edge = table.objects[rows], group[rows]
-            store = data["object", relation, node]
+            store = data["object", name, node]
             store.edge_index = torch.from_numpy(np.stack([table.subject[edge], np.where(end < 0, -end - 1, end)]))
             store.margin = torch.from_numpy(table.margin[edge].astype(np.float32))
             store.far = torch.from_numpy(table.reach[edge] == REACHES.index("far"))

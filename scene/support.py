@@ -45,7 +45,7 @@ ROD_REACH_M: Final = 0.15  # a curtain hangs on a rod that is this close, seen f
 LEANING_COST_M: Final = 1.0  # a bat that leans in a corner of the bed: better than nothing, dearer than all else
 SAME_HEIGHT_M: Final = 1e-6  # heights and costs that differ by less are the same: rounding must not choose
 CROWD: Final = 100  # things of one room; of more, only those whose surroundings meet are looked at
-MAX_AREA_RATIO: Final = 1.5  # a thing may stand out over its supporter, up to this ratio of footprints [Sr3D]
+MAX_AREA_RATIO: Final = 1.5  # of footprints: what is larger needs its middle over the supporter [Sr3D]
 
 PART_OF_ROOM: Final = frozenset({"door", "doorway", "doorframe", "window", "wall", "curtain", "blinds"})
 """Labels and head nouns ("lamp" of "table lamp") of what belongs to a wall, however low it starts."""
@@ -129,7 +129,7 @@ def find_support(scene: Scene, room: Int64[ndarray, " N"]) -> Support:
     """Supporters of all objects. `room`: index of each object's room, -1 = unknown; supporters are of the same room."""
     shapes, count = Shapes(scene.boxes), len(scene.objects)
     traits = [Traits.of(label) for label in scene.labels]
-    flag = dict(zip(_FLAGS, np.array([t.flags for t in traits], dtype=bool).reshape(count, -1).T))
+    flag = dict(zip(_FLAGS, np.array([t.flags for t in traits], dtype=bool).reshape(count, len(_FLAGS)).T))
     floor_z, ceiling_z = _storey(scene, room, shapes)
     height = shapes.bottom - floor_z
     p = _candidates(shapes, room, flag)
@@ -198,18 +198,21 @@ def _cheapest(
 ) -> tuple[Int64[ndarray, " N"], Bool[ndarray, " N"], Float64[ndarray, " N"], Float64[ndarray, " N"]]:
     """The supporter of least cost (-1 = none), whether the thing is sunk into it, how far, and the margin in metres."""
     area, volume = p.shapes.area, p.shapes.volume
-    p = p.where((p.clearance < ON_MAX_GAP_M) & (area[p.rows] <= MAX_AREA_RATIO * area[p.columns]))
+    p = p.where(p.clearance < ON_MAX_GAP_M)
     rows, columns = p.rows, p.columns
+    fits = area[rows] <= MAX_AREA_RATIO * area[columns]
+    balanced = fits | (p.depth > 0)  # a wide screen on a narrow stand does not fall while its middle is over the stand
     top_cost = np.abs(p.clearance) + np.where(flag["backed"][columns], OPEN_TOP_COST_M, 0.0)
-    on = np.where(supported_by(p) > 0, top_cost, np.inf)
+    on = np.where((supported_by(p) > 0) & balanced, top_cost, np.inf)
     open_top = flag["open_top"][columns]
-    held = np.where(open_top, lies_within(p), contained_in(p)) > 0
-    within = held & ~flag["solid"][columns] & (volume[columns] > volume[rows])
+    # what may as well hang on the wall behind the bed is on the bed only when most of it is
+    held = np.where(open_top & ~flag["hangs"][rows], lies_within(p), contained_in(p)) > 0
+    within = held & fits & ~flag["solid"][columns] & (volume[columns] > volume[rows])
     # of several containers the tightest one holds the thing
     tight = np.where(open_top, OPEN_TOP_COST_M, INSIDE_COST_M) + 1e-3 * np.cbrt(volume[columns])
     # what is partly in the box of another, and neither on the floor nor of a kind that hangs, leans there
     leans = (p.overlap > 0) & (p.rise > 0) & (p.clearance < 0) & (height[rows] > FLOOR_MAX_GAP_M)
-    leans &= ~flag["hangs"][rows] & ~flag["solid"][columns]
+    leans &= fits & ~flag["hangs"][rows] & ~flag["solid"][columns]
     in_ = np.where(within, tight, np.where(leans, LEANING_COST_M + 1.0 - p.overlap, np.inf))
     cost = np.round(np.minimum(on, in_) / SAME_HEIGHT_M) * SAME_HEIGHT_M
     order = np.lexsort((columns, volume[columns], p.distance, cost, rows))
