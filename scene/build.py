@@ -17,7 +17,7 @@ from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -41,7 +41,10 @@ from scene.statistics_page import statistics_page
 from scene.store import save_manifest
 from scene.texts import Referral, Text, texts_to_table
 from scene.types import Scene
-from vl.generator import Generator, GeneratorConfig, load_generator
+from vl.generator_config import GeneratorConfig
+
+if TYPE_CHECKING:
+    from vl.generator import Generator
 
 SPLITS: Final = ("train", "val", "test")
 RECORDS: Final = "shards"  # folder of the run folder: what each finished shard holds
@@ -251,8 +254,10 @@ def _reworded(texts: list[Text], task: ShardTask) -> tuple[list[Text], dict[str,
     return texts, counts.summary()
 
 
-def _generator(task: ShardTask) -> Generator:
+def _generator(task: ShardTask) -> "Generator":
     """The language model of this process; answers are kept in the run folder unless another cache is named."""
+    from vl.generator import load_generator
+
     cfg = task.cfg.rephrase
     cfg = replace(cfg, cache=cfg.cache or str(task.run_folder / "answers"))
     key = repr(cfg)
@@ -262,7 +267,7 @@ def _generator(task: ShardTask) -> Generator:
     return _generators[key]
 
 
-_generators: dict[str, Generator] = {}
+_generators: dict[str, "Generator"] = {}
 
 
 def _conclude(

@@ -184,6 +184,11 @@ class Query:
             raise InputError(f"not a query: {text[:80]!r} ({error})") from error
 
 
+def head_noun(anchor: Noun | Query) -> Noun:
+    """What an anchor is called, without what is said of it."""
+    return anchor.noun if isinstance(anchor, Query) else anchor
+
+
 def _plain(query: Query) -> dict[str, Any]:
     raw: dict[str, Any] = {"noun": [query.noun.label, query.noun.color], "predicate": query.predicate}
     raw["anchors"] = [_plain_anchor(anchor) for anchor in query.anchors]

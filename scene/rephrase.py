@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
+from scene.heldout import REASONS, says_held_out_synonym
 from scene.language import Referral
 from scene.query import PREDICATES, Noun, Query
 from scene.rewrite_grammar import Claim, Meaning, Vocabulary, verdict
@@ -24,6 +25,7 @@ SOURCE: Final = "llm"
 KIND_NOT_REPHRASED: Final = "kind not rephrased"
 UNCHANGED: Final = "unchanged"
 REPEATED: Final = "repeated"
+HELD_OUT: Final = "held out of training"
 
 SYSTEM: Final = (
     "You reword short English sentences that point out one thing in a home. You answer with the new sentence alone: "
@@ -67,6 +69,7 @@ def rephrase(
     generator: Generator,
     *,
     labels: Iterable[str] = (),
+    training: bool = False,
     seed: int = 0,
     max_tokens: int = 64,
     temperature: float = 0.7,
@@ -79,6 +82,7 @@ def rephrase(
     Args:
         labels: classes of things besides those the project knows; a rewrite that names one more is rejected as such
             (a word nobody knows is rejected in any case).
+        training: reject rewrites with a wording that is held out of training (scene/heldout.py).
 
     Raises:
         InputError: a template referral carries no readable query; what the generator raises.
@@ -107,12 +111,19 @@ def rephrase(
         key = (referral.scene_id, _bare(answer))
         if not cause and key in said:
             cause = UNCHANGED if key[1] == _bare(referral.utterance) else REPEATED
+        rewrite = " ".join(answer.split())
+        held_out = says_held_out_synonym(rewrite)
+        if not cause and training and held_out:
+            cause = HELD_OUT
         if cause:
             counts.rejected[cause] += 1
             continue
         said.add(key)
         counts.kept += 1
-        result[i] = replace(referral, utterance=" ".join(answer.split()), source=SOURCE)
+        kept_back = [reason for reason in referral.held_out.split(",") if reason not in ("", "pattern", "synonym")]
+        kept_back += ["synonym"] if held_out else []
+        why = ",".join(reason for reason in REASONS if reason in kept_back)
+        result[i] = replace(referral, utterance=rewrite, source=SOURCE, pattern="", held_out=why)
     return result, counts
 
 
@@ -125,8 +136,13 @@ def meaning_of(referral: Referral) -> Meaning | None:
     if referral.source != "template" or referral.kind not in REPHRASED_KINDS or len(referral.targets) != 1:
         return None
     query = Query.from_json(referral.query)
-    claims = (Claim(query.predicate, query.anchors),) if query.predicate else ()
-    return Meaning(query.noun, claims)
+    claims = []
+    for clause in query.clauses:
+        anchors = tuple(anchor for anchor in clause.anchors if isinstance(anchor, Noun))
+        if len(anchors) < len(clause.anchors) or PREDICATES[clause.predicate].surface:
+            return None  # a chain, or a floor, wall or ceiling: the grammar knows things alone
+        claims.append(Claim(clause.predicate, anchors))
+    return Meaning(query.noun, tuple(claims))
 
 
 def prompt_of(referral: Referral, meaning: Meaning, style: str) -> str:

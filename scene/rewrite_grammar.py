@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from scene.datasets.procthor_labels import LABELS as PROCTHOR_LABELS
-from scene.language import plural
+from scene.english import plural
 from scene.palette import GOAL_LABELS, PALETTE
 from scene.query import PREDICATES, Noun
 from scene.relations import SYNONYMS
