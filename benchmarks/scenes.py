@@ -1,9 +1,10 @@
-"""The scene graph, measured on ProcTHOR houses: python -m benchmarks.scenes [--quick] [--out FOLDER]
+"""Scene graphs and corpora, measured: python -m benchmarks.scenes [--quick] [--out FOLDER]
 
 1. Support against the houses' own nesting, on the 9 val houses (benchmarks/support_truth.py).
 2. Graphs per second of one core, over all 38 houses.
 3. Growth: houses side by side, 250 to 2,000 things, with their rooms and as one scan without rooms.
 4. The same bytes in another process with another hash seed; no pair of edges that contradict each other.
+5. Generated homes with their texts, written as a corpus (benchmarks/corpus.py).
 
 Needs the data folder that SIGHTLINE_DATA names (exit code 2 without it). Ends with a line per target; exit code 1 when
 one is short, 2 after an error. `--out` writes scenes.md there, with machine, date and command.
@@ -26,7 +27,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # figures are of one core
 
 import numpy as np
 
-from benchmarks import support_truth
+from benchmarks import corpus, support_truth
 from benchmarks.homes import procthor_houses
 from benchmarks.verdict import judged
 from scene.datasets.procthor import load
@@ -218,7 +219,19 @@ def sameness(houses: Houses) -> Part:
     return Part("Sameness", lines, targets)
 
 
-MEASUREMENTS: Final[tuple[Callable[[Houses], Part], ...]] = (support, speed, growth, sameness)
+def throughput(houses: Houses) -> Part:
+    """How long a corpus of SceneVerse's size takes."""
+    found = corpus.measure(corpus.QUICK_HOMES, 8) if houses.quick else corpus.measure(corpus.HOMES, 50)
+    targets = [
+        Target("hours_for_68406_scenes", corpus.hours(found), 6, least=False),
+        Target("million_texts_with_them", corpus.texts(found) / 1e6, corpus.TEXTS / 1e6),
+        Target("cost_of_last_over_first_quarter", found["growth"], 1.2, least=False),
+        Target("corpus_peak_memory_gb", found["peak_memory_gb"], 2, least=False),
+    ]
+    return Part("A corpus", corpus.lines(found), targets)
+
+
+MEASUREMENTS: Final[tuple[Callable[[Houses], Part], ...]] = (support, speed, growth, sameness, throughput)
 
 
 def machine() -> str:
@@ -236,7 +249,7 @@ def machine() -> str:
 def page(parts: list[Part], command: str, load_before: float) -> str:
     """The measurements as a page of Markdown."""
     lines = [
-        "# The scene graph on ProcTHOR houses",
+        "# Scene graphs and corpora",
         "",
         f"Command: `{command}`. Machine: {machine()}. Date: {date.today().isoformat()}. Load before the start: "
         f"{load_before:.1f}.",
