@@ -27,7 +27,7 @@ import vl.evaluate as evaluate_vl
 import vl.pretrain as pretrain_vl
 from agents.report import results_table, write_report
 from agents.stages import Stages
-from core.errors import InputError
+from core.errors import InputError, check_choice
 from core.job import JobConfig, job_main
 from core.run import RunFolder
 from scene.corpus import SourceConfig
@@ -72,6 +72,7 @@ class DemoConfig(JobConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_choice("source", self.source.name, ("procedural", "procthor"))  # agents walk in rooms, which scans lack
         for name, least in (("episodes", 1), ("videos", 0), ("queries", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"{name}={getattr(self, name)}: give at least {least}")

@@ -200,14 +200,24 @@ def our_splits(train: Sequence[str], val: Sequence[str]) -> dict[str, list[str]]
     """Scans of a source's own train and val lists as our splits.
 
     Their val is what results are reported on, so it is our test; the last TUNING_SHARE of their train, by name, is our
-    val, to tune on (none where they train on fewer than two scans). A scan in both lists is an error.
+    val, to tune on. Scans of one place (scene0011_00, scene0011_01) stay together, so val may be a little larger; it is
+    empty where they train on a single place. A scan in both lists is an error.
     """
     both = sorted(set(train) & set(val))
     if both:
         raise InputError(f"{len(both)} scans are in both the train and the val list, e.g. {both[0]}")
     ordered = sorted(train)
-    tuning = math.ceil(TUNING_SHARE * len(ordered)) if len(ordered) > 1 else 0
-    return {"train": ordered[: len(ordered) - tuning], "val": ordered[len(ordered) - tuning :], "test": sorted(val)}
+    cut = len(ordered) - math.ceil(TUNING_SHARE * len(ordered))
+    while 0 < cut < len(ordered) and _place(ordered[cut - 1]) == _place(ordered[cut]):
+        cut -= 1
+    cut = cut or len(ordered)
+    return {"train": ordered[:cut], "val": ordered[cut:], "test": sorted(val)}
+
+
+def _place(name: str) -> str:
+    """Where a scan was taken, as far as its name tells: scene0011_01 and scene_00011_01 of ScanNet and MultiScan."""
+    found = re.match(r"(scene_?\d+)_", name)
+    return found[1] if found else name
 
 
 def folder_of(path: str | Path, what: str) -> Path:

@@ -64,9 +64,9 @@ class HouseLine:
 class HouseFile:
     """The houses of a file, each read when asked for.
 
-    A .jsonl is read in place. A .jsonl.gz is unpacked once, as a stream, into `scratch`; the copy is shared by
-    processes that read the same file and is removed when the process that made it ends. A .json (one house or a list)
-    has no lines to find and is held in memory.
+    A .jsonl is read in place. A .jsonl.gz is unpacked once, as a stream, into `scratch`; processes that read the same
+    file share the copy, and the first that ends removes it (who still reads it keeps it open). A .json (one house or a
+    list) has no lines to find and is held in memory.
 
     Args:
         path: .jsonl, .jsonl.gz, .json or .json.gz.
@@ -168,16 +168,17 @@ def _unpacked(path: Path, scratch: str | Path | None) -> BinaryIO:
     status = path.stat()
     key = fingerprint([str(path.resolve()), status.st_size, status.st_mtime_ns])
     copy = folder / f"houses-{key}.jsonl"
-    while True:  # until the process that made a copy does not remove it in this very moment
+    while True:  # until no process that had used the copy removes it in this very moment
         try:
-            return open(copy, "rb")
+            text = open(copy, "rb")  # noqa: SIM115, stays open
+            atexit.register(_remove, copy, os.getpid())
+            return text
         except FileNotFoundError:
             _unpack(path, copy)
 
 
 def _unpack(path: Path, copy: Path) -> None:
     with atomic_file(copy) as out:
-        atexit.register(_remove, copy, os.getpid())
         for chunk in _chunks(path):
             out.write(chunk)
 

@@ -94,3 +94,10 @@ def test_killed_in_grounding_and_in_the_agent_stage_it_ends_with_the_same_number
     result = demo(folder, "resume=auto")
     assert numbers(result["results"]) == numbers(expected["results"])
     assert weights(folder) == weights(whole) and len(weights(folder)) >= 4
+
+
+def test_scans_are_refused_because_agents_walk_in_rooms(tmp_path):
+    words = command(tmp_path, "source=scannet", f"source.path={tmp_path}")
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0 and "source='scannet' is unknown; known: procedural, procthor" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -92,3 +92,10 @@ def test_scans_build_into_homes_with_sentences(rscan, tmp_path):
     assert store.splits == {"train": ["a"], "val": ["c"], "test": ["d"]}
     assert store.load("a").points is not None and store.load("a").objects[1].source_id == "12"
     assert json.loads((out / "manifest.json").read_text())["source"] == "sceneverse"
+
+
+@pytest.mark.parametrize("name", ["procedural", "procthor", "sceneverse", "scannet"])
+def test_the_command_on_a_sources_page_is_one_that_the_job_takes(name):
+    page = (Path(__file__).parents[2] / "docs/sources" / f"{name}.md").read_text(encoding="utf-8")
+    (command,) = [line for line in page.splitlines() if line.startswith("    sightline ")]
+    assert load_config("build-scenes", BuildScenesConfig, command.split()[2:]).source.name == name

@@ -90,6 +90,11 @@ def test_splits_follow_the_official_lists(root):
     (root / "scannetv2_train.txt").write_text("scene0002_00\nscene0001_00\n")
     assert splits(root) == {"train": ["scene0001_00"], "val": ["scene0002_00"], "test": [NAME]}
     assert [scene.id for scene in load(root, "test")] == [NAME]
+    names = [f"scene000{k // 3}_0{k % 3}" for k in range(3, 9)]  # three scans of place 1, three of place 2
+    (root / "scannetv2_train.txt").write_text("\n".join(names))
+    assert splits(root)["train"] == names[:3] and splits(root)["val"] == names[3:]  # a place stays together
+    (root / "scannetv2_train.txt").write_text("\n".join(names[:2]))
+    assert splits(root)["train"] == names[:2] and splits(root)["val"] == []
 
 
 @settings(max_examples=40, deadline=None)
