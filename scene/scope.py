@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from scene.graph import SceneGraph, spoken_room_by_room
-from scene.heldout import is_held_out_color, is_held_out_relation
+from scene.heldout import SAME_WORDS, is_held_out_color, is_held_out_relation
 from scene.query import PREDICATES, Noun
 from scene.relations import Relation
 from scene.support import SURFACE_NAMES
@@ -94,7 +94,7 @@ class Scope:
                     other = objects[0]
                     for key in _KEYS[relation, other < 0]:
                         if PREDICATES[key].inverse:  # said of what carries, but it says "on" of what is carried
-                            if may["on" if key == "carrying" else "in", label]:
+                            if may[SAME_WORDS[key], label]:
                                 related[key][i].add(other)
                         elif may[key, label]:
                             related[key][other].add(i)

@@ -11,6 +11,7 @@ from scene.language import TextPlan, write_texts
 from scene.query import PREDICATES, Query
 from scene.relations import Relation
 from scene.texts import Question, Referral
+from scene.types import Room, Scene, SceneObject
 
 SURFACE_IDS = {"floor": -1, "wall": -2, "ceiling": -3}
 
@@ -101,17 +102,23 @@ def test_questions_about_a_query_are_answered_as_a_second_reader_counts(homes):
     assert kinds == {"existence", "count", "attribute", "relation"}
 
 
-def test_every_relation_of_the_graphs_is_spoken(homes):
-    there = {edge.relation for _, graph, _ in homes for edge in graph.edges}
-    spoken = set()
-    for scene, graph, texts in homes:
-        for text in texts:
-            if isinstance(text, Referral) and len(text.targets) == 1:
-                keys = {clause.predicate for _, clause in Query.from_json(text.query).claims()}
-                relations = {relation for key in keys for relation in PREDICATES[key].relations}
-                inverse = any(PREDICATES[key].inverse for key in keys)
-                subjects = text.anchors if inverse else (*text.targets, *text.anchors)
-                spoken |= {e.relation for i in subjects for e in graph.edges_of(i) if e.relation in relations}
+def test_every_relation_that_a_home_has_is_spoken_when_there_is_room_for_it(homes):
+    there, spoken = set(), set()
+    things = [
+        ("bowl", 2.0, 2.0, 0.1, 0.5, 0.5, 0.2),
+        ("apple", 2.0, 2.0, 0.16, 0.1, 0.1, 0.1),
+        ("bed", 5, 4, 0.3, 2, 2, 0.6),
+    ]
+    objects = [SceneObject(k, label, np.array([*box, 0.0]), room=0) for k, (label, *box) in enumerate(things)]
+    bowl = Scene("bowl", "test", objects, [Room(0, "kitchen", np.array([[0.0, 0.0], [7, 0], [7, 6], [0, 6]]))])
+    for scene, graph in [(bowl, build_graph(bowl)), *((scene, graph) for scene, graph, _ in homes[:14])]:
+        there |= {edge.relation for edge in graph.edges}
+        for text in write_texts(scene, graph, TextPlan(150, 0, 0, False, 0, True), np.random.default_rng(0)):
+            for noun, clause in Query.from_json(text.query).claims():
+                relations = PREDICATES[clause.predicate].relations
+                ids = (*text.targets, *text.anchors)
+                spoken |= {e.relation for i in ids for e in graph.edges_of(i) if e.relation in relations}
+                assert noun.label in graph.labels
     assert there == set(Relation)
     assert spoken == there
 
