@@ -22,7 +22,21 @@ from scene.types import Scene, SceneObject
 MAX_WORDS: Final = 80
 MAX_CLASSES: Final = 8  # a room's caption counts this many classes, the most frequent ones
 TOLD_RELATIONS: Final = 3  # of a room, at most
-CAPTION_ORDER: Final = ("in", "embedded", "on", "above", "next", "near", "below", "hung", "mounted")
+CAPTION_ORDER: Final = (
+    "in",
+    "embedded",
+    "on",
+    "hanging",
+    "above",
+    "next",
+    "near",
+    "below",
+    "hung",
+    "mounted",
+    "affixed",
+    "set",
+    "standing",
+)
 """Ties that describe a thing, the most telling first."""
 
 
@@ -121,7 +135,7 @@ def _object(scope: Scope, i: int, rng: np.random.Generator) -> Caption:
     tie = _tie(item, scope.graph, held_out=scope.held_out)
     it_is = "they are" if is_plural(noun.label) else "it is"
     if tie is None:
-        forms = (with_article(noun), f"this is {with_article(noun)}")
+        forms = (with_article(noun), f"{'these are' if is_plural(noun.label) else 'this is'} {with_article(noun)}")
         text = forms[int(rng.integers(len(forms)))]
         return Caption(scope.scene.id, f"{text}.", "object", (i,), scope.home_of[i], held_out=reasons(nouns=(noun,)))
     key, edge = tie

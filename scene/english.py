@@ -54,7 +54,7 @@ def with_article(noun: object) -> str:
     text = str(noun)
     if is_plural(text) or any(text == label or text.endswith(f" {label}") for label in MASS):
         return f"some {text}"
-    vowel = text[:1].lower() in "aeiou" and not text.startswith(("uni", "use", "euro", "one"))
+    vowel = text[:1].lower() in "aeiou" and not text.startswith(("uni", "use", "ut", "euro", "one"))
     return f"{'an' if vowel else 'a'} {text}"
 
 

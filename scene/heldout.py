@@ -25,6 +25,13 @@ HELD_OUT_PATTERNS: Final = frozenset(
 """Ids of patterns (scene/patterns.py, scene/questions.py)."""
 HELD_OUT_SYNONYMS: Final = frozenset({"over", "touching", "at the side of", "in line with", "nearest to"})
 RELATION_CLASS_SHARE: Final = 0.2
+SAME_WORDS: Final = {
+    **dict.fromkeys(("standing", "carrying"), "on"),
+    **dict.fromkeys(("set", "embedded", "containing"), "in"),
+    "hung": "hanging",
+    "affixed": "mounted",
+}
+"""Predicates that are put in the words of another one, and so are held out with it."""
 COLOR_CLASS_SHARE: Final = 0.1
 
 
@@ -36,7 +43,7 @@ def _drawn(text: str) -> float:
 
 def is_held_out_relation(predicate: str, label: str) -> bool:
     """Whether no training text says this relation (key of scene.query.PREDICATES) of this class."""
-    return _drawn(f"relation {predicate} of {label}") < RELATION_CLASS_SHARE
+    return _drawn(f"relation {SAME_WORDS.get(predicate, predicate)} of {label}") < RELATION_CLASS_SHARE
 
 
 def is_held_out_color(color: str, label: str) -> bool:
@@ -53,7 +60,7 @@ def said_pairs(query: Query) -> set[tuple[str, str]]:
         if PREDICATES[clause.predicate].inverse:
             anchor = clause.anchors[0]
             said_of = anchor.noun.label if isinstance(anchor, Query) else anchor.label
-            pairs.add(("on" if clause.predicate == "carrying" else "in", said_of))
+            pairs.add((SAME_WORDS[clause.predicate], said_of))
         else:
             pairs.add((clause.predicate, noun.label))
     return pairs

@@ -5,7 +5,7 @@ queries there are: scene/meanings.py; how they are put: scene/patterns.py; what 
 scene/heldout.py. All draws come from one generator, so a home's texts depend on its scene, graph and seed alone.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -78,7 +78,7 @@ def write_texts(scene: Scene, graph: SceneGraph, plan: TextPlan, rng: np.random.
     texts: list[Text] = []
     parts = scopes(scene, graph, held_out=plan.held_out)
     for scope, share in _shares(parts, plan.referrals):
-        texts += _write(scope, share, ALL_KIND_SHARES, rng)
+        texts += _write(scope, share, ALL_KIND_SHARES, rng, filled=("support",))
     for scope, share in _shares(parts, plan.multi):
         texts += _write_found(scope, _spread(list(several(scope)), rng), share, "multi", rng)
     for scope, share in _shares(parts, plan.zero):
@@ -157,8 +157,14 @@ def _shares(parts: list[Scope], n: int) -> Iterator[tuple[Scope, int]]:
         n, left = n - share, left - len(scope.ids)
 
 
-def _write(scope: Scope, n: int, shares: Mapping[str, float], rng: np.random.Generator) -> list[Referral]:
-    """Sentences with one target, kinds mixed by `shares`."""
+def _write(
+    scope: Scope, n: int, shares: Mapping[str, float], rng: np.random.Generator, *, filled: Sequence[str] = ()
+) -> list[Referral]:
+    """Sentences with one target, kinds mixed by `shares`.
+
+    Args:
+        filled: kinds whose share is filled up with easy ones, where another kind would take their place otherwise.
+    """
     makers: list[Callable[[Scope, np.random.Generator], Iterator[Found]]] = [singles]
     makers += [stars] if "star" in shares else []
     makers += [chains] if "chain" in shares else []
@@ -174,6 +180,7 @@ def _write(scope: Scope, n: int, shares: Mapping[str, float], rng: np.random.Gen
         easy = _spread([f for f in pools[kind] if f.easy], rng)
         quota = round(n * share)
         few = quota if kind == "unique" else round(quota * EASY_SHARE)
+        few = max(few, quota - len(hard)) if kind in filled else few
         few = min(few, len(easy))
         many = min(quota - few, len(hard))
         chosen += hard[:many] + easy[:few]

@@ -21,6 +21,10 @@ LONG_NAME_SHARE: Final = 0.25  # of anchors whose class alone is a name, how man
 STARS_PER_TARGET: Final = 3
 CHAINS_PER_ANCHOR: Final = 12
 MULTI_MAX_TARGETS: Final = 6
+PORTABLE_MAX_M, SMALLER = (
+    0.6,
+    0.6,
+)  # a false "on" or "in" is of a thing this small, and this much smaller than the other
 CLEARLY_ELSEWHERE_M: Final = 0.3  # a false "left of" is of a thing that is this far on the other side
 NEARNESS_KEYS: Final = ("adjacent", "beside", "next", "near")
 DIRECTION_KEYS: Final = ("left", "right", "behind", "front")
@@ -216,9 +220,11 @@ def several(scope: Scope) -> Iterator[Found]:
                 continue
             for noun in {noun: None for i in sorted(subjects) for noun in scope.nouns[i]}:
                 fitting = scope.of_noun[noun] & subjects
-                bare = scope.of_noun[Noun(noun.label)] & subjects
+                whole = scope.of_noun[Noun(noun.label)] - {anchor}
+                bare = whole & subjects
                 superfluous = fitting == scope.of_noun[noun] or (noun.color and fitting == bare)
-                suits = 2 <= len(fitting) <= MULTI_MAX_TARGETS and is_countable(noun.label)
+                known = anchor < 0 or PREDICATES[key].kind == "support" or all(scope.siblings(i, anchor) for i in whole)
+                suits = known and 2 <= len(fitting) <= MULTI_MAX_TARGETS and is_countable(noun.label)
                 if suits and not superfluous:
                     yield _several(scope, Query(noun, key, (scope.names[anchor][0],)), fitting, (anchor,))
 
@@ -269,9 +275,9 @@ def nothing(scope: Scope, rng: np.random.Generator, count: int) -> list[Found]:
 
 
 def _clearly_false(scope: Scope, key: str, members: list[int], anchor: int) -> bool:
-    if PREDICATES[key].kind == "support":  # only things that something of this class could lie in or on: smaller ones
-        size = scope.boxes[:, 3:5].max(axis=1)
-        return all(size[i] < size[anchor] and scope.graph.support_parent[i] != anchor for i in members)
+    if PREDICATES[key].kind == "support":  # of what is small enough to lie there; what it lies on is known
+        size = scope.boxes[:, 3:6].max(axis=1)
+        return key != "hanging" and all(size[i] < min(PORTABLE_MAX_M, SMALLER * size[anchor]) for i in members)
     if not all(scope.siblings(i, anchor) for i in members):
         return False
     offset = scope.boxes[members, :2] - scope.boxes[anchor, :2]

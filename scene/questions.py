@@ -20,9 +20,11 @@ from scene.patterns import several as in_plural
 from scene.patterns import tail
 from scene.query import PREDICATES, SUPERLATIVE_MIN_GAP_M, Noun, Query
 from scene.scope import Scope
+from scene.support import FLOOR, WALL
 from scene.texts import Question
 
 MAX_COUNT: Final = 8
+PLACE_MIN_M: Final = 0.35  # long and wide: nobody stands "at" a bottle
 STAND_OFF_M: Final = 0.3  # from the side of the thing one stands at
 FACING_MIN_M: Final = 1.2  # from what one faces
 ASKED_MIN_M: Final = 0.7  # from what is asked about: nearer, its direction is a matter of which part of it
@@ -44,7 +46,7 @@ EXISTENCE: Final = {
 COUNT: Final = {
     "question-how-many": "how many {nps} are {there}{tail}?",
     "question-number": "what is the number of {nps}{tail}?",
-    "question-tell-number": "tell me how many {nps} there are{tail}?",
+    "question-tell-number": "tell me how many {nps} there are{tail}.",
 }
 COLOR: Final = {
     "question-what-color": "what color {is} the {np}{tail}?",
@@ -375,11 +377,14 @@ def situated(scope: Scope, n: int, rng: np.random.Generator) -> Iterator[Questio
 def _stand(scope: Scope, rng: np.random.Generator) -> Stand | None:
     """A free place on the floor at a thing, on the side of another one that is looked at."""
     scene, graph, boxes = scope.scene, scope.graph, scope.boxes
-    named = [i for i in scope.names if i >= 0 and graph.level[i] == 0]
-    if len(named) < 2:
+    parent = graph.support_parent
+    places = [i for i in scope.names if i >= 0 and (parent[i] == FLOOR or graph.labels[i] == "door")]
+    places = [i for i in places if boxes[i, 3:5].max() > PLACE_MIN_M]
+    sights = [i for i in scope.names if i >= 0 and parent[i] in (FLOOR, WALL)]
+    if not places or not sights:
         return None
-    at, facing = (named[k] for k in rng.choice(len(named), 2, replace=False))
-    if scope.home_of[at] != scope.home_of[facing]:
+    at, facing = places[int(rng.integers(len(places)))], sights[int(rng.integers(len(sights)))]
+    if at == facing or scope.home_of[at] != scope.home_of[facing]:
         return None
     way = boxes[facing, :2] - boxes[at, :2]
     far = float(np.hypot(*way))

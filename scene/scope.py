@@ -4,20 +4,19 @@ A `Scope` indexes the graph once per home: which things a noun fits, which names
 which relation to what. In training (`held_out=False`) held-out language (scene/heldout.py) is not even in the index.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Final
 
 import numpy as np
 
 from scene.graph import SceneGraph, spoken_room_by_room
-from scene.heldout import is_held_out_color, is_held_out_relation
+from scene.heldout import SAME_WORDS, is_held_out_color, is_held_out_relation
 from scene.query import PREDICATES, Noun
 from scene.relations import Relation
 from scene.support import SURFACE_NAMES
 from scene.types import Scene
 
 CLEAR_MARGIN_M: Final = 0.1  # a direction is said of a target only when it holds by this much
-BETWEEN_ENDS: Final = 2
 
 _KEYS: Final[dict[tuple[Relation, bool], tuple[str, ...]]] = {
     (relation, surface): tuple(
@@ -44,6 +43,7 @@ class Scope:
         self.ids = list(everything) if room < 0 else np.flatnonzero(graph.room == room).tolist()
         self.home_of = graph.room.tolist()
         self.nouns: dict[int, tuple[Noun, ...]] = {i: self._nouns_of(i) for i in self.ids}
+        self._rivals = Counter((graph.labels[i], self.home_of[i]) for i in self.ids)
         self.of_noun: dict[Noun, set[int]] = {}
         for i in self.ids:
             for noun in self.nouns[i]:
@@ -94,7 +94,7 @@ class Scope:
                     other = objects[0]
                     for key in _KEYS[relation, other < 0]:
                         if PREDICATES[key].inverse:  # said of what carries, but it says "on" of what is carried
-                            if may["on" if key == "carrying" else "in", label]:
+                            if may[SAME_WORDS[key], label]:
                                 related[key][i].add(other)
                         elif may[key, label]:
                             related[key][other].add(i)
@@ -107,8 +107,7 @@ class Scope:
 
     def rivals(self, i: int) -> int:
         """Things of its class in its room, itself included."""
-        same = self.of_noun[Noun(self.graph.labels[i])]
-        return sum(self.home_of[j] == self.home_of[i] for j in same)
+        return self._rivals[self.graph.labels[i], self.home_of[i]]
 
     def siblings(self, i: int, j: int) -> bool:
         """Whether the graph would know how the two stand to each other (scene/graph.py): one supporter, or one room."""
