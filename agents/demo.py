@@ -31,7 +31,7 @@ from core.errors import InputError
 from core.job import JobConfig, job_main
 from core.run import RunFolder
 from scene.corpus import SourceConfig
-from scene.datasets.procthor import asset_file
+from scene.datasets.procthor_files import asset_file
 
 DEFAULTS: dict[str, Callable[[], Any]] = {
     "homes": build_scenes.BuildScenesConfig,

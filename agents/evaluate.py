@@ -39,7 +39,7 @@ from envs.replay import replay, simulator_of
 from envs.simulator import Simulator
 from envs.state import Sensors
 from envs.tasks import TASKS
-from scene.io import SceneStore
+from scene.store import SceneStore
 
 MEASURES = ("success", "spl", "soft_spl", "distance_to_goal_m", "path_length_m", "collisions", "subgoals", "steps")
 BASELINES = ("random", "oracle", "keyboard")

@@ -8,7 +8,7 @@ from core.errors import InputError
 from envs.home_stream import FolderSource, HomeStream, ProceduralSource
 from envs.pool import HomePool
 from scene.datasets.procedural import HomeConfig, generate_home
-from scene.io import SceneStore
+from scene.store import SceneStore
 
 PROCEDURAL = "procedural"
 GENERATED = 10_000  # homes of a procedural stream, where no number is given

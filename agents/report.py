@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agents.page import figure_html, table_html, text, video_html, write_page
 from agents.stages import Stage
 from core.files import plain, read_json
+from core.page import figure_html, table_html, text, video_html, write_page
 from core.run import describe_version, read_metrics
 
 if TYPE_CHECKING:
@@ -153,8 +153,7 @@ def home_blocks(scenes: Path) -> list[str]:
     """A test home from above with what rests on what, and some of its sentences."""
     from scene.draw import draw_map
     from scene.graph import build_graph
-    from scene.io import SceneStore
-    from scene.language import load_referrals
+    from scene.store import SceneStore
 
     store = SceneStore(scenes)
     scene = store.load(store.split("test")[0])
@@ -166,7 +165,7 @@ def home_blocks(scenes: Path) -> list[str]:
         families[edge.relation.value] = families.get(edge.relation.value, 0) + 1
     most = sorted(families.items(), key=lambda item: (-item[1], item[0]))
     counts = ", ".join(f"{name} {count}" for name, count in most)
-    sentences = [r for r in load_referrals(scenes / "referrals" / "test.parquet") if r.scene_id == scene.id]
+    sentences = [r for r in store.referrals("test") if r.scene_id == scene.id]
     spread = sentences[:: max(1, len(sentences) // 8)][:8]
     lines = [[r.utterance, r.kind, ", ".join(f"{scene.objects[t].label} #{t}" for t in r.targets)] for r in spread]
     return [
@@ -185,7 +184,7 @@ def grounding_blocks(stages: Mapping[str, Stage], each: int = 3) -> list[str]:
     """Hits and misses of the grounder, drawn in the homes they belong to."""
     import pyarrow.parquet as parquet
 
-    from scene.io import SceneStore
+    from scene.store import SceneStore
 
     stage = stages["grounding-test"]
     store = SceneStore(stages["homes"].folder)

@@ -43,9 +43,9 @@ from envs.pool import HomePool
 from envs.simulator import Simulator
 from envs.tasks import TASKS
 from scene.geometry import distance_to_footprint
-from scene.io import SceneStore
 from scene.occupancy import EYE_M
 from scene.render import Frame, prepare, render
+from scene.store import SceneStore
 from scene.views import sample_camera
 from vl.embedder import Embedder, load_embedder
 from vl.two_tower import VLModel

@@ -9,7 +9,6 @@ same; an unfinished one is continued (`resume="auto"`) or started anew.
 import ast
 import importlib.metadata
 import json
-import resource
 import shutil
 import sys
 import time
@@ -25,6 +24,7 @@ from core.conventions import __file__ as conventions_file
 from core.errors import MissingFileError
 from core.files import atomic_write, fingerprint, folder_fingerprint, plain, read_json
 from core.job import JobConfig
+from core.memory import peak_memory_gb
 from core.run import check_free
 
 ROOT = Path(conventions_file).parents[1]
@@ -38,7 +38,8 @@ class Stage:
     """A finished stage."""
 
     name: str
-    folder: Path
+    folder: Path  # what it made
+    run_folder: Path  # how it ran: configuration, version, metrics; the same folder for most jobs
     result: dict[str, Any]  # what the job's run() returned
     seconds: float  # wall time it took, over all its parts where it was interrupted
     peak_memory_gb: float  # largest resident size of the process while it ran
@@ -51,7 +52,7 @@ class Stage:
     @property
     def code(self) -> str:
         """Version of the code that computed it."""
-        file = self.folder / "version.json"
+        file = self.run_folder / "version.json"
         return str(read_json(file, "version record")["code"]) if file.is_file() else "unknown"
 
 
@@ -136,17 +137,20 @@ class Stages:
         settings = [torch.get_num_threads(), numeric_versions()]
         digest = fingerprint([name, described, outside, settings, code_fingerprint(job)])
         folder = self.root / f"{name}-{digest}"
-        stamp = folder / "stage.json"
+        config = replace(config, out=str(folder), resume="auto")
+        run_folder = Path(config.run_folder)
+        stamp = run_folder / "stage.json"
 
         spent = read_json(stamp, "stage stamp") if stamp.is_file() else {"seconds": 0.0, "peak_memory_gb": 0.0}
         if spent.get("finished"):
-            result = read_json(folder / "result.json", "stage result")
-            stage = Stage(name, folder, result, spent["seconds"], spent["peak_memory_gb"], cached=True)
+            result = read_json(run_folder / "result.json", "stage result")
+            stage = Stage(name, folder, run_folder, result, spent["seconds"], spent["peak_memory_gb"], cached=True)
             self.announce(f"{name}: unchanged, taken from {folder.name}")
         else:
-            if folder.exists() and self.resume != "auto":
-                check_free(folder)  # another demo may be at work on the same stage
-                shutil.rmtree(folder)
+            if run_folder.exists() and self.resume != "auto":
+                check_free(run_folder)  # another demo may be at work on the same stage
+                shutil.rmtree(run_folder)
+                shutil.rmtree(folder, ignore_errors=True)
                 spent = {"seconds": 0.0, "peak_memory_gb": 0.0}
             self.announce(name)
             start = time.perf_counter()
@@ -155,23 +159,18 @@ class Stages:
                 key: str(value.folder) if isinstance(value, Stage) else value for key, value in values.items()
             }
             try:
-                result = job(replace(config, out=str(folder), resume="auto", **paths))
+                result = job(replace(config, **paths))
                 finished = True
             finally:  # also when interrupted: the next part adds to it
                 spent = {
                     "seconds": spent["seconds"] + time.perf_counter() - start,
                     "peak_memory_gb": max(spent["peak_memory_gb"], peak_memory_gb()),
                 }
-                if folder.is_dir():
+                if run_folder.is_dir():
                     atomic_write(stamp, json.dumps({**spent, "finished": finished}))
-            stage = Stage(name, folder, result, spent["seconds"], spent["peak_memory_gb"], cached=False)
+            stage = Stage(name, folder, run_folder, result, spent["seconds"], spent["peak_memory_gb"], cached=False)
         self.done.append(stage)
         return stage
-
-
-def peak_memory_gb() -> float:
-    """Largest resident size of this process so far, in GB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 def _key(value: Any, root: Path) -> Any:

@@ -61,6 +61,11 @@ class JobConfig:
         if self.device != "cpu" and not self.CUDA:
             raise InputError(f"device={self.device}: this job runs on the CPU so far; leave device=cpu")
 
+    @property
+    def run_folder(self) -> str:
+        """Where the run folder lies for a given `out`; a job whose `out` is a product of its own overrides this."""
+        return self.out
+
 
 def load_config(job: str, config_class: type, overrides: Sequence[str] = ()) -> Any:
     """The checked configuration object of a job: schema, then configs/<job>.yaml, then `overrides` ("key=value").
@@ -147,7 +152,7 @@ def _how_to_continue(job: str, argv: Sequence[str]) -> str:
         return "no run had begun"
     run_module.close_all()
     same = [word for word in argv if not re.match(r"\+*(out|resume)=", word)]
-    return "continue with: " + shlex.join(["sightline", run.job, *same, f"out={run.path}", "resume=auto"])
+    return "continue with: " + shlex.join(["sightline", run.job, *same, f"out={run.out}", "resume=auto"])
 
 
 def _one_line(error: BaseException) -> str:

@@ -25,7 +25,8 @@ from core.threads import granted
 if TYPE_CHECKING:
     from core.job import JobConfig
 
-UNCOMPARED = {"out", "resume", "threads", "device", "wandb"}  # may change between the parts of one run
+# what may change between the parts of one run
+UNCOMPARED = {"out", "resume", "threads", "device", "wandb", "workers", "engine"}
 CONFIG, VERSION, METRICS, RESULT, LOCK = "config.yaml", "version.json", "metrics.jsonl", "result.json", ".lock"
 _cut_off: list["RunFolder"] = []  # closed by an exception, innermost first
 _last_finished: Path | None = None  # the outermost job of this process finishes last
@@ -40,6 +41,7 @@ class RunFolder:
 
         self.path = path
         self.job = job
+        self.out = str(path)  # what continues this run when given as out=
         self.fresh = True  # nothing but its description is in it yet; see `discard_fresh`
         self.checkpoints = Checkpoints(path / "checkpoints")
         self._lock: IO[str] | None = lock
@@ -65,6 +67,7 @@ class RunFolder:
         known = path.is_dir() and _has_content(path)
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path, job, _take_lock(path))
+        run.out = cfg.out or run.out
         run.fresh = not known
         try:
             run._record(cfg)
@@ -259,7 +262,7 @@ def _is_installed(distribution: str) -> bool:
 
 def _choose_folder(cfg: "JobConfig", job: str) -> Path:
     if cfg.out:
-        return Path(cfg.out).expanduser()
+        return Path(cfg.run_folder).expanduser()
     parent = Path("runs") / job
     if cfg.resume == "auto" and parent.is_dir():
         for path in sorted(parent.iterdir(), reverse=True):  # names are times: newest first

@@ -23,8 +23,8 @@ from core.errors import InputError
 from envs.home_worker import HomeSource, HomeWorker, WorkerError, build_trees, prepare_homes
 from envs.pool import Home, HomePool
 from scene.datasets.procedural import GOAL_COLORS, GOAL_LABELS, HomeConfig, generate_home
-from scene.io import SceneStore
 from scene.palette import PALETTE
+from scene.store import SceneStore
 from scene.types import Scene
 
 __all__ = ["FolderSource", "HomeSource", "HomeStream", "ProceduralSource", "WorkerError"]

@@ -19,7 +19,7 @@ from scene.render import PreparedScene, prepare
 from scene.types import Scene
 
 if TYPE_CHECKING:
-    from scene.io import SceneStore
+    from scene.store import SceneStore
 
 CELL_M = 0.05
 AGENT_RADIUS_M = 0.2
@@ -194,7 +194,7 @@ class HomePool:
         Raises:
             InputError: the folder, the split or its scenes are missing or broken; see also the class.
         """
-        from scene.io import SceneStore
+        from scene.store import SceneStore
 
         store = SceneStore(path)
         ids = store.split(split)

@@ -16,12 +16,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from core.errors import InputError
+from scene.descriptions import describe_scene
 from scene.geometry import object_points
 from scene.graph import build_graph, candidates, spoken_room_by_room
-from scene.language import Referral, describe_scene
 from scene.objects import location_tokens, rotate_points
 from scene.relations import Viewpoint
 from scene.support import room_of_objects
+from scene.texts import Referral
 from scene.types import Scene
 
 

@@ -1,7 +1,11 @@
 """Homes of each split, source by source.
 
 Fixed rules, so that a split is the same in every run: procedural homes are drawn per split by seed; of a ProcTHOR file
-the `val` houses are the test split, and the last five of its `train` houses (in file order) are there to tune on.
+the `val` houses are the test split, and the last five of its `train` houses (in file order) are there to tune on. Of
+scans (SceneVerse, ScanNet) their val list is the test split, too, and the last tenth of their train list, by name, is
+there to tune on; a split may be empty where one of their lists is absent.
+
+Building a source reads lists of names and no home: worker processes build it anew from `Wanted`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,11 +34,12 @@ class HomeSource:
     makers: Mapping[str, Sequence[tuple[str, Callable[[], Scene]]]]  # split -> (name, how to make it)
 
     def count(self, split: str) -> int:
-        return len(self.makers[split])
+        return len(self.makers.get(split, ()))
 
-    def homes(self, split: str) -> Iterator[Scene | Skipped]:
-        """Every home of a split, or why it cannot be had."""
-        for name, make in self.makers[split]:
+    def homes(self, split: str, among: range | None = None) -> Iterator[Scene | Skipped]:
+        """Every home of a split (or those of these indices), or why it cannot be had."""
+        makers = self.makers[split]
+        for name, make in makers if among is None else makers[among.start : among.stop]:
             try:
                 yield make()
             except InputError as error:
@@ -45,9 +50,13 @@ class HomeSource:
 class SourceConfig:
     """Where homes come from."""
 
-    name: str = "procedural"  # procedural (seeded, reads nothing) or procthor (houses in a file)
-    path: str = ""  # procthor: file of houses, one JSON object per line, .jsonl or .jsonl.gz
+    name: str = "procedural"  # procedural (seeded, reads nothing), procthor, sceneverse, scannet or custom
+    path: str = ""  # procthor: file of houses, .jsonl or .jsonl.gz, or their folder; scans: the dataset's folder
     assets: str = ""  # procthor: folder of the asset boxes; empty = procthor_db beside the file's folder
+    scratch: str = ""  # procthor: folder that a .jsonl.gz is unpacked into; empty = the system's temporary folder
+    dataset: str = ""  # sceneverse: which of its seven, e.g. 3RScan; empty = the last name of path
+    labels: str = "raw"  # scannet: raw names, or the 40 classes of nyu40
+    unmatched: str = "refuse"  # scans: ids without label and labels without points: refuse the scan, or drop those
     up: str = ""  # custom: axis that points up in the scans, z or y; empty = y for glTF, z for all others
     scale: float = 1.0  # custom: metres per unit of the scans, e.g. 0.001 for millimetres
     default_label: str = ""  # custom: label of instance ids that no labels file names; empty = such a scan is left out
@@ -55,8 +64,11 @@ class SourceConfig:
 
     def __post_init__(self) -> None:
         check_choice("source", self.name, SOURCES)
-        if self.name != "procedural" and not self.path:  # all others read homes from a file
-            raise InputError(f"source={self.name} needs source.path=FILE, e.g. a .jsonl or .jsonl.gz of houses")
+        check_choice("source.labels", self.labels, ("raw", "nyu40"))
+        check_choice("source.unmatched", self.unmatched, ("refuse", "drop"))
+        if self.name != "procedural" and not self.path:  # all others read homes from disk
+            what = "FILE, e.g. a .jsonl or .jsonl.gz of houses" if self.name == "procthor" else "FOLDER of the dataset"
+            raise InputError(f"source={self.name} needs source.path={what}")
         if self.name == "procedural" and (self.path or self.assets):
             raise InputError(
                 f"source=procedural reads no file, but source.path={self.path!r} source.assets={self.assets!r} is "
@@ -97,33 +109,75 @@ def procedural_source(wanted: Wanted) -> HomeSource:
 
 
 def procthor_source(wanted: Wanted) -> HomeSource:
-    """Houses of a ProcTHOR file.
+    """Houses of a ProcTHOR file, each read from it when made: any number of them takes the memory of one.
 
     Raises:
         MissingFileError, InputError: the file or the asset boxes are absent or damaged, or the file does not hold
             enough train houses, or no val houses.
     """
-    from scene.datasets.procthor import AssetBoxes, House, house_scene, read_assets, read_houses
+    from scene.datasets.procthor import AssetBoxes, house_scene
+    from scene.datasets.procthor_files import HouseFile, HouseLine, house_files, read_assets
 
-    houses = read_houses(wanted.source.path)
+    houses = [(file, line) for file in house_files(wanted.source.path, wanted.source.scratch) for line in file.lines]
     boxes = read_assets(wanted.source.path, wanted.source.assets or None)
-    train = [house for house in houses if house.split == "train"]
-    test = [house for house in houses if house.split == "val"]
+    train = [house for house in houses if house[1].split == "train"]
+    test = [house for house in houses if house[1].split == "val"]
     if len(train) <= TUNING_HOUSES or not test:
         raise InputError(
-            f"{wanted.source.path} holds {len(train)} train and {len(test)} val houses; expected more than {TUNING_HOUSES} of "
-            f"train (the last {TUNING_HOUSES} are for tuning) and some of val (the test set)"
+            f"{wanted.source.path} holds {len(train)} train and {len(test)} val houses; expected more than "
+            f"{TUNING_HOUSES} of train (the last {TUNING_HOUSES} are for tuning) and some of val (the test set)"
         )
 
-    def maker(house: House, boxes: AssetBoxes) -> Callable[[], Scene]:
-        return lambda: house_scene(house, boxes)
+    def maker(file: HouseFile, line: HouseLine, boxes: AssetBoxes) -> Callable[[], Scene]:
+        return lambda: house_scene(file.house(line), boxes)
 
     chosen = {"train": train[:-TUNING_HOUSES], "val": train[-TUNING_HOUSES:], "test": test}
     return HomeSource(
         {
-            split: [(house.where, maker(house, boxes)) for house in chosen[split][:count]]
+            split: [(line.where, maker(file, line, boxes)) for file, line in chosen[split][:count]]
             for split, count in wanted.homes.items()
         }
+    )
+
+
+def sceneverse_source(wanted: Wanted) -> HomeSource:
+    """Scans of one of SceneVerse's datasets, as released (scene/datasets/sceneverse.py).
+
+    Raises:
+        MissingFileError, InputError: no such folder, not one of the datasets, or no list of train or val scans.
+    """
+    from scene.datasets.sceneverse import dataset_of, read_scan, splits
+
+    source = wanted.source
+    name = dataset_of(source.path, source.dataset)
+
+    def maker(scan: str) -> Callable[[], Scene]:
+        return lambda: read_scan(source.path, scan, name, source.unmatched)
+
+    return _scans(wanted, splits(source.path, name), maker)
+
+
+def scannet_source(wanted: Wanted) -> HomeSource:
+    """Scans of ScanNet's raw release (scene/datasets/scannet.py).
+
+    Raises:
+        MissingFileError, InputError: no such folder, or no list of train or val scans.
+    """
+    from scene.datasets.scannet import read_scan, splits
+
+    source = wanted.source
+
+    def maker(scan: str) -> Callable[[], Scene]:
+        return lambda: read_scan(source.path, scan, source.labels, source.unmatched)
+
+    return _scans(wanted, splits(source.path), maker)
+
+
+def _scans(
+    wanted: Wanted, splits: Mapping[str, Sequence[str]], maker: Callable[[str], Callable[[], Scene]]
+) -> HomeSource:
+    return HomeSource(
+        {split: [(scan, maker(scan)) for scan in splits[split][:count]] for split, count in wanted.homes.items()}
     )
 
 
@@ -155,6 +209,26 @@ def custom_source(wanted: Wanted) -> HomeSource:
 SOURCES: dict[str, Callable[[Wanted], HomeSource]] = {
     "procedural": procedural_source,
     "procthor": procthor_source,
+    "sceneverse": sceneverse_source,
+    "scannet": scannet_source,
     "custom": custom_source,
 }
 """Where homes can come from, by name."""
+
+_opened: dict[str, HomeSource] = {}
+
+
+def open_source(wanted: Wanted, fresh: bool = False) -> HomeSource:
+    """The source a build asks for; remembered, so that a worker that builds many shards reads its index once.
+
+    Args:
+        fresh: read it again.
+
+    Raises:
+        InputError: what it reads is missing or damaged.
+    """
+    key = repr(wanted)
+    if fresh or key not in _opened:
+        _opened.clear()
+        _opened[key] = SOURCES[wanted.source.name](wanted)
+    return _opened[key]

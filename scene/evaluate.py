@@ -30,8 +30,7 @@ from core.progress import track
 from core.run import RunFolder
 from scene.batch import GroundingRoom, grounding_rooms
 from scene.grounding import Grounder, predict
-from scene.io import SceneStore
-from scene.language import load_referrals
+from scene.store import SceneStore
 
 VIEW_WORDS = frozenset(
     ("front", "behind", "back", "right", "left", "facing", "leftmost", "rightmost", "looking", "across")
@@ -109,7 +108,7 @@ def encoded_rooms(grounder: Grounder, store: SceneStore, split: str, seed: int) 
     Raises:
         InputError: the split has no sentences.
     """
-    referrals = load_referrals(store.folder / "referrals" / f"{split}.parquet")
+    referrals = store.referrals(split)
     ids = store.split(split)
     model = grounder.model
     rooms = []

@@ -7,22 +7,29 @@ siblings (things with one supporter), where floor, walls and ceiling of a room c
 
 Of each family a pair has at most one relation, the most telling one: a direction; the closest of adjacent, beside, next
 and close (they are nested); above or higher. A pair one above the other has no direction and no nearness.
+
+What N things cost: among up to CROWD siblings every pair is compared. Of a larger crowd (say a scan without rooms, with
+a thousand things on its floor) only pairs whose footprints come within CROWD_REACH_M of each other, so that edges and
+time grow with the number of things and not with its square; things of a crowd that are farther apart have no relation.
 """
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Float64, Int, Int64
 from numpy import ndarray
 
 from core.errors import InputError
 from scene import relations as rel
-from scene.relations import Pairs, Relation, Viewpoint, pairs_of
-from scene.support import SURFACE_NAMES, Support, find_support, room_of_objects
+from scene.edges import CODE, MARGIN_DIGITS, REACHES, EdgeTable
+from scene.edges import Edge as Edge  # what a graph consists of
+from scene.hetero import from_hetero_data, to_hetero_data
+from scene.pairs import Pairs, Shapes, Viewpoint, pairs_near, spans
+from scene.relations import CONVERSES, Relation
+from scene.support import find_support, room_of_objects
 from scene.types import Scene
 
 if TYPE_CHECKING:
@@ -34,21 +41,13 @@ WHOLE_HOME_MAX_OBJECTS, WHOLE_HOME_MAX_ROOMS = 40, 2
 NEARNESS: Final = (Relation.ADJACENT_TO, Relation.BESIDES, Relation.NEXT_TO, Relation.CLOSE_TO)  # closest first
 DIRECTIONS: Final = (Relation.LEFT_OF, Relation.RIGHT_OF, Relation.BEHIND, Relation.IN_FRONT_OF)
 VERTICAL: Final = (Relation.ABOVE, Relation.BELOW, Relation.HIGHER_THAN, Relation.LOWER_THAN)
-_ORDER: Final = {relation: number for number, relation in enumerate(Relation)}
+CROWD: Final = 100
+"""Siblings of which every pair is compared; the fullest room of the 38 ProcTHOR houses has fewer."""
+CROWD_REACH_M: Final = 2.0
+"""Above, near and close to all lie within it (0.2 m, half the footprints' diagonals, 1 m)."""
 
 
-@dataclass(frozen=True)
-class Edge:
-    """`subject` RELATION `objects`."""
-
-    subject: int
-    objects: tuple[int, ...]  # one id, or more for between and aligned; FLOOR, WALL, CEILING (< 0) stand for the room's
-    relation: Relation
-    margin: float  # clearance to the nearest threshold, see scene/relations.py; at 1e-4
-    reach: str = ""  # "near" or "far" with a direction
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SceneGraph:
     """Relations of one scene's objects, by object id (= index into scene.objects)."""
 
@@ -57,23 +56,31 @@ class SceneGraph:
     room: Int64[ndarray, " N"]  # index into scene.rooms, -1 = unknown
     support_parent: Int64[ndarray, " N"]  # object id, or FLOOR (-1), WALL (-2), CEILING (-3)
     level: Int64[ndarray, " N"]  # 0 on floor, wall or ceiling
-    edges: list[Edge]  # sorted by subject, relation, objects
+    table: EdgeTable  # the edges as columns
     viewpoint: Viewpoint
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SceneGraph):
+            return NotImplemented
+        pairs = [(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)]
+        return all(np.array_equal(a, b) if isinstance(a, ndarray) else a == b for a, b in pairs)
+
+    __hash__ = None  # type: ignore[assignment]  # its arrays may change
+
+    @cached_property
+    def edges(self) -> list[Edge]:
+        """All edges, sorted by subject, relation, objects."""
+        return list(self.table)
 
     @cached_property
     def subjects(self) -> dict[tuple[Relation, tuple[int, ...]], frozenset[int]]:
         """Who stands in this relation to these objects."""
-        found: dict[tuple[Relation, tuple[int, ...]], set[int]] = {}
-        for edge in self.edges:
-            found.setdefault((edge.relation, edge.objects), set()).add(edge.subject)
-        return {key: frozenset(ids) for key, ids in found.items()}
+        return self.table.subjects()
 
     @cached_property
     def _of_subject(self) -> list[list[Edge]]:
-        lists: list[list[Edge]] = [[] for _ in self.labels]
-        for edge in self.edges:
-            lists[edge.subject].append(edge)
-        return lists
+        stop = np.searchsorted(self.table.subject, np.arange(len(self.labels)), side="right").tolist()
+        return [self.edges[first:last] for first, last in zip([0, *stop], stop)]
 
     def edges_of(self, subject: int) -> list[Edge]:
         """Edges that start at an object."""
@@ -88,7 +95,7 @@ class SceneGraph:
         content = {
             "format": FORMAT,
             "scene_id": self.scene_id,
-            "viewpoint_yaw_rad": round(self.viewpoint.yaw_rad, 9),
+            "viewpoint_yaw_rad": self.viewpoint.yaw_rad,
             "labels": self.labels,
             "room": self.room.tolist(),
             "support_parent": self.support_parent.tolist(),
@@ -104,44 +111,32 @@ class SceneGraph:
             raw = json.loads(text)
             if not isinstance(raw, dict) or raw.get("format") != FORMAT:
                 raise ValueError(f"no {FORMAT!r} in its head")
-            edges = [Edge(s, tuple(o), Relation(r), float(m), reach) for s, o, r, m, reach in raw["edges"]]
+            table = EdgeTable.of(Edge(s, tuple(o), Relation(r), float(m), reach) for s, o, r, m, reach in raw["edges"])
             room, parent, level = (np.array(raw[name], np.int64) for name in ("room", "support_parent", "level"))
             viewpoint = Viewpoint(raw["viewpoint_yaw_rad"])
-            return cls(raw["scene_id"], raw["labels"], room, parent, level, edges, viewpoint)
+            return cls(raw["scene_id"], raw["labels"], room, parent, level, table, viewpoint)
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"not a scene graph, or a damaged one ({error}); build it again") from error
 
     def to_hetero_data(self) -> "HeteroData":
         """The graph for torch-geometric.
 
-        Node types: "object" (label index into `data.labels`, room, level) and "surface" (floor, wall, ceiling). Edge
-        types: (object, <relation>, object or surface), one edge per object of a relation, with `margin`, `far` (1 for
-        a far direction) and `group` (edges of one statement, e.g. both ends of between, share a number).
+        Node types: "object" (label index into `data.labels`, room, level, support_parent as here) and "surface"
+        (`kind` 0 floor, 1 wall, 2 ceiling). Edge types, the same in every graph: (object, <relation>, object), and
+        (object, <relation>, surface) for relations of contact; one edge per object of a relation, with `margin`
+        (float32: exact to 1e-4 up to 800 m), `far` (true for a far direction) and `group` (edges of one statement,
+        e.g. both ends of between, share a number).
         """
-        import torch
-        from torch_geometric.data import HeteroData
+        return to_hetero_data(self)
 
-        data = HeteroData()
-        data.scene_id = self.scene_id
-        data.labels = sorted(set(self.labels))
-        number = {label: k for k, label in enumerate(data.labels)}
-        data["object"].num_nodes = len(self.labels)
-        data["object"].label = torch.tensor([number[label] for label in self.labels])
-        data["object"].room = torch.from_numpy(self.room.copy())
-        data["object"].level = torch.from_numpy(self.level.copy())
-        data["surface"].num_nodes = len(SURFACE_NAMES)
-        rows: dict[tuple[str, str, str], list[tuple[int, int, float, bool, int]]] = {}
-        for group, edge in enumerate(self.edges):
-            for end in edge.objects:
-                node, index = ("object", end) if end >= 0 else ("surface", -end - 1)
-                key = ("object", edge.relation.value.replace(" ", "_"), node)
-                rows.setdefault(key, []).append((edge.subject, index, edge.margin, edge.reach == "far", group))
-        for key in sorted(rows):
-            data[key].edge_index = torch.tensor([row[:2] for row in rows[key]], dtype=torch.int64).T.contiguous()
-            data[key].margin = torch.tensor([row[2] for row in rows[key]], dtype=torch.float32)
-            data[key].far = torch.tensor([row[3] for row in rows[key]], dtype=torch.bool)
-            data[key].group = torch.tensor([row[4] for row in rows[key]], dtype=torch.int64)
-        return data
+    @classmethod
+    def from_hetero_data(cls, data: "HeteroData") -> "SceneGraph":
+        """The graph that `to_hetero_data` was made of; of a batch take `batch.get_example(k)`.
+
+        Raises:
+            InputError: something is missing.
+        """
+        return from_hetero_data(data)
 
 
 def build_graph(scene: Scene, viewpoint: Viewpoint | None = None) -> SceneGraph:
@@ -156,78 +151,98 @@ def build_graph(scene: Scene, viewpoint: Viewpoint | None = None) -> SceneGraph:
     if not scene.objects:
         raise InputError(f"scene {scene.id} has no objects: no graph to build; leave it out or mend its source")
     viewpoint = viewpoint or Viewpoint()
-    room = room_of_objects(scene)
+    room, labels, shapes = room_of_objects(scene), scene.labels, Shapes(scene.boxes)
     support = find_support(scene, room)
-    edges = list(_support_edges(support))
-    boxes = scene.boxes
-    for members in _siblings(room, support.parent):
-        edges += _edges_among(pairs_of(boxes[members], viewpoint), members, [scene.objects[i].label for i in members])
-    edges.sort(key=lambda e: (e.subject, _ORDER[e.relation], e.objects))
-    return SceneGraph(scene.id, scene.labels, room, support.parent, support.level, edges, viewpoint)
+    statements = _Statements()
+    on = np.where(support.rod >= 0, support.rod, support.parent)
+    contact = np.array([CODE[relation] for relation in support.contact])
+    statements.add(np.arange(len(labels)), contact, on, np.round(support.margin, MARGIN_DIGITS))
+    pairs = _siblings(shapes, viewpoint, room, support.parent)
+    near = [_pair_statements(block, statements) for block in pairs.blocks()]
+    _group_statements(pairs, np.concatenate(near), labels, statements)
+    return SceneGraph(scene.id, labels, room, support.parent, support.level, statements.table(), viewpoint)
 
 
-def _siblings(room: Int64[ndarray, " N"], parent: Int64[ndarray, " N"]) -> list[Int64[ndarray, " K"]]:
-    """Ids of things with one supporter; all of a room's floor, wall and ceiling things together."""
-    shell = np.where(parent >= 0, parent, -1)
-    home = np.where(parent >= 0, -1, room)  # things on one object are siblings wherever it stands
-    keys = np.stack([shell, home], axis=1)
-    _, group = np.unique(keys, axis=0, return_inverse=True)
-    order = np.argsort(group.ravel(), kind="stable")
-    cuts = np.flatnonzero(np.diff(group.ravel()[order])) + 1
-    return [members for members in np.split(order, cuts) if len(members) > 1]
+def _siblings(shapes: Shapes, viewpoint: Viewpoint, room: Int64[ndarray, " N"], parent: Int64[ndarray, " N"]) -> Pairs:
+    """Pairs of things with one supporter, each once; all of a room's floor, wall and ceiling things together."""
+    # things on one object are siblings wherever it stands; rooms count on after the objects, room -1 first
+    _, family = np.unique(np.where(parent >= 0, parent, len(room) + 1 + room), return_inverse=True)
+    rows, columns = pairs_near(family, shapes.boxes, CROWD_REACH_M, CROWD)
+    order, start = spans(family)
+    height = np.maximum.reduceat(shapes.top[order], start) - np.minimum.reduceat(shapes.bottom[order], start)
+    return Pairs(shapes, viewpoint, rows, columns, height[family[rows]])
 
 
-def _support_edges(support: Support) -> Iterator[Edge]:
-    for subject, (parent, rod) in enumerate(zip(support.parent.tolist(), support.rod.tolist())):
-        on = rod if rod >= 0 else parent
-        yield Edge(subject, (on,), support.contact[subject], round(float(support.margin[subject]), 4))
+class _Statements:
+    """Edges as they are found, in parts."""
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[ndarray, ...]] = []
+
+    def add(
+        self,
+        subject: Int[ndarray, " K"],
+        relation: int | Int[ndarray, " K"],
+        objects: Int[ndarray, "K *width"],
+        margin: Float64[ndarray, " K"],
+        reach: int | Int[ndarray, " K"] = 0,
+    ) -> None:
+        """`objects` (K,) or (K, n)."""
+        count, width = len(subject), 1 if objects.ndim == 1 else objects.shape[1]
+        codes = (np.full(count, value) if isinstance(value, int) else value for value in (relation, reach))
+        self.parts.append((subject, *codes, margin, np.full(count, width), objects.reshape(-1)))
+
+    def table(self) -> EdgeTable:
+        subject, relation, reach, margin, width, objects = (np.concatenate(part) for part in zip(*self.parts))
+        return EdgeTable.in_order(subject, relation, margin, reach, width, objects)
 
 
-def _edges_among(p: Pairs, ids: Int64[ndarray, " K"], labels: list[str]) -> Iterator[Edge]:
-    """All non-support edges of a group of siblings."""
-    apart = ~np.eye(len(ids), dtype=bool)
-    margins = {relation: np.round(rel.MARGINS[relation](p), 4) for relation in (*VERTICAL, *DIRECTIONS, *NEARNESS)}
-    stacked = (margins[Relation.ABOVE] > 0) | (margins[Relation.BELOW] > 0)
-    far = rel.far(p) > 0
-    open_pairs = apart & ~stacked
-    for relation in VERTICAL:
-        yield from _pair_edges(relation, apart & (margins[relation] > 0), margins[relation], ids)
-    for relation in DIRECTIONS:
-        yield from _pair_edges(relation, open_pairs & (margins[relation] > 0), margins[relation], ids, far)
-    undecided = open_pairs
-    for relation in NEARNESS:
-        holds = undecided & (margins[relation] > 0)
-        undecided = undecided & ~holds
-        yield from _pair_edges(relation, holds, margins[relation], ids)
-    triples, angles = rel.between(p)
-    for (subject, a, b), angle in zip(ids[triples].tolist(), np.round(angles, 4).tolist()):
-        if angle > 0:
-            yield Edge(subject, (min(a, b), max(a, b)), Relation.BETWEEN, angle)
-    for group, margin in _aligned_of_a_kind(p, labels):
-        members = sorted(ids[list(group)].tolist())
-        for subject in members:
-            others = tuple(i for i in members if i != subject)
-            yield Edge(subject, others, Relation.ALIGNED, margin)
+_CODES: Final[dict[tuple[Relation, ...], ndarray]] = {
+    family: np.array([CODE[r] for r in family]) for family in (VERTICAL, DIRECTIONS, NEARNESS)
+}
+_CONVERSE: Final = np.array([CODE[CONVERSES.get(relation, relation)] for relation in CODE])
+_NEAR, _FAR = REACHES.index("near"), REACHES.index("far")
 
 
-def _pair_edges(
-    relation: Relation, holds: ndarray, margin: ndarray, ids: Int64[ndarray, " K"], far: ndarray | None = None
-) -> Iterator[Edge]:
-    row, column = np.nonzero(holds)
-    reach = [""] * len(row) if far is None else np.where(far[row, column], "far", "near").tolist()
-    for s, o, m, r in zip(ids[row].tolist(), ids[column].tolist(), margin[row, column].tolist(), reach):
-        yield Edge(s, (o,), relation, m, r)
+def _pair_statements(p: Pairs, statements: _Statements) -> Bool[ndarray, " K"]:
+    """States what each pair is to each other, both ways round; returns which pairs are near (not far)."""
+
+    def state(family: tuple[Relation, ...], allowed: ndarray | None, reach: ndarray | None = None) -> ndarray:
+        margin = np.round(np.stack([rel.MARGINS[relation](p) for relation in family]), MARGIN_DIGITS)
+        holds = margin > 0 if allowed is None else (margin > 0) & allowed
+        if family is NEARNESS:  # only the first that holds
+            holds[1:] &= ~np.logical_or.accumulate(holds)[:-1]
+        which, pair = np.nonzero(holds)
+        relation, value = _CODES[family][which], margin[which, pair]
+        extent = 0 if reach is None else reach[pair]
+        rows, columns = p.rows[pair], p.columns[pair]
+        statements.add(rows, relation, columns, value, extent)
+        statements.add(columns, _CONVERSE[relation], rows, value, extent)
+        return holds
+
+    distant = rel.far(p) > 0
+    over = state(VERTICAL, None)
+    stacked = over[[VERTICAL.index(Relation.ABOVE), VERTICAL.index(Relation.BELOW)]]
+    apart = ~np.logical_or.reduce(stacked, axis=0)
+    state(DIRECTIONS, apart, np.where(distant, _FAR, _NEAR))
+    state(NEARNESS, apart)
+    return ~distant
 
 
-def _aligned_of_a_kind(p: Pairs, labels: list[str]) -> list[tuple[list[int], float]]:
-    """Rows of things with one label; a chair in line with a bin says nothing."""
-    found = []
-    for label in sorted({label for label in labels if labels.count(label) >= rel.ALIGNED_MIN_GROUP}):
-        rows = np.array([k for k, other in enumerate(labels) if other == label])
-        for group, margin in rel.aligned_groups(Pairs(p.boxes[rows], p.viewpoint)):
-            if round(margin, 4) > 0:
-                found.append((rows[list(group)].tolist(), round(margin, 4)))
-    return found
+def _group_statements(p: Pairs, near: Bool[ndarray, " K"], labels: list[str], statements: _Statements) -> None:
+    """States what is between two others, and which things of one label are in a row; a bin in line says nothing."""
+    triples, margin = rel.between(p.where(near))
+    margin = np.round(margin, MARGIN_DIGITS)
+    wide = margin > 0
+    statements.add(triples[wide, 0], CODE[Relation.BETWEEN], triples[wide, 1:], margin[wide])
+    _, kind = np.unique(np.array(labels), return_inverse=True)
+    for group, weakest in rel.aligned_groups(p.where(kind[p.rows] == kind[p.columns])):
+        value = round(weakest, MARGIN_DIGITS)
+        if value > 0:
+            members = np.array(group)
+            others = np.broadcast_to(members, (len(group),) * 2)[~np.eye(len(group), dtype=bool)]
+            objects = others.reshape(len(group), -1)
+            statements.add(members, CODE[Relation.ALIGNED], objects, np.full(len(group), value))
 
 
 # --- which objects a sentence is about ---

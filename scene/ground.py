@@ -20,7 +20,8 @@ from scene.datasets.posed_objects import POSES, load_objects
 from scene.datasets.scan_files import SUFFIXES
 from scene.evaluate import model_folder
 from scene.grounding import Grounder, Ranking
-from scene.io import load_scene
+from scene.io import MANIFEST, load_scene
+from scene.store import SceneStore
 from scene.types import Scene
 
 
@@ -74,7 +75,10 @@ def read_scene(path: str) -> Scene:
         return load_objects(place)
     if place.is_dir():
         raise InputError(f"scene={path} is a folder; add the scene's id: {path}/ID")
-    return load_scene(place.parent, place.stem if place.suffix in (".json", ".npz") else place.name)
+    name = place.stem if place.suffix in (".json", ".npz") else place.name
+    if (place.parent / MANIFEST).exists():
+        return SceneStore(place.parent).load(name)
+    return load_scene(place.parent, name)
 
 
 def show(ranking: Ranking, rows: int) -> None:

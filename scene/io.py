@@ -1,4 +1,4 @@
-"""Scenes on disk: one `<id>.npz` with the arrays and one `<id>.json` with the rest, in a folder with a manifest.
+"""Single scenes on disk: one `<id>.npz` with the arrays and one `<id>.json` with the rest.
 
 The JSON is written last and holds the checksum of the .npz: a scene whose JSON is there is whole, and a pair that does
 not belong together is noticed. Nothing is ever unpickled.
@@ -9,7 +9,7 @@ import json
 import re
 import zipfile
 import zlib
-from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,11 @@ from core.files import atomic_write, read_json
 from scene.types import Door, PosedImage, Room, Scene, SceneMesh, SceneObject
 
 SCENE_FORMAT = "sightline-scene/1"
-MANIFEST_FORMAT = "sightline-scenes/1"
-MANIFEST = "manifest.json"
+MANIFEST = "manifest.json"  # of a folder of scenes, see scene/store.py
+AGAIN = "build the scenes again"
 
 _MESH = ("vertices", "faces", "face_colors", "face_instance")
-_TABLE = ("points", "colors", "instance")
+TABLE = ("points", "colors", "instance")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -37,28 +37,28 @@ def _checked_id(scene_id: str) -> str:
     return scene_id
 
 
-def save_scene(scene: Scene, folder: str | Path) -> Path:
-    """Writes `<id>.npz` and `<id>.json` into `folder` (made if absent), each whole or not at all; returns the JSON.
+def encode_scene(scene: Scene, tables: bool = True) -> tuple[bytes, bytes]:
+    """A scene as the bytes of its JSON and of its .npz; equal scenes give equal bytes.
+
+    Args:
+        tables: with points, colours and instance ids; without them for a store that keeps those elsewhere.
 
     Raises:
         InputError: the scene's id cannot be a file name.
     """
-    folder = Path(folder)
     scene_id = _checked_id(scene.id)
     arrays: dict[str, ndarray] = {"boxes": scene.boxes, "to_source": np.asarray(scene.to_source, dtype=np.float64)}
     if scene.mesh is not None:
         arrays |= {f"mesh_{name}": getattr(scene.mesh, name) for name in _MESH}
-    arrays |= {name: getattr(scene, name) for name in _TABLE if getattr(scene, name) is not None}
+    if tables:
+        arrays |= {name: getattr(scene, name) for name in TABLE if getattr(scene, name) is not None}
     arrays |= {f"room_{room.id}": np.asarray(room.polygon, dtype=np.float64) for room in scene.rooms}
     if scene.doors:
         arrays["doors"] = np.stack([np.asarray(door.box, dtype=np.float64) for door in scene.doors])
     for index, view in enumerate(scene.views):
         arrays[f"view_{index}_extrinsics"] = np.asarray(view.extrinsics, dtype=np.float64)
         arrays[f"view_{index}_intrinsics"] = np.asarray(view.intrinsics, dtype=np.float64)
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    content = buffer.getvalue()
-
+    content = npz_bytes(arrays)
     record = {
         "format": SCENE_FORMAT,
         "id": scene_id,
@@ -78,22 +78,62 @@ def save_scene(scene: Scene, folder: str | Path) -> Path:
         "views": [str(view.path) for view in scene.views],
         "arrays": {"names": sorted(arrays), "crc32": zlib.crc32(content)},
     }
-    atomic_write(folder / f"{scene_id}.npz", content)
-    return atomic_write(folder / f"{scene_id}.json", json.dumps(record))
+    return json.dumps(record).encode(), content
 
 
-def _read_arrays(path: Path, expected: dict[str, Any]) -> dict[str, ndarray]:
-    if not path.exists():
-        raise MissingFileError(f"arrays of the scene not found: {path}; build the scenes again")
-    content = path.read_bytes()
-    again = "build the scenes again"
-    if zlib.crc32(content) != expected["crc32"]:
-        raise InputError(f"scene arrays are truncated or belong to another build (checksum differs): {path}; {again}")
+def decode_scene(record: Any, arrays: bytes, where: str) -> Scene:
+    """The scene that `encode_scene` made into a JSON value and the bytes of an .npz.
+
+    Args:
+        where: names the place in errors.
+
+    Raises:
+        InputError: another format, truncated, or its parts disagree.
+    """
+    found = record.get("format") if isinstance(record, dict) else None
+    if found != SCENE_FORMAT:
+        raise InputError(f"{where} has format {found!r}, expected {SCENE_FORMAT!r}; build the scenes with this version")
+    try:
+        expected = record["arrays"]
+        if zlib.crc32(arrays) != expected["crc32"]:
+            raise InputError(
+                f"scene arrays are truncated or belong to another build (checksum differs): {where}; {AGAIN}"
+            )
+        return _scene(record, read_npz(arrays, expected["names"], where))
+    except (KeyError, TypeError, IndexError) as error:
+        raise InputError(f"scene file lacks or garbles a part: {where} ({error!r}); {AGAIN}") from error
+
+
+def npz_bytes(arrays: dict[str, ndarray]) -> bytes:
+    """Arrays as the content of an .npz file; the same arrays always give the same bytes."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def read_npz(content: bytes, names: Sequence[str] | None, where: str) -> dict[str, ndarray]:
+    """The named arrays (None = all) of an .npz file's content; nothing is unpickled.
+
+    Raises:
+        InputError: it is damaged or lacks one; `where` names the place.
+    """
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            return {name: archive[name] for name in expected["names"]}
+            return {name: archive[name] for name in (archive.files if names is None else names)}
     except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
-        raise InputError(f"scene arrays cannot be read: {path} ({error}); {again}") from error
+        raise InputError(f"scene arrays cannot be read: {where} ({error}); {AGAIN}") from error
+
+
+def save_scene(scene: Scene, folder: str | Path) -> Path:
+    """Writes `<id>.npz` and `<id>.json` into `folder` (made if absent), each whole or not at all; returns the JSON.
+
+    Raises:
+        InputError: the scene's id cannot be a file name.
+    """
+    folder = Path(folder)
+    record, arrays = encode_scene(scene)
+    atomic_write(folder / f"{scene.id}.npz", arrays)
+    return atomic_write(folder / f"{scene.id}.json", record)
 
 
 def load_scene(folder: str | Path, scene_id: str) -> Scene:
@@ -112,13 +152,10 @@ def load_scene(folder: str | Path, scene_id: str) -> Scene:
         hint = nearest(scene_id, known) if len(known) <= 20 or known == [] else f"it holds {len(known)} other scenes"
         raise MissingFileError(f"scene {scene_id!r} not found in {folder}; {hint if known else 'it holds no scenes'}")
     record = read_json(path, "scene")
-    found = record.get("format") if isinstance(record, dict) else None
-    if found != SCENE_FORMAT:
-        raise InputError(f"{path} has format {found!r}, expected {SCENE_FORMAT!r}; build the scenes with this version")
-    try:
-        return _scene(record, _read_arrays(path.with_suffix(".npz"), record["arrays"]))
-    except (KeyError, TypeError, IndexError) as error:
-        raise InputError(f"scene file lacks or garbles a part: {path} ({error!r}); build the scenes again") from error
+    arrays = path.with_suffix(".npz")
+    if not arrays.exists():
+        raise MissingFileError(f"arrays of the scene not found: {arrays}; {AGAIN}")
+    return decode_scene(record, arrays.read_bytes(), str(path))
 
 
 def _scene(record: dict[str, Any], arrays: dict[str, ndarray]) -> Scene:
@@ -161,62 +198,3 @@ def _scene(record: dict[str, Any], arrays: dict[str, ndarray]) -> Scene:
         ],
         to_source=arrays["to_source"],
     )
-
-
-def save_manifest(folder: str | Path, manifest: dict[str, Any]) -> Path:
-    """Writes manifest.json with its format; `manifest` needs "source" and "splits" (split name -> scene ids)."""
-    missing = {"source", "splits"} - manifest.keys()
-    if missing:
-        raise InputError(f"the manifest lacks {sorted(missing)}; it needs source and splits")
-    return atomic_write(Path(folder) / MANIFEST, json.dumps({"format": MANIFEST_FORMAT} | manifest, indent=1))
-
-
-class SceneStore:
-    """A folder of saved scenes with its manifest; the scenes read last stay in memory.
-
-    Args:
-        folder: holds manifest.json and the scenes it names.
-        cache: how many scenes stay in memory.
-
-    Raises:
-        MissingFileError: no folder or no manifest. InputError: a manifest that is damaged or of another format.
-    """
-
-    def __init__(self, folder: str | Path, cache: int = 64) -> None:
-        self.folder = Path(folder).expanduser()
-        if not (self.folder / MANIFEST).exists():
-            raise MissingFileError(
-                f"no scenes in {self.folder}: {MANIFEST} is missing (working folder: {Path.cwd()}); "
-                "make them with: sightline build-scenes"
-            )
-        manifest = read_json(self.folder / MANIFEST, "scene manifest")
-        found = manifest.get("format") if isinstance(manifest, dict) else None
-        if found != MANIFEST_FORMAT or not isinstance(manifest.get("splits"), dict):
-            raise InputError(
-                f"{self.folder / MANIFEST} has format {found!r}, expected {MANIFEST_FORMAT!r} with splits; "
-                "build the scenes with this version"
-            )
-        self.manifest: dict[str, Any] = manifest
-        self._cache: OrderedDict[str, Scene] = OrderedDict()
-        self._size = cache
-
-    @property
-    def splits(self) -> dict[str, list[str]]:
-        """Split name -> scene ids."""
-        return self.manifest["splits"]
-
-    def split(self, name: str) -> list[str]:
-        """Scene ids of a split. Raises InputError for an unknown one."""
-        if name not in self.splits:
-            raise InputError(f"scenes in {self.folder} have no split {name!r}; {nearest(name, self.splits)}")
-        return list(self.splits[name])
-
-    def load(self, scene_id: str) -> Scene:
-        """One scene, from memory when it was read lately; treat it as read-only."""
-        scene = self._cache.pop(scene_id, None)
-        if scene is None:
-            scene = load_scene(self.folder, scene_id)
-        self._cache[scene_id] = scene
-        while len(self._cache) > self._size:
-            self._cache.popitem(last=False)
-        return scene

@@ -29,10 +29,9 @@ from core.progress import track
 from core.run import RunFolder
 from scene.batch import GroundingRoom, ReferralBatch, collate_tokens, grounding_rooms, object_set, referral_batch
 from scene.grounding import ANCHOR, Grounder, GroundingModel, ModelConfig, predict, tokenize
-from scene.io import SceneStore
-from scene.language import load_referrals
 from scene.losses import anchor_loss, info_nce, mask_words, masked_word_loss, referral_loss, scale_of
 from scene.objects import rotate_points, subsample
+from scene.store import SceneStore
 from vl.tokenizer import train_tokenizer
 
 MIRROR_WORDS = (("left", "right"), ("leftmost", "rightmost"))
@@ -196,7 +195,7 @@ def load_rooms(store: SceneStore, split: str, cfg: PretrainGroundingConfig) -> l
     Raises:
         InputError: the split has no sentences.
     """
-    referrals = load_referrals(store.folder / "referrals" / f"{split}.parquet")
+    referrals = store.referrals(split)
     scenes = (store.load(scene_id) for scene_id in store.split(split))
     rooms: list[GroundingRoom] = []
     kept = 0

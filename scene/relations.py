@@ -1,8 +1,8 @@
 """The 21 spatial relations, each a pure function of boxes.
 
-Every function takes a `Pairs` (what N boxes are to each other, computed once) and returns a margin matrix: entry
-[i, j] says by how much "i RELATION j" holds; it holds where the margin is positive. Margins are clearances to the
-nearest threshold, in metres unless said otherwise.
+Every function takes a `Pairs` (scene/pairs.py: pairs of boxes and their measures) and returns a margin for each pair:
+by how much "row RELATION column" holds; it holds where the margin is positive. Margins are clearances to the nearest
+threshold, in metres unless said otherwise. For `pairs_of(boxes)`, all pairs, entry [i, j] speaks of box i and box j.
 
 Viewpoint: left, right, behind and in front are as seen by one viewer who stands outside the scene, far away, and looks
 horizontally along `Viewpoint.yaw_rad`. The default viewer looks along +y: on a map with y up, left is left, and what is
@@ -17,17 +17,17 @@ four proximity relations are nested by distance instead of drawn at random, and 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
 from typing import Final
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from numpy import ndarray
 
-from core.errors import InputError
 from scene.geometry import footprint
+from scene.pairs import Pairs, pairs_after
+from scene.pairs import Viewpoint as Viewpoint  # the rule above is its meaning
+from scene.pairs import pairs_of as pairs_of
 
 
 class Relation(StrEnum):
@@ -122,160 +122,36 @@ ALIGNED_MIN_GROUP: Final = 3
 WALL_REACH_M: Final = 0.12  # a thing hangs on a wall when its box comes this close to it
 
 
-@dataclass(frozen=True)
-class Viewpoint:
-    """The viewer of left, right, behind and in front; see the file's head."""
-
-    yaw_rad: float = 0.5 * np.pi  # where it looks, about +z from +x
-
-    def __post_init__(self) -> None:
-        if not np.isfinite(self.yaw_rad):
-            raise InputError(f"viewpoint yaw is {self.yaw_rad}, expected a finite angle in radians")
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """What N boxes are to each other; every (N, N) array speaks of the row's box relative to the column's."""
-
-    boxes: Float64[ndarray, "N 7"]
-    viewpoint: Viewpoint = Viewpoint()
-
-    @cached_property
-    def offset(self) -> Float64[ndarray, "N N 2"]:
-        """Horizontal vector from the column's centre to the row's."""
-        xy = self.boxes[:, :2]
-        return xy[:, None] - xy[None]
-
-    @cached_property
-    def distance(self) -> Float64[ndarray, "N N"]:
-        """Horizontal distance of centres."""
-        return np.hypot(self.offset[..., 0], self.offset[..., 1])
-
-    @cached_property
-    def rightward(self) -> Float64[ndarray, "N N"]:
-        """How far the row's centre is to the viewer's right of the column's."""
-        yaw = self.viewpoint.yaw_rad
-        return self.offset[..., 0] * np.sin(yaw) - self.offset[..., 1] * np.cos(yaw)
-
-    @cached_property
-    def forward(self) -> Float64[ndarray, "N N"]:
-        """How much farther from the viewer the row's centre is than the column's."""
-        yaw = self.viewpoint.yaw_rad
-        return self.offset[..., 0] * np.cos(yaw) + self.offset[..., 1] * np.sin(yaw)
-
-    @cached_property
-    def bottom(self) -> Float64[ndarray, " N"]:
-        return self.boxes[:, 2] - 0.5 * self.boxes[:, 5]
-
-    @cached_property
-    def top(self) -> Float64[ndarray, " N"]:
-        return self.boxes[:, 2] + 0.5 * self.boxes[:, 5]
-
-    @cached_property
-    def clearance(self) -> Float64[ndarray, "N N"]:
-        """Height of the row's bottom over the column's top; negative when it reaches below that."""
-        return self.bottom[:, None] - self.top[None]
-
-    @cached_property
-    def sunk(self) -> Float64[ndarray, "N N"]:
-        """Share of the row's height that is below the column's top, -inf..1 and more."""
-        return -self.clearance / self.boxes[:, None, 5]
-
-    @cached_property
-    def area(self) -> Float64[ndarray, " N"]:
-        return self.boxes[:, 3] * self.boxes[:, 4]
-
-    @cached_property
-    def half_diagonal(self) -> Float64[ndarray, " N"]:
-        return 0.5 * np.hypot(self.boxes[:, 3], self.boxes[:, 4])
-
-    @cached_property
-    def depth(self) -> Float64[ndarray, "N N"]:
-        """How deep the row's centre lies in the column's footprint: metres to the nearest side, negative outside."""
-        return (self._half[None] - np.abs(_turned(self.offset, self.boxes[:, 6]))).min(axis=-1)
-
-    @cached_property
-    def beside(self) -> Float64[ndarray, "N N"]:
-        """How well the row's centre faces a side of the column's footprint, not a corner: positive when it does."""
-        return (self._half[None] - np.abs(_turned(self.offset, self.boxes[:, 6]))).max(axis=-1)
-
-    @cached_property
-    def gap(self) -> Float64[ndarray, "N N"]:
-        """Horizontal distance of the two footprints, 0 when they overlap."""
-        if len(self.boxes) == 0:
-            return np.zeros((0, 0))
-        from_corner = self._corners - self.boxes[None, None, :, :2]  # (N, 4, N, 2)
-        local = _turned(from_corner, self.boxes[:, 6])
-        outside = np.maximum(np.abs(local) - self._half, 0.0)
-        # the shortest way between two separate convex shapes starts at a corner of one of them
-        corner_gap = np.hypot(outside[..., 0], outside[..., 1]).min(axis=1)
-        apart = ((local.min(axis=1) >= self._half) | (local.max(axis=1) <= -self._half)).any(axis=-1)
-        return np.where(apart | apart.T, np.minimum(corner_gap, corner_gap.T), 0.0)
-
-    @cached_property
-    def overlap(self) -> Float64[ndarray, "N N"]:
-        """Share of the row's footprint that lies in the column's, on a grid of 5 x 5 points."""
-        row, column = np.nonzero(self.distance < self.half_diagonal[:, None] + self.half_diagonal[None])
-        ticks = (np.arange(5) + 0.5) / 5 - 0.5
-        grid = np.stack(np.meshgrid(ticks, ticks, indexing="ij"), axis=-1).reshape(-1, 2)
-        points = _turned(grid * self.boxes[row, None, 3:5], -self.boxes[row, 6, None])  # (K, 25, 2), about the centre
-        seen = _turned(points + self.offset[row, column][:, None], self.boxes[column, 6, None])
-        share = np.zeros(self.distance.shape)
-        share[row, column] = (np.abs(seen) <= self._half[column, None] + 1e-9).all(axis=-1).mean(axis=1)
-        return share
-
-    @cached_property
-    def _half(self) -> Float64[ndarray, "N 2"]:
-        return 0.5 * self.boxes[:, 3:5]
-
-    @cached_property
-    def _corners(self) -> Float64[ndarray, "N 4 1 2"]:
-        return footprint(self.boxes)[:, :, None]
-
-
-def _turned(vectors: Float[ndarray, "*s 2"], yaw: Float[ndarray, "*t"]) -> Float64[ndarray, "*s 2"]:
-    """Vectors in the frame of a box with this yaw."""
-    cos, sin = np.cos(yaw), np.sin(yaw)
-    x, y = vectors[..., 0], vectors[..., 1]
-    return np.stack([cos * x + sin * y, cos * y - sin * x], axis=-1)
-
-
-def pairs_of(boxes: Float[ndarray, "N 7"], viewpoint: Viewpoint | None = None) -> Pairs:
-    """Pairs of checked boxes. Raises InputError when they are not (N, 7) or not finite."""
-    boxes = np.asarray(boxes, dtype=np.float64)
-    if boxes.ndim != 2 or boxes.shape[1] != 7:
-        raise InputError(f"boxes have shape {boxes.shape}, expected (N, 7) (see core/conventions.py)")
-    if not np.isfinite(boxes).all() or (boxes[:, 3:6] <= 0).any():
-        raise InputError("boxes need finite numbers and positive sizes; drop or mend the others first")
-    return Pairs(boxes, viewpoint or Viewpoint())
-
-
 # --- contact: geometry only; that a thing has one supporter, and labels, are the graph's business ---
 
 
-def supported_by(p: Pairs) -> Float64[ndarray, "N N"]:
+def supported_by(p: Pairs) -> Float64[ndarray, "*S"]:
     """Stands on: rests within tolerance of the top, with enough of its footprint. Overlap counts as a share."""
     resting = np.minimum(ON_MAX_GAP_M - p.clearance, p.clearance + ON_MAX_SINK_M)
     return np.minimum(resting, p.overlap - ON_MIN_OVERLAP)
 
 
-def contained_in(p: Pairs) -> Float64[ndarray, "N N"]:
+def contained_in(p: Pairs) -> Float64[ndarray, "*S"]:
     """Starts between bottom and top of the other, with most of its footprint in it."""
-    between = np.minimum(p.bottom[:, None] - p.bottom[None], -p.clearance)
-    return np.minimum(between, p.overlap - INSIDE_MIN_OVERLAP)
+    return np.minimum(np.minimum(p.rise, -p.clearance), p.overlap - INSIDE_MIN_OVERLAP)
 
 
-def placed_in(p: Pairs) -> Float64[ndarray, "N N"]:
+def lies_within(p: Pairs) -> Float64[ndarray, "*S"]:
+    """Lies on a surface inside the other's box (a mattress below the headboard's top), with enough of its footprint."""
+    return np.minimum(np.minimum(p.rise, -p.clearance), p.overlap - ON_MIN_OVERLAP)
+
+
+def placed_in(p: Pairs) -> Float64[ndarray, "*S"]:
     """In something open, standing out of it."""
     return np.minimum(contained_in(p), np.minimum(p.sunk - PLACED_FROM, EMBEDDED_FROM - p.sunk))
 
 
-def embedded_into(p: Pairs) -> Float64[ndarray, "N N"]:
+def embedded_into(p: Pairs) -> Float64[ndarray, "*S"]:
     """Sunk in almost to its top."""
     return np.minimum(contained_in(p), np.minimum(p.sunk - EMBEDDED_FROM, INSIDE_FROM - p.sunk))
 
 
-def inside(p: Pairs) -> Float64[ndarray, "N N"]:
+def inside(p: Pairs) -> Float64[ndarray, "*S"]:
     """Swallowed whole, top included."""
     return np.minimum(contained_in(p), p.sunk - INSIDE_FROM)
 
@@ -283,72 +159,73 @@ def inside(p: Pairs) -> Float64[ndarray, "N N"]:
 # --- vertical, without contact ---
 
 
-def above(p: Pairs) -> Float64[ndarray, "N N"]:
+def above(p: Pairs) -> Float64[ndarray, "*S"]:
     """Clear space below it, and one of the two centres is over (or nearly over) the other's footprint."""
-    reach = np.maximum(p.depth, p.depth.T) + ABOVE_REACH_M
-    return np.minimum(p.clearance - VERTICAL_MIN_GAP_M, reach)
+    return np.minimum(p.clearance - VERTICAL_MIN_GAP_M, _over(p))
 
 
-def below(p: Pairs) -> Float64[ndarray, "N N"]:
-    return above(p).T
+def below(p: Pairs) -> Float64[ndarray, "*S"]:
+    return above(p.reversed)
 
 
-def higher_than(p: Pairs) -> Float64[ndarray, "N N"]:
+def higher_than(p: Pairs) -> Float64[ndarray, "*S"]:
     """Wholly higher, aside from it, not too far away."""
-    span = p.top.max(initial=0.0) - p.bottom.min(initial=np.inf) if len(p.boxes) else 0.0
-    aside = -(np.maximum(p.depth, p.depth.T) + ABOVE_REACH_M)
-    near = HIGHER_REACH * span - p.distance
-    return np.minimum(p.clearance - VERTICAL_MIN_GAP_M, np.minimum(aside, near))
+    near = HIGHER_REACH * p.height - p.distance
+    return np.minimum(p.clearance - VERTICAL_MIN_GAP_M, np.minimum(-_over(p), near))
 
 
-def lower_than(p: Pairs) -> Float64[ndarray, "N N"]:
-    return higher_than(p).T
+def lower_than(p: Pairs) -> Float64[ndarray, "*S"]:
+    return higher_than(p.reversed)
+
+
+def _over(p: Pairs) -> Float64[ndarray, "*S"]:
+    return np.maximum(p.depth, p.reversed.depth) + ABOVE_REACH_M
 
 
 # --- horizontal ---
 
 
-def left_of(p: Pairs) -> Float64[ndarray, "N N"]:
+def left_of(p: Pairs) -> Float64[ndarray, "*S"]:
     """In the quarter to the viewer's left: more to the left than to the front or back."""
     return -p.rightward - np.abs(p.forward)
 
 
-def right_of(p: Pairs) -> Float64[ndarray, "N N"]:
+def right_of(p: Pairs) -> Float64[ndarray, "*S"]:
     return p.rightward - np.abs(p.forward)
 
 
-def behind(p: Pairs) -> Float64[ndarray, "N N"]:
+def behind(p: Pairs) -> Float64[ndarray, "*S"]:
     """In the quarter that is farther from the viewer."""
     return p.forward - np.abs(p.rightward)
 
 
-def in_front_of(p: Pairs) -> Float64[ndarray, "N N"]:
+def in_front_of(p: Pairs) -> Float64[ndarray, "*S"]:
     return -p.forward - np.abs(p.rightward)
 
 
-def far(p: Pairs) -> Float64[ndarray, "N N"]:
+def far(p: Pairs) -> Float64[ndarray, "*S"]:
     """Centres far apart for things of this size; the reach of a direction is near where this is negative."""
-    return p.distance - FAR_FACTOR * (p.half_diagonal[:, None] + p.half_diagonal[None])
+    return p.distance - FAR_FACTOR * p.reach
 
 
-def close_to(p: Pairs) -> Float64[ndarray, "N N"]:
+def close_to(p: Pairs) -> Float64[ndarray, "*S"]:
     return CLOSE_MAX_GAP_M - p.gap
 
 
-def next_to(p: Pairs) -> Float64[ndarray, "N N"]:
+def next_to(p: Pairs) -> Float64[ndarray, "*S"]:
     return NEXT_MAX_GAP_M - p.gap
 
 
-def besides(p: Pairs) -> Float64[ndarray, "N N"]:
+def besides(p: Pairs) -> Float64[ndarray, "*S"]:
     """Next to, and facing a side rather than a corner (of one or the other)."""
-    return np.minimum(NEXT_MAX_GAP_M - p.gap, np.maximum(p.beside, p.beside.T))
+    return np.minimum(NEXT_MAX_GAP_M - p.gap, np.maximum(p.beside, p.reversed.beside))
 
 
-def adjacent_to(p: Pairs) -> Float64[ndarray, "N N"]:
+def adjacent_to(p: Pairs) -> Float64[ndarray, "*S"]:
     return ADJACENT_MAX_GAP_M - p.gap
 
 
-MARGINS: Final[dict[Relation, Callable[[Pairs], Float64[ndarray, "N N"]]]] = {
+MARGINS: Final[dict[Relation, Callable[[Pairs], Float64[ndarray, "*S"]]]] = {
     R.SUPPORTED_BY: supported_by,
     R.EMBEDDED_INTO: embedded_into,
     R.PLACED_IN: placed_in,
@@ -373,66 +250,102 @@ def between(p: Pairs) -> tuple[Int64[ndarray, "K 3"], Float64[ndarray, " K"]]:
     """Every (subject, a, b), a < b, with the subject near both and in the middle; margin in radians.
 
     The angle a-subject-b decides, so that being a little off the line matters more for close ends than for far ones.
+    `p` may list a pair in one order or in both.
     """
-    near = far(p) < 0
-    np.fill_diagonal(near, False)
-    found, margins = [np.zeros((0, 3), dtype=np.int64)], [np.zeros(0)]
-    for subject in range(len(p.boxes)):
-        ends = np.flatnonzero(near[subject])
-        ends = ends[p.distance[subject, ends] > 1e-6]
-        towards = -p.offset[subject, ends] / p.distance[subject, ends, None]
-        angle = np.arccos(np.clip(towards @ towards.T, -1.0, 1.0))
-        a, b = np.nonzero(np.triu(angle > BETWEEN_MIN_ANGLE_RAD, k=1))
-        found.append(np.stack([np.full(len(a), subject), ends[a], ends[b]], axis=1))
-        margins.append(angle[a, b] - BETWEEN_MIN_ANGLE_RAD)
-    return np.concatenate(found), np.concatenate(margins)
+    close = p.where((far(p) < 0) & (p.distance > 1e-6))
+    count = max(len(p.boxes), 1)
+    low, high = np.minimum(close.rows, close.columns), np.maximum(close.rows, close.columns)
+    low, high = np.divmod(np.unique(low * count + high), count)
+    subject, end = np.concatenate([low, high]), np.concatenate([high, low])
+    order = np.lexsort((end, subject))
+    subject, end = subject[order], end[order]
+    towards = p.boxes[end, :2] - p.boxes[subject, :2]
+    towards /= np.hypot(towards[:, 0], towards[:, 1])[:, None]
+    first, second = pairs_after(np.searchsorted(subject, subject, side="right"))
+    angle = np.arccos(np.clip((towards[first] * towards[second]).sum(axis=1), -1.0, 1.0))
+    wide = angle > BETWEEN_MIN_ANGLE_RAD
+    triples = np.stack([subject[first], end[first], end[second]], axis=1)
+    return triples[wide], angle[wide] - BETWEEN_MIN_ANGLE_RAD
 
 
-def aligned(p: Pairs) -> Float64[ndarray, "2 N N"]:
+def aligned(p: Pairs) -> Float64[ndarray, "2 *S"]:
     """Of one size and height, and in one line: across the viewer's gaze [0], along it [1]."""
-    same_size = ALIGNED_TOLERANCE - np.abs(p.area[:, None] - p.area[None])
-    same_height = ALIGNED_TOLERANCE - np.abs(p.boxes[:, None, 2] - p.boxes[None, :, 2])
+    area, z = p.shapes.area, p.boxes[:, 2]
+    same_size = ALIGNED_TOLERANCE - np.abs(area[p.rows] - area[p.columns])
+    same_height = ALIGNED_TOLERANCE - np.abs(z[p.rows] - z[p.columns])
     alike = np.minimum(same_size, same_height)
     return np.stack([np.minimum(alike, ALIGNED_TOLERANCE - np.abs(line)) for line in (p.forward, p.rightward)])
 
 
 def aligned_groups(p: Pairs) -> list[tuple[tuple[int, ...], float]]:
-    """Groups of at least three boxes in a line, and the smallest margin that joins each, sorted."""
-    groups = []
+    """Groups of at least three boxes in a line, and the smallest margin that joins each, sorted.
+
+    Boxes that are alike and in line (`aligned`) are in one group, and so are all that such links join.
+    """
+    found: dict[tuple[int, ...], float] = {}
+    rows, columns = np.broadcast_arrays(p.rows, p.columns)
     for margin in aligned(p):
-        joined = margin > 0
-        for members in _components(joined):
+        joined = (margin > 0) & (rows != columns)
+        links = np.stack([rows[joined], columns[joined]])
+        if links.shape[1] < ALIGNED_MIN_GROUP - 1:
+            continue
+        for members, weakest in _joined(links, margin[joined]):
             if len(members) >= ALIGNED_MIN_GROUP:
-                links = margin[np.ix_(members, members)]
-                weakest = float(np.where(links > 0, links, np.inf).min())
-                groups.append((tuple(int(i) for i in members), weakest))
-    return sorted(set(groups))
+                found[members] = max(weakest, found.get(members, 0.0))
+    return sorted(found.items())
 
 
-def _components(joined: Bool[ndarray, "N N"]) -> list[Int64[ndarray, " K"]]:
-    from scipy.sparse.csgraph import connected_components
+def _joined(links: Int64[ndarray, "2 K"], margin: Float64[ndarray, " K"]) -> list[tuple[tuple[int, ...], float]]:
+    """The boxes that links join, directly or over others, and the smallest margin among them, group by group."""
+    head: dict[int, int] = {}
 
-    if len(joined) == 0:
-        return []
-    count, label = connected_components(joined, directed=False)
-    return [np.flatnonzero(label == k) for k in range(count)]
+    def head_of(box: int) -> int:
+        path = [box]
+        while (following := head.setdefault(path[-1], path[-1])) != path[-1]:
+            path.append(following)
+        head.update(dict.fromkeys(path, path[-1]))
+        return path[-1]
+
+    first, second = links.tolist()
+    for a, b in zip(first, second):
+        head[head_of(a)] = head_of(b)
+    members: dict[int, list[int]] = {}
+    for box in sorted(head):
+        members.setdefault(head_of(box), []).append(box)
+    weakest = dict.fromkeys(members, np.inf)
+    for a, value in zip(first, margin.tolist()):
+        weakest[head_of(a)] = min(weakest[head_of(a)], value)
+    return [(tuple(boxes), weakest[top]) for top, boxes in members.items()]
 
 
 def wall_distance(boxes: Float[ndarray, "N 7"], polygon: Float[ndarray, "K 2"]) -> Float64[ndarray, " N"]:
     """Horizontal distance in metres from each footprint to the nearest wall of a room; 0 when it crosses one."""
-    start = np.asarray(polygon, dtype=np.float64)
-    along = np.roll(start, -1, axis=0) - start  # (K, 2)
-    squared = np.maximum((along**2).sum(axis=1), 1e-12)
-    corners = np.concatenate([footprint(boxes), np.asarray(boxes)[:, None, :2]], axis=1)  # (N, 5, 2)
-    offset = corners[:, :, None] - start  # (N, 5, K, 2)
-    share = np.clip((offset * along).sum(axis=-1) / squared, 0.0, 1.0)
-    distance = np.linalg.norm(offset - share[..., None] * along, axis=-1)  # (N, 5, K)
-    side = offset[..., 1] * along[:, 0] - offset[..., 0] * along[:, 1]
-    crossing = ((side.min(axis=1) <= 0) & (side.max(axis=1) >= 0) & _faces(offset, along, squared)).any(axis=1)
-    return np.where(crossing, 0.0, distance.min(axis=(1, 2)))
+    boxes = np.asarray(boxes, dtype=np.float64)
+    return wall_distances(boxes, [np.asarray(polygon, dtype=np.float64)], np.zeros(len(boxes), dtype=np.int64))
 
 
-def _faces(offset: ndarray, along: ndarray, squared: ndarray) -> Bool[ndarray, "N K"]:
-    """Whether some corner projects onto the wall itself rather than past its ends."""
-    share = (offset * along).sum(axis=-1) / squared
-    return ((share >= 0) & (share <= 1)).any(axis=1)
+def wall_distances(
+    boxes: Float64[ndarray, "N 7"], polygons: list[Float64[ndarray, "K 2"]], room: Int64[ndarray, " N"]
+) -> Float64[ndarray, " N"]:
+    """`wall_distance` of each box to the walls of its own room, an index into `polygons`."""
+    if not len(boxes):
+        return np.zeros(0)
+    walls = np.array([len(polygon) for polygon in polygons])
+    first = np.cumsum(walls) - walls
+    start = np.concatenate(polygons)
+    along = np.concatenate([np.roll(polygon, -1, axis=0) for polygon in polygons]) - start
+    # every box with every wall of its room, box by box: M lines
+    count = walls[room]
+    box = np.repeat(np.arange(len(boxes)), count)
+    begin = np.cumsum(count) - count
+    wall = first[room][box] + np.arange(len(box)) - begin[box]
+    corners = np.concatenate([footprint(boxes), boxes[:, None, :2]], axis=1)  # (N, 5, 2)
+    offset, along = corners[box] - start[wall][:, None], along[wall][:, None]  # (M, 5, 2), (M, 1, 2)
+    squared = np.maximum((along**2).sum(axis=-1), 1e-12)
+    share = (offset * along).sum(axis=-1) / squared  # (M, 5)
+    away = offset - np.clip(share, 0.0, 1.0)[..., None] * along
+    distance = np.hypot(away[..., 0], away[..., 1]).min(axis=1)
+    side = offset[..., 1] * along[..., 0] - offset[..., 0] * along[..., 1]
+    # a corner on either side, and some corner beside the wall itself rather than past its ends
+    crossing = (side.min(axis=1) <= 0) & (side.max(axis=1) >= 0) & ((share >= 0) & (share <= 1)).any(axis=1)
+    return np.minimum.reduceat(np.where(crossing, 0.0, distance), begin)

@@ -12,7 +12,7 @@ from omegaconf import MISSING
 from core.errors import InputError
 from core.job import JobConfig, job_main
 from core.run import RunFolder
-from scene.io import SceneStore
+from scene.store import SceneStore
 from scene.views import write_views
 
 

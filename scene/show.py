@@ -20,9 +20,9 @@ from core.run import RunFolder
 from scene.datasets.procedural import generate_home
 from scene.draw import draw_map, draw_view_boxes
 from scene.graph import build_graph
-from scene.io import SceneStore
 from scene.occupancy import occupancy
 from scene.render import prepare, render
+from scene.store import SceneStore
 from scene.types import Scene
 from scene.views import render_home_views
 

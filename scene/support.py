@@ -8,23 +8,26 @@ a chair lies on it.
 """
 
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from numpy import ndarray
 
+from scene.pairs import Pairs, Shapes, Viewpoint, pairs_near
 from scene.relations import (
     EMBEDDED_FROM,
     INSIDE_FROM,
     ON_MAX_GAP_M,
+    ON_MAX_SINK_M,
     PLACED_FROM,
     WALL_REACH_M,
-    Pairs,
     Relation,
     contained_in,
+    lies_within,
     supported_by,
-    wall_distance,
+    wall_distances,
 )
 from scene.types import Scene
 
@@ -37,9 +40,12 @@ CEILING_MAX_GAP_M: Final = 0.12
 WALL_MIN_HEIGHT_M: Final = 0.15  # what hangs on a wall starts at least this high
 FLOATING_MAX_GAP_M: Final = 0.4  # a thing without any support drops onto what is below, this far at most
 INSIDE_COST_M: Final = 0.005  # being in a thing counts like a gap of this size: its inner surface is unknown
-OPEN_TOP_COST_M: Final = 0.12  # in the box of a chair under a table: any surface within reach wins
+OPEN_TOP_COST_M: Final = 0.12  # in the box of a chair under a table, or on its back: any surface within reach wins
 ROD_REACH_M: Final = 0.15  # a curtain hangs on a rod that is this close, seen from above, and as high at the top
-MAX_AREA_RATIO: Final = 1.5  # a thing may stand out over its supporter, up to this ratio of footprints [Sr3D]
+LEANING_COST_M: Final = 1.0  # a bat that leans in a corner of the bed: better than nothing, dearer than all else
+SAME_HEIGHT_M: Final = 1e-6  # heights and costs that differ by less are the same: rounding must not choose
+CROWD: Final = 100  # things of one room; of more, only those whose surroundings meet are looked at
+MAX_AREA_RATIO: Final = 1.5  # of footprints: what is larger needs its middle over the supporter [Sr3D]
 
 PART_OF_ROOM: Final = frozenset({"door", "doorway", "doorframe", "window", "wall", "curtain", "blinds"})
 """Labels and head nouns ("lamp" of "table lamp") of what belongs to a wall, however low it starts."""
@@ -49,6 +55,10 @@ OPEN_TOP: Final = frozenset(
     {"bed", "sofa", "couch", "chair", "armchair", "bench", "stool", "ottoman", "desk", "table", "toilet", "counter"}
 )
 """Those whose box rises over the surface that carries: a headboard, a backrest, a cistern."""
+BACKED: Final = frozenset({"bed", "sofa", "couch", "chair", "armchair", "toilet"})
+"""Those whose box ends at a thin upper edge: what lies as high as that more likely lies on the table beside it."""
+MOUNTED: Final = frozenset({"tv", "television", "shelf", "cabinet", "lamp", "light", "sconce"})
+"""Those that are mounted on a wall or a ceiling when nothing carries them."""
 SOLID: Final = frozenset(
     {
         "television",
@@ -63,6 +73,7 @@ SOLID: Final = frozenset(
         "book",
         "pillow",
         "person",
+        "bat",
     }
 )
 """Those that nothing is inside of, whatever their boxes say."""
@@ -79,102 +90,199 @@ class Support:
     level: Int64[ndarray, " N"]  # 0 on floor, wall or ceiling; 1 on such a thing; ...
 
 
+@dataclass(frozen=True)
+class Traits:
+    """What a label says about a thing; True where a label or its head noun ("lamp" of "table lamp") is listed above."""
+
+    of_wall: bool  # PART_OF_ROOM, "wall ..."
+    of_ceiling: bool  # "ceiling ..."
+    flat: bool
+    hangs: bool  # FLAT or MOUNTED
+    solid: bool
+    open_top: bool
+    backed: bool
+    words: frozenset[str]
+
+    @cached_property
+    def flags(self) -> tuple[bool, ...]:
+        """In the order of _FLAGS."""
+        return tuple(getattr(self, name) for name in _FLAGS)
+
+    @classmethod
+    @cache
+    def of(cls, label: str) -> "Traits":
+        words = frozenset({label, label.split()[-1] if label.split() else label})
+        part, _, _ = label.partition(" ")
+        return cls(
+            of_wall=bool(words & PART_OF_ROOM) or part == "wall",
+            of_ceiling=part == "ceiling",
+            flat=bool(words & FLAT),
+            hangs=bool(words & (FLAT | MOUNTED)),
+            solid=bool(words & SOLID),
+            open_top=bool(words & OPEN_TOP),
+            backed=bool(words & BACKED),
+            words=words,
+        )
+
+
 def find_support(scene: Scene, room: Int64[ndarray, " N"]) -> Support:
     """Supporters of all objects. `room`: index of each object's room, -1 = unknown; supporters are of the same room."""
-    count = len(scene.objects)
-    boxes, labels = scene.boxes, scene.labels
-    parent = np.full(count, FLOOR, dtype=np.int64)
+    shapes, count = Shapes(scene.boxes), len(scene.objects)
+    traits = [Traits.of(label) for label in scene.labels]
+    flag = dict(zip(_FLAGS, np.array([t.flags for t in traits], dtype=bool).reshape(count, len(_FLAGS)).T))
+    floor_z, ceiling_z = _storey(scene, room, shapes)
+    height = shapes.bottom - floor_z
+    p = _candidates(shapes, room, flag)
+    carrier, sunk_in, sunk, clear = _cheapest(p, flag, height)
+    landing = _landing(p, flag, height)
+
+    on_floor = (height <= FLOOR_MAX_GAP_M) & ~(sunk_in & ~flag["flat"])
+    carried = carrier >= 0
+    given = flag["of_wall"] | flag["of_ceiling"] | on_floor | carried
+    to_wall = _wall_distance(scene, room, shapes, ~given & (height > WALL_MIN_HEIGHT_M))
+    to_ceiling = ceiling_z - shapes.top
+    holds = [  # the first that does
+        flag["of_wall"],
+        flag["of_ceiling"],
+        on_floor,
+        carried,
+        to_wall <= WALL_REACH_M,
+        to_ceiling <= CEILING_MAX_GAP_M,
+    ]
+    surface = [np.full(count, number) for number in (WALL, CEILING, FLOOR, WALL, CEILING)]
+    parent = np.select(holds, [*surface[:3], carrier, *surface[3:]], landing)
+    none = np.zeros(count)
+    margins = [none, none, FLOOR_MAX_GAP_M - height, clear, WALL_REACH_M - to_wall, CEILING_MAX_GAP_M - to_ceiling]
+    margin = np.select(holds, margins, none)
+    rod = _rods(shapes, room, traits, margin)
     contact = [Relation.SUPPORTED_BY] * count
-    margin = np.zeros(count)
-    rod = np.full(count, -1, dtype=np.int64)
-    for index in np.unique(room):
-        ids = np.flatnonzero(room == index)
-        own_room = scene.rooms[index] if index >= 0 else None
-        p = Pairs(boxes[ids])
-        floor_z = own_room.floor_z if own_room else float(p.bottom.min())
-        ceiling_z = floor_z + own_room.height if own_room else np.inf
-        to_wall = wall_distance(p.boxes, own_room.polygon) if own_room else np.full(len(ids), np.inf)
-        words = [{labels[i], labels[i].split()[-1]} for i in ids]
-        cost, sunk_in = _costs(p, words)
-        best = cost.argmin(axis=1)
-        for row, i in enumerate(ids):
-            column, label = int(best[row]), words[row]
-            height = p.bottom[row] - floor_z
-            lowest = float(cost[row, column])
-            part, _, _ = labels[i].partition(" ")
-            if label & PART_OF_ROOM or part == "wall":
-                parent[i] = WALL
-                if "curtain" in label:
-                    rod[i], margin[i] = _rod(p, row, ids, words)
-            elif part == "ceiling":
-                parent[i] = CEILING
-            elif height <= FLOOR_MAX_GAP_M and not (lowest < np.inf and sunk_in[row, column] and not label & FLAT):
-                parent[i], margin[i] = FLOOR, FLOOR_MAX_GAP_M - height
-            elif lowest < np.inf:
-                parent[i] = ids[column]
-                margin[i] = ON_MAX_GAP_M - min(lowest, ON_MAX_GAP_M)
-                if sunk_in[row, column]:
-                    contact[i] = _wording(float(p.sunk[row, column]), words[column])
-            elif to_wall[row] <= WALL_REACH_M and height > WALL_MIN_HEIGHT_M:
-                parent[i], margin[i] = WALL, WALL_REACH_M - to_wall[row]
-            elif ceiling_z - p.top[row] <= CEILING_MAX_GAP_M:
-                parent[i], margin[i] = CEILING, CEILING_MAX_GAP_M - (ceiling_z - p.top[row])
-            else:
-                parent[i] = _below(p, row, ids, words, height)
-            if parent[i] in (WALL, CEILING):
-                contact[i] = _hanging(label)
+    for index in np.flatnonzero((parent == WALL) | (parent == CEILING)).tolist():
+        contact[index] = _hanging(traits[index].words)
+    for index in np.flatnonzero((parent == carrier) & sunk_in).tolist():
+        contact[index] = _wording(float(sunk[index]), traits[carrier[index]])
     return Support(parent, contact, margin, rod, _levels(parent))
 
 
-def _costs(p: Pairs, words: list[set[str]]) -> tuple[Float64[ndarray, "N N"], ndarray]:
-    """Cost in metres of each supporter (inf = it is none), and whether the row is sunk into it."""
+_FLAGS: Final = ("of_wall", "of_ceiling", "flat", "hangs", "solid", "open_top", "backed")
+
+
+def _storey(
+    scene: Scene, room: Int64[ndarray, " N"], shapes: Shapes
+) -> tuple[Float64[ndarray, " N"], Float64[ndarray, " N"]]:
+    """Height of floor and ceiling at each thing; without a room, the lowest bottom and infinity."""
+    unknown = room < 0
+    ground = float(shapes.bottom[unknown].min()) if unknown.any() else 0.0
+    floor = np.array([*(item.floor_z for item in scene.rooms), ground])  # room -1 is the last
+    ceiling = np.array([*(item.floor_z + item.height for item in scene.rooms), np.inf])
+    return floor[room], ceiling[room]
+
+
+def _candidates(shapes: Shapes, room: Int64[ndarray, " N"], flag: dict[str, ndarray]) -> Pairs:
+    """Things (rows) with what is below or around them (columns) and could carry them, in one room."""
+    _, group = np.unique(room, return_inverse=True)
+    low, high = pairs_near(group, shapes.boxes, 0.0, CROWD)
+    xy, reach = shapes.boxes[:, :2], shapes.half_diagonal
+    meet = np.hypot(*(xy[low] - xy[high]).T) < reach[low] + reach[high]
+    low, high = low[meet], high[meet]
+    rows, columns = np.concatenate([low, high]), np.concatenate([high, low])
     # a supporter starts lower, or as low and is larger: a strict order, so that nothing carries itself through others
-    volume = p.boxes[:, 3:6].prod(axis=1)
-    lower = p.bottom[None] < p.bottom[:, None] - 1e-6
-    as_low = np.abs(p.bottom[None] - p.bottom[:, None]) <= 1e-6
-    allowed = lower | (as_low & (volume[None] > volume[:, None] * (1 + 1e-9)))
-    allowed &= p.area[:, None] <= MAX_AREA_RATIO * p.area[None]
-    carries = np.array([not w & FLAT for w in words])
-    holds = np.array([not w & (FLAT | SOLID) for w in words])
-    on = np.where((supported_by(p) > 0) & allowed & carries[None], np.abs(p.clearance), np.inf)
-    within = (contained_in(p) > 0) & allowed & holds[None] & (volume[None] > volume[:, None])
+    step = np.round(shapes.bottom / SAME_HEIGHT_M)
+    lower = step[columns] < step[rows]
+    larger = (step[columns] == step[rows]) & (shapes.volume[columns] > shapes.volume[rows] * (1 + 1e-9))
+    chosen = (lower | larger) & ~flag["flat"][columns]
+    return Pairs(shapes, Viewpoint(), rows[chosen], columns[chosen], 0.0)
+
+
+def _cheapest(
+    p: Pairs, flag: dict[str, ndarray], height: Float64[ndarray, " N"]
+) -> tuple[Int64[ndarray, " N"], Bool[ndarray, " N"], Float64[ndarray, " N"], Float64[ndarray, " N"]]:
+    """The supporter of least cost (-1 = none), whether the thing is sunk into it, how far, and the margin in metres."""
+    area, volume = p.shapes.area, p.shapes.volume
+    p = p.where(p.clearance < ON_MAX_GAP_M)
+    rows, columns = p.rows, p.columns
+    fits = area[rows] <= MAX_AREA_RATIO * area[columns]
+    balanced = fits | (p.depth > 0)  # a wide screen on a narrow stand does not fall while its middle is over the stand
+    top_cost = np.abs(p.clearance) + np.where(flag["backed"][columns], OPEN_TOP_COST_M, 0.0)
+    on = np.where((supported_by(p) > 0) & balanced, top_cost, np.inf)
+    open_top = flag["open_top"][columns]
+    # what may as well hang on the wall behind the bed is on the bed only when most of it is
+    held = np.where(open_top & ~flag["hangs"][rows], lies_within(p), contained_in(p)) > 0
+    within = held & fits & ~flag["solid"][columns] & (volume[columns] > volume[rows])
     # of several containers the tightest one holds the thing
-    open_top = np.array([bool(w & OPEN_TOP) for w in words])
-    tight = np.where(open_top, OPEN_TOP_COST_M, INSIDE_COST_M) + 1e-3 * np.cbrt(volume)[None]
-    in_ = np.where(within, tight, np.inf)
-    return np.minimum(on, in_), in_ < on
+    tight = np.where(open_top, OPEN_TOP_COST_M, INSIDE_COST_M) + 1e-3 * np.cbrt(volume[columns])
+    # what is partly in the box of another, and neither on the floor nor of a kind that hangs, leans there
+    leans = (p.overlap > 0) & (p.rise > 0) & (p.clearance < 0) & (height[rows] > FLOOR_MAX_GAP_M)
+    leans &= fits & ~flag["hangs"][rows] & ~flag["solid"][columns]
+    in_ = np.where(within, tight, np.where(leans, LEANING_COST_M + 1.0 - p.overlap, np.inf))
+    cost = np.round(np.minimum(on, in_) / SAME_HEIGHT_M) * SAME_HEIGHT_M
+    order = np.lexsort((columns, volume[columns], p.distance, cost, rows))
+    order = order[np.isfinite(cost[order])]
+    thing, first = np.unique(rows[order], return_index=True)
+    best = order[first]
+    sunk_in = (in_ < on)[best]
+    upright = np.minimum(p.rise, -p.clearance), np.minimum(ON_MAX_GAP_M - p.clearance, p.clearance + ON_MAX_SINK_M)
+    found = (columns[best], sunk_in, p.sunk[best], np.where(sunk_in, *(margin[best] for margin in upright)))
+    count = len(height)
+    carrier, inside, sunk, clear = np.full(count, -1), np.zeros(count, bool), np.zeros(count), np.zeros(count)
+    carrier[thing], inside[thing], sunk[thing], clear[thing] = found
+    return carrier, inside, sunk, clear
 
 
-def _wording(sunk: float, container: set[str]) -> Relation:
-    if container & OPEN_TOP or sunk < PLACED_FROM:
+def _landing(p: Pairs, flag: dict[str, ndarray], height: Float64[ndarray, " N"]) -> Int64[ndarray, " N"]:
+    """Where a floating thing would land: the highest thing under its middle within reach, else the floor."""
+    p = p.where((p.clearance > 0) & (p.clearance < np.minimum(FLOATING_MAX_GAP_M, height[p.rows])))
+    p = p.where(p.depth > 0)
+    order = np.lexsort((p.columns, np.round(p.clearance / SAME_HEIGHT_M), p.rows))
+    thing, first = np.unique(p.rows[order], return_index=True)
+    below = np.full(len(height), FLOOR, dtype=np.int64)
+    below[thing] = p.columns[order][first]
+    return below
+
+
+def _wall_distance(
+    scene: Scene, room: Int64[ndarray, " N"], shapes: Shapes, asked: Bool[ndarray, " N"]
+) -> Float64[ndarray, " N"]:
+    """Distance in metres to the nearest wall of the room, of those asked for that have a room; infinite for others."""
+    distance = np.full(len(room), np.inf)
+    ids = np.flatnonzero(asked & (room >= 0))
+    if len(ids):
+        polygons = [np.asarray(item.polygon, dtype=np.float64) for item in scene.rooms]
+        distance[ids] = wall_distances(shapes.boxes[ids], polygons, room[ids])
+    return distance
+
+
+def _wording(sunk: float, container: Traits) -> Relation:
+    if container.open_top or sunk < PLACED_FROM:
         return Relation.SUPPORTED_BY
     if sunk < EMBEDDED_FROM:
         return Relation.PLACED_IN
     return Relation.EMBEDDED_INTO if sunk < INSIDE_FROM else Relation.INSIDE
 
 
-def _hanging(label: set[str]) -> Relation:
-    if label & {"mirror", "door", "doorway", "doorframe", "window"}:
+def _hanging(words: frozenset[str]) -> Relation:
+    if words & {"mirror", "door", "doorway", "doorframe", "window"}:
         return Relation.AFFIXED_ON
-    if label & {"tv", "television", "shelf", "cabinet", "lamp", "light", "sconce"}:
+    if words & MOUNTED:
         return Relation.MOUNTED_ON
     return Relation.HANGING_ON
 
 
-def _rod(p: Pairs, row: int, ids: Int64[ndarray, " n"], words: list[set[str]]) -> tuple[int, float]:
-    """The rod a curtain hangs on and by which margin, or -1 and 0."""
-    reach = ROD_REACH_M - np.maximum(p.gap[row], np.abs(p.top - p.top[row]))
-    reach[["rod" not in w for w in words]] = -np.inf
-    column = int(reach.argmax())
-    return (int(ids[column]), float(reach[column])) if reach[column] > 0 else (-1, 0.0)
-
-
-def _below(p: Pairs, row: int, ids: Int64[ndarray, " n"], words: list[set[str]], height: float) -> int:
-    """Where a floating thing would land: the highest thing under its middle within reach, else the floor."""
-    gap = np.where((p.depth[row] > 0) & (p.clearance[row] > 0), p.clearance[row], np.inf)
-    gap[[bool(w & FLAT) for w in words]] = np.inf
-    column = int(gap.argmin())
-    return int(ids[column]) if gap[column] < min(FLOATING_MAX_GAP_M, height) else FLOOR
+def _rods(
+    shapes: Shapes, room: Int64[ndarray, " N"], traits: list[Traits], margin: Float64[ndarray, " N"]
+) -> Int64[ndarray, " N"]:
+    """The rod that each curtain hangs on (-1 = none); writes by how much into `margin`."""
+    rod = np.full(len(room), -1, dtype=np.int64)
+    curtains = np.array([k for k, t in enumerate(traits) if "curtain" in t.words and t.of_wall], dtype=np.int64)
+    rods = np.array([k for k, t in enumerate(traits) if "rod" in t.words], dtype=np.int64)
+    if not len(curtains) or not len(rods):
+        return rod
+    p = Pairs(shapes, Viewpoint(), curtains[:, None], rods[None], 0.0)
+    apart = np.maximum(p.gap, np.abs(shapes.top[curtains][:, None] - shapes.top[rods][None]))
+    reach = np.where(room[curtains][:, None] == room[rods][None], ROD_REACH_M - apart, -np.inf)
+    best = reach.argmax(axis=1)
+    value = reach[np.arange(len(curtains)), best]
+    rod[curtains[value > 0]], margin[curtains[value > 0]] = rods[best[value > 0]], value[value > 0]
+    return rod
 
 
 def _levels(parent: Int64[ndarray, " N"]) -> Int64[ndarray, " N"]:

@@ -6,10 +6,12 @@ A folder of views has one sub-folder per split (train, val, test) with
     captions.parquet  one row per caption: view (0..M-1), caption, kind ("full": the whole view, one per view;
                       "object": one thing in it), scene_id
     meta.parquet      one row per view: view, scene_id, extrinsics (16 numbers, row by row), and lists over what is
-                      seen, most salient first: visible (object ids), pixels, distance_m, side
+                      seen, most salient first: visible (object ids), pixels, visible_share, distance_m, side
 
 Readers need numpy and pyarrow only. Every draw depends on the seed and the scene's id, so a home gives the same views
 whatever else is rendered with it.
+
+Captions name what shows at least NAMED_SHARE of itself, by the occlusion score of scene/visibility.py.
 """
 
 import zlib
@@ -28,15 +30,16 @@ from core.errors import InputError, existing_file
 from core.files import atomic_folder
 from core.progress import track
 from scene.captions import BASELINE_PROMPTS, caption, goal_prompts, noun, phrase
-from scene.geometry import distance_to_footprint
-from scene.io import SceneStore
+from scene.geometry import axis_aligned, distance_to_footprint
 from scene.occupancy import EYE_M, Occupancy, line_of_sight, occupancy
 from scene.render import prepare, render
+from scene.store import SceneStore
 from scene.types import Scene, SceneObject
+from scene.visibility import score_points, visible_shares
 
 __all__ = [
-    "BASELINE_PROMPTS", "Views", "Visible", "goal_prompts", "render_home_views", "sample_camera", "view_captions",
-    "visible_objects", "write_views",
+    "BASELINE_PROMPTS", "Views", "Visible", "captioned_views", "goal_prompts", "outside_cameras", "render_home_views",
+    "sample_camera", "view_captions", "visible_objects", "write_views",
 ]  # fmt: skip
 
 AIMED = 0.7  # share of views that look towards a drawn object; the others look anywhere
@@ -46,6 +49,7 @@ CANDIDATES = 256  # places drawn for each camera; aimed ones take the best
 PITCH_RAD = (-np.deg2rad(15), 0.0)  # cameras look level or a little down
 MIN_PIXELS = 25  # of a 64 x 64 picture; the same share of others
 NAMED = 4  # things in a full caption at most
+NAMED_SHARE = 0.1  # of its points must be visible, or a thing is not named; and it has MIN_PIXELS
 MINOR = {"door": 0.2, "doorway": 0.2, "window": 0.2, "rug": 0.35}  # their pixels count less for what is salient
 IMAGES, CAPTIONS, META = "images.npy", "captions.parquet", "meta.parquet"
 
@@ -58,6 +62,7 @@ class Visible:
     pixels: int
     distance_m: float  # horizontal, from the camera to the footprint of the box
     side: str  # "left", "middle" or "right": the third of the picture that holds the middle of its pixels
+    visible_share: float  # occlusion score, 0..1: how much of the whole object the view shows (`visible_shares`)
 
 
 @dataclass(eq=False)
@@ -96,7 +101,7 @@ class Views:
                     full[view] = text
                 else:
                     objects[view].append(text)
-            columns = zip(meta["visible"], meta["pixels"], meta["distance_m"], meta["side"])
+            columns = zip(meta["visible"], meta["pixels"], meta["distance_m"], meta["side"], meta["visible_share"])
             visible = [[Visible(*item) for item in zip(*row)] for row in columns]
             poses = np.array(meta["extrinsics"], np.float64).reshape(-1, 4, 4)
             scene_id = meta["scene_id"]
@@ -146,12 +151,17 @@ def _count_pixels(instance, count, columns):
 
 
 def visible_objects(
-    instance: Int32[ndarray, "B H W"], scene: Scene, extrinsics: Float[ndarray, "B 4 4"], min_pixels: int | None = None
+    instance: Int32[ndarray, "B H W"],
+    scene: Scene,
+    extrinsics: Float[ndarray, "B 4 4"],
+    shares: Float[ndarray, "B N"],
+    min_pixels: int | None = None,
 ) -> list[list[Visible]]:
     """What each of B views of a home shows, most salient first.
 
     Args:
         instance: object ids per pixel, -1 = none.
+        shares: occlusion score of every object in every view (`visible_shares`).
         min_pixels: fewer do not count as seen; default 25 pixels of a 64 x 64 picture, in proportion for others.
     """
     instance = np.asarray(instance)
@@ -168,7 +178,8 @@ def visible_objects(
         for k in sorted(np.flatnonzero(count[b] >= min_pixels), key=lambda k: (-count[b, k] * weight[k], k)):
             third = int(3 * columns[b, k] / count[b, k] / width)
             distance = float(distance_to_footprint(extrinsics[b, :2, 3], scene.objects[k].box))
-            rows.append(Visible(int(k), int(count[b, k]), distance, ("left", "middle", "right")[third]))
+            side, share = ("left", "middle", "right")[third], float(shares[b, k])
+            rows.append(Visible(int(k), int(count[b, k]), distance, side, share))
         seen.append(rows)
     return seen
 
@@ -176,10 +187,11 @@ def visible_objects(
 def view_captions(seen: list[Visible], scene: Scene, wall_m: float) -> tuple[str, list[str]]:
     """A full caption naming the most salient things, and captions that each name one thing in the view.
 
-    The most salient thing also gets a caption without its place ("a red armchair").
+    Things that show less than NAMED_SHARE of themselves are not named: nobody could tell what they are. The most
+    salient thing also gets a caption without its place ("a red armchair").
     """
     named = []
-    for item in seen[:NAMED]:
+    for item in [item for item in seen if item.visible_share >= NAMED_SHARE][:NAMED]:
         thing = scene.objects[item.id]
         named.append((thing.label, thing.attributes.get("color", ""), item.distance_m, item.side))
     single = [phrase(*thing) for thing in named]
@@ -201,13 +213,47 @@ def render_home_views(
     rng = np.random.default_rng([seed, zlib.crc32(scene.id.encode())])
     grid = occupancy(scene)
     poses = np.stack([sample_camera(scene, grid, rng) for _ in range(n_views)])
-    frame = render(prepare(scene), poses, intrinsics_from_fov(width, height, np.deg2rad(fov_deg)), width, height)
-    seen = visible_objects(frame.instance.numpy(), scene, poses)
-    walls_m = np.median(frame.depth.numpy().reshape(n_views, -1), axis=1)
+    return captioned_views(scene, poses, width, height, fov_deg)[0]
+
+
+def captioned_views(
+    scene: Scene, poses: Float64[ndarray, "M 4 4"], width: int, height: int, fov_deg: float
+) -> tuple[Views, Int32[ndarray, "M H W"]]:
+    """Pictures from given cameras with their captions, and the object ids of their pixels.
+
+    Raises:
+        InputError: the scene has no mesh.
+    """
+    lens = intrinsics_from_fov(width, height, np.deg2rad(fov_deg))
+    frame = render(prepare(scene), poses, lens, width, height)
+    instance = frame.instance.numpy()
+    shares = visible_shares(score_points(scene), poses, lens, instance)
+    seen = visible_objects(instance, scene, poses, shares)
+    walls_m = np.median(frame.depth.numpy().reshape(len(poses), -1), axis=1)
     texts = [view_captions(row, scene, float(wall_m)) for row, wall_m in zip(seen, walls_m)]
-    return Views(
-        frame.rgb.numpy(), [scene.id] * n_views, poses, seen, [text for text, _ in texts], [rest for _, rest in texts]
-    )
+    full, single = [text for text, _ in texts], [rest for _, rest in texts]
+    return Views(frame.rgb.numpy(), [scene.id] * len(poses), poses, seen, full, single), instance
+
+
+def outside_cameras(scene: Scene, n_views: int, fov_deg: float) -> Float64[ndarray, "M 4 4"]:
+    """Cameras around a scene that has no rooms to stand in: they look at its middle from above, a round of them.
+
+    They look down by 35 degrees, from so far away that the whole scene fits into the field of view `fov_deg`.
+
+    Raises:
+        InputError: the scene has no objects.
+    """
+    if not scene.objects:
+        raise InputError(f"scene {scene.id} has no objects to look at")
+    corners = axis_aligned(scene.boxes)
+    low, high = corners[:, :3].min(axis=0), corners[:, 3:].max(axis=0)
+    away = 0.5 * float(np.linalg.norm(high - low)) / np.sin(0.5 * np.deg2rad(fov_deg))
+    pitch = np.deg2rad(35)
+    poses = []
+    for yaw in np.pi / 4 + np.arange(n_views) * 2 * np.pi / max(n_views, 1):
+        back = away * np.array([np.cos(yaw) * np.cos(pitch), np.sin(yaw) * np.cos(pitch), -np.sin(pitch)])
+        poses.append(camera_pose(0.5 * (low + high) - back, yaw, -pitch))
+    return np.stack(poses) if poses else np.zeros((0, 4, 4))
 
 
 def _each_home(
@@ -281,7 +327,8 @@ class _Writer:
         meta = pa.schema(
             [("view", pa.int64()), ("scene_id", pa.string()), ("extrinsics", pa.list_(pa.float64())),
              ("visible", pa.list_(pa.int64())), ("pixels", pa.list_(pa.int64())),
-             ("distance_m", pa.list_(pa.float64())), ("side", pa.list_(pa.string()))]
+             ("visible_share", pa.list_(pa.float64())), ("distance_m", pa.list_(pa.float64())),
+             ("side", pa.list_(pa.string()))]
         )  # fmt: skip
         self.captions = parquet.ParquetWriter(folder / CAPTIONS, captions)
         self.meta = parquet.ParquetWriter(folder / META, meta)
@@ -304,6 +351,7 @@ class _Writer:
                 "extrinsics": part.extrinsics[v].reshape(-1).tolist(),
                 "visible": [item.id for item in seen],
                 "pixels": [item.pixels for item in seen],
+                "visible_share": [item.visible_share for item in seen],
                 "distance_m": [item.distance_m for item in seen],
                 "side": [item.side for item in seen],
             }

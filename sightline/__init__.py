@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from scene.datasets.procedural import generate_home
     from scene.graph import SceneGraph, build_graph
     from scene.grounding import Grounder, Ranking
-    from scene.io import SceneStore, load_scene, save_scene
+    from scene.io import load_scene, save_scene
     from scene.language import Referral, generate_referrals
     from scene.render import prepare, render
+    from scene.store import SceneStore
     from scene.types import Scene, SceneMesh, SceneObject
     from vl.embedder import load_embedder
     from vl.rewards import StepBatch, VLMReward
@@ -34,7 +35,7 @@ _PLACES = {  # public name: module it lives in
     "SceneGraph": "scene.graph",
     "SceneMesh": "scene.types",
     "SceneObject": "scene.types",
-    "SceneStore": "scene.io",
+    "SceneStore": "scene.store",
     "Simulator": "envs.simulator",
     "StepBatch": "vl.rewards",
     "VLModel": "vl.two_tower",

@@ -31,7 +31,7 @@ from envs.pool import STRUCTURE_LABELS, Home, HomePool
 from envs.tasks.common import home_draws, near_objects, nearer_than_others, on_storey, progress_reward, worth_going_to
 from scene.graph import SceneGraph, build_graph, spoken_room_by_room
 from scene.language import Referral, generate_referrals, wordings
-from scene.query import Query, resolve
+from scene.query import Query, head_noun, resolve
 from scene.relations import pairs_of
 from scene.types import Scene
 
@@ -98,7 +98,7 @@ class FindReferral:
             return True
         here = [item.id for item in items if on_storey(home, item.id)]
         meant = [k for k in here if query.noun.fits(items[k])]
-        anchors = [k for k in here if query.anchors[0].fits(items[k])]
+        anchors = [k for k in here if head_noun(query.anchors[0]).fits(items[k])]
         gap = pairs_of(home.scene.boxes[meant + anchors]).gap[: len(meant), len(meant) :]
         gap[np.array(meant)[:, None] == np.array(anchors)] = np.inf  # nothing is near itself
         nearest = {k: row.min(initial=np.inf) for k, row in zip(meant, gap)}
@@ -136,7 +136,7 @@ def means_one(referral: Referral, scene: Scene, graph: SceneGraph) -> bool:
     if -1 in rooms:
         return False
     if query.kind == "superlative":
-        anchors = [item.id for item in scene.objects if query.anchors[0].fits(item)]
+        anchors = [item.id for item in scene.objects if head_noun(query.anchors[0]).fits(item)]
         if len(rooms) > 1 or len(anchors) != 1:
             return False
     fits: set[int] = set()

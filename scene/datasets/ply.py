@@ -162,7 +162,7 @@ def _short(path: Path, element: _Element, expected: int, found: int) -> InputErr
 
 
 def _same_length(lengths: ndarray, element: _Element, item: _Property, path: Path) -> None:
-    other = np.flatnonzero(lengths != lengths[0]) if len(lengths) else ()
+    other = np.flatnonzero(lengths != lengths[:1])
     if len(other):
         raise InputError(
             f"{path}: the list {item.name!r} of {element.name} {other[0]} has {int(lengths[other[0]])} values, the "

@@ -10,12 +10,9 @@ Frames: theirs is left-handed, y up, an object at rotation.y = 0 faces +z and tu
 (x, z, y) of theirs, which is right-handed; such an object faces +y, and yaw = 90 degrees - rotation.y.
 """
 
-import gzip
-import json
 import math
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,39 +21,23 @@ from jaxtyping import Float, Float64
 from numpy import ndarray
 
 from core.conventions import wrap_angle
-from core.errors import InputError, MissingFileError, existing_file, nearest
+from core.errors import InputError, existing_file, nearest
 from scene import palette
 from scene.datasets.furnishing import PLAIN_COLORS
+from scene.datasets.procthor_files import AssetBoxes, House, iter_houses, read_assets, read_houses
 from scene.datasets.procthor_labels import COLORS, SHAPES, label_of
 from scene.datasets.shell import MeshParts, Opening, wall_boxes
 from scene.furniture import BUILDERS, build
 from scene.palette import GOAL_COLORS, GOAL_LABELS, PALETTE, RGB
 from scene.types import Door, Room, Scene, SceneObject, SupportTruth
 
-ASSET_FILE = "asset-database.json.gz"
+__all__ = ["House", "color_of", "house_scene", "inside_polygon", "load", "our_box", "read_houses", "support_truth"]
+
 INTO_ROOM_M = 0.01  # their walls are planes; ours reach this far into the room and so far outward at outer walls:
 OUTWARD_M = 0.1
 DOOR_DEPTH_M = 0.08
 WINDOW_DEPTH_M = 0.06
 SWAP = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])  # (x, y, z) -> (x, z, y), its own inverse
-
-AssetBoxes = dict[str, dict[str, Any]]
-"""Asset id -> its entry of the asset database (objectType, boundingBox, ...)."""
-
-
-@dataclass(frozen=True)
-class House:
-    """One house as it stands in the file."""
-
-    id: str  # procthor-<split>-<line, five digits>, or procthor-<line> when the file names no split
-    split: str  # "" when the file names none
-    line: int
-    path: Path
-    content: dict[str, Any]
-
-    @property
-    def where(self) -> str:
-        return f"{self.path}, line {self.line}"
 
 
 def load(path: str | Path, split: str | None = None, assets: str | Path | None = None) -> Iterator[Scene]:
@@ -65,113 +46,26 @@ def load(path: str | Path, split: str | None = None, assets: str | Path | None =
     Args:
         path: .jsonl, .jsonl.gz, .json or .json.gz.
         split: only houses of this split; all when None.
-        assets: the asset database or its folder; when None, `procthor_db/asset-database.json.gz` beside the file's
+        assets: the asset database or its folder; when None, `procthor_db/asset-database.json(.gz)` beside the file's
             folder or in it.
 
     Raises:
         MissingFileError: the file or the asset database is not there.
         InputError: damaged file, no such split, a house without objects, or an asset the database does not know.
     """
-    houses = read_houses(path, split)
-    boxes = read_assets(path, assets)
-    for house in houses:
+    boxes = read_assets(existing_file(path, "ProcTHOR file"), assets)
+    for house in iter_houses(path, split):
         yield house_scene(house, boxes)
 
 
 def support_truth(path: str | Path, split: str | None = None) -> dict[str, SupportTruth]:
     """Scene id -> what rests on or in what, from the file's own nesting; doors and windows rest on nothing."""
     truth: dict[str, SupportTruth] = {}
-    for house in read_houses(path, split):
+    for house in iter_houses(path, split):
         parents = [parent for _, parent in _flatten(house)]
         extra = len(house.content["doors"]) + len(house.content["windows"])
         truth[house.id] = dict(enumerate([*parents, *[None] * extra]))
     return truth
-
-
-def read_houses(path: str | Path, split: str | None = None) -> list[House]:
-    """The houses of a file as they are, checked for their parts but not for their assets.
-
-    Raises:
-        MissingFileError, InputError: as `load`.
-    """
-    path = existing_file(path, "ProcTHOR file")
-    houses: list[House] = []
-    stem = path.name.split(".")[0]
-    for line, record in _records(path):
-        if not isinstance(record, dict):
-            raise InputError(f"{path}, line {line}: expected a house (a JSON object), got {type(record).__name__}")
-        content = record.get("house", record)
-        missing = [k for k in ("rooms", "walls", "doors", "windows", "objects") if not isinstance(content.get(k), list)]
-        if missing:
-            raise InputError(f"{path}, line {line}: no ProcTHOR house, it lacks {', '.join(missing)}")
-        own = str(record.get("split", stem if stem in ("train", "val", "test") else ""))
-        name = f"procthor-{own}-{line:05d}" if own else f"procthor-{line:05d}"
-        houses.append(House(name, own, line, path, content))
-    if split is None:
-        return houses
-    found = sorted({house.split for house in houses if house.split})
-    if split not in found:
-        hint = nearest(split, found) if found else "its houses name no split; leave it out"
-        raise InputError(f"{path} has no split {split!r}; {hint}")
-    return [house for house in houses if house.split == split]
-
-
-def _records(path: Path) -> Iterator[tuple[int, Any]]:
-    """(line number from 1, JSON value); a .json holds one house or a list of them, counted as lines."""
-    try:
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
-    except (EOFError, OSError, zlib.error, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is truncated or no gzip/UTF-8 text ({error}); copy it again") from error
-    name = path.name.removesuffix(".gz")
-    if name.endswith(".json"):
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path} is damaged or not JSON, line {error.lineno}: {error.msg}") from error
-        yield from enumerate(value if isinstance(value, list) else [value], start=1)
-        return
-    for line, content in enumerate(text.splitlines(), start=1):
-        if not content.strip():
-            continue
-        try:
-            yield line, json.loads(content)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}, line {line} is damaged or not JSON: {error.msg}; copy the file again") from error
-
-
-def read_assets(path: str | Path, assets: str | Path | None = None) -> AssetBoxes:
-    """The asset database that goes with a file of houses (see `load`).
-
-    Raises:
-        MissingFileError: not there. InputError: damaged, or no asset database.
-    """
-    file = asset_file(path, assets)
-    records = [value for _, value in _records(file)]
-    database = records[0] if len(records) == 1 else None
-    if not isinstance(database, dict) or not all(isinstance(entries, list) for entries in database.values()):
-        raise InputError(f"{file} is no ProcTHOR asset database: expected one JSON object of type -> list of assets")
-    return {entry["assetId"]: entry for entries in database.values() for entry in entries if "boundingBox" in entry}
-
-
-def asset_file(path: str | Path, assets: str | Path | None = None) -> Path:
-    """Where the asset database of a file of houses is: as given (a file or its folder), or else beside the houses.
-
-    Raises:
-        MissingFileError: it is in none of the usual places.
-    """
-    if assets:
-        given = Path(assets).expanduser()
-        return existing_file(given / ASSET_FILE if given.is_dir() else given, "ProcTHOR asset database")
-    folder = Path(path).expanduser().resolve().parent
-    tried = [folder.parent / "procthor_db" / ASSET_FILE, folder / "procthor_db" / ASSET_FILE, folder / ASSET_FILE]
-    found = [item for item in tried if item.exists()]
-    if not found:
-        raise MissingFileError(
-            f"ProcTHOR's asset database is not beside the houses (tried {', '.join(map(str, tried))}); "
-            f"give it with source.assets=FOLDER, the folder of ProcTHOR's {ASSET_FILE}"
-        )
-    return found[0]
 
 
 def house_scene(house: House, assets: AssetBoxes) -> Scene:
@@ -186,7 +80,9 @@ def house_scene(house: House, assets: AssetBoxes) -> Scene:
         raise InputError(f"{house.where}: house {house.id} has no objects; nothing to find there")
     try:
         return _Builder(house, assets).scene()
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+    except InputError:
+        raise
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         raise InputError(f"{house.where}: house {house.id} lacks or garbles a part ({error!r})") from error
 
 

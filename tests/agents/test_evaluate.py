@@ -7,7 +7,8 @@ from agents.episode_video import fitted
 from agents.evaluate import EvaluateAgentConfig, make_simulator, results_table, run
 from core.errors import InputError
 from scene.datasets.procedural import generate_home
-from scene.io import save_manifest, save_scene
+from scene.io import save_scene
+from scene.store import save_manifest
 from tests.agents.tiny import make_scenes
 
 

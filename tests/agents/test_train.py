@@ -17,7 +17,7 @@ from core.run import read_metrics
 from envs.pool import HomePool
 from envs.simulator import Simulator
 from envs.tasks import TASKS
-from scene.io import SceneStore
+from scene.store import SceneStore
 from tests.agents.tiny import make_grounder, make_scenes, make_towers
 from vl.two_tower import VLModel
 

@@ -6,7 +6,8 @@ import torch
 
 from scene.captions import BASELINE_PROMPTS, goal_prompts
 from scene.grounding import Grounder, GroundingModel, ModelConfig
-from scene.io import save_manifest, save_scene
+from scene.io import save_scene
+from scene.store import save_manifest
 from tests.envs.homes import three_homes
 from vl.tokenizer import train_tokenizer
 from vl.towers import ImageTowerConfig, TextTowerConfig

@@ -16,7 +16,8 @@ from core.errors import InputError
 from envs.home_stream import FolderSource, HomeStream, ProceduralSource
 from envs.home_worker import HomeWorker, WorkerError
 from envs.simulator import Simulator
-from scene.io import save_manifest, save_scene
+from scene.io import save_scene
+from scene.store import save_manifest
 from tests.envs.homes import make_home, three_homes
 
 UNHURRIED = 300.0  # seconds a home may take where the limit is not what is tested: the machine may be busy

@@ -10,7 +10,8 @@ from envs.episodes import make_episodes
 from envs.observation import make_simulator
 from envs.pool import HomePool
 from envs.simulator import Simulator
-from scene.io import save_manifest, save_scene
+from scene.io import save_scene
+from scene.store import save_manifest
 from tests.envs.homes import three_homes
 
 

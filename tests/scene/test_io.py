@@ -7,7 +7,8 @@ import pytest
 
 from core.errors import InputError, MissingFileError
 from scene.datasets.procedural import generate_home
-from scene.io import SceneStore, load_scene, save_manifest, save_scene
+from scene.io import load_scene, save_scene
+from scene.store import SceneStore, save_manifest
 from scene.types import PosedImage, Scene, SceneObject
 
 

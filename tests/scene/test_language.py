@@ -7,18 +7,15 @@ import pytest
 
 from core.errors import InputError, MissingFileError
 from scene.datasets.procedural import HomeConfig, generate_home
+from scene.descriptions import describe, describe_scene
+from scene.english import plural, with_article
 from scene.graph import build_graph, candidates
 from scene.language import (
-    PLAIN_PATTERNS,
     Referral,
-    describe,
-    describe_scene,
     generate_referrals,
     load_referrals,
-    plural,
     save_referrals,
     verify_referral,
-    with_article,
     wordings,
 )
 from scene.query import PREDICATES, Noun, Query, resolve
@@ -95,7 +92,9 @@ def test_every_emitted_sentence_means_exactly_its_target_in_generated_homes():
             assert resolve(query, scene, graph, referral.room) == {target}
             assert query.noun.fits(scene.objects[target])
             for anchor, noun in zip(referral.anchors, query.anchors):
-                assert resolve(Query(noun), scene, graph, referral.room) == {anchor}
+                named = resolve(Query(noun), scene, graph, referral.room)
+                pair = query.predicate == "between" and query.anchors[0] == query.anchors[1]  # "the two windows"
+                assert named == (set(referral.anchors) if pair or query.predicate == "aligned" else {anchor})
             same_room = [o for o in scene.objects if o.room == scene.objects[target].room]
             assert referral.room == scene.objects[target].room
             assert referral.n_same_class == sum(o.label == scene.objects[target].label for o in same_room)
@@ -208,6 +207,6 @@ def test_a_corpus_survives_the_disk_and_a_torn_one_is_refused(room, tmp_path):
     torn.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(InputError, match="damaged or not Parquet"):
         load_referrals(torn)
-    with pytest.raises(MissingFileError, match="referral corpus not found"):
+    with pytest.raises(MissingFileError, match="corpus of texts not found"):
         load_referrals(tmp_path / "val.parquet")
-    assert Referral("s", PLAIN_PATTERNS[0], (0,), (), "unique").source == "template"
+    assert Referral("s", "the {np}", (0,), (), "unique").source == "template"

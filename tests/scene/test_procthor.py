@@ -3,14 +3,20 @@
 import copy
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import ndimage
 
 from core.errors import InputError, MissingFileError
-from scene.datasets.procthor import color_of, inside_polygon, load, our_box, read_houses, support_truth
+from scene.corpus import Skipped, SourceConfig, Wanted, procthor_source
+from scene.datasets.procthor import color_of, house_scene, inside_polygon, load, our_box, read_houses, support_truth
+from scene.datasets.procthor_files import HouseFile, house_files, iter_houses, read_assets
 from scene.datasets.procthor_labels import label_of
 from scene.geometry import axis_aligned
 from scene.io import load_scene, save_scene
@@ -224,6 +230,9 @@ def test_a_house_without_objects_or_parts_is_refused(folder):
     del garbled["objects"][0]["position"]
     with pytest.raises(InputError, match="'position'"):
         next(load(write(folder, garbled)))
+    garbled["objects"][0]["position"] = xyz("left", 0, 0)
+    with pytest.raises(InputError, match="could not convert string to float"):
+        next(load(write(folder, garbled)))
 
 
 def test_damaged_files_name_the_line(folder):
@@ -237,6 +246,66 @@ def test_damaged_files_name_the_line(folder):
         next(load(plain))
 
 
+def test_a_house_file_holds_places_and_reads_one_house(folder):
+    path = write(folder, {"house": house(), "split": "train"}, {"split": "val", "house": house() | {"objects": []}})
+    scratch = folder / "scratch"
+    file = HouseFile(path, scratch)
+    assert [(line.line, line.split) for line in file.lines] == [(1, "train"), (2, "val")]
+    assert file.house(file.lines[1]).content["objects"] == [] and file.house(file.lines[0]).id == "procthor-train-00001"
+    (copy,) = scratch.iterdir()
+    again = HouseFile(path, scratch)
+    assert list(scratch.iterdir()) == [copy] and again.lines == file.lines  # unpacked once
+    copy.unlink()
+    assert again.house(again.lines[0]).content["walls"]  # who has it open keeps it
+
+
+def test_the_unpacked_copy_is_gone_when_its_process_ends(folder):
+    path = write(folder, {"house": house(), "split": "train"})
+    code = "import sys, pathlib; from scene.datasets.procthor_files import HouseFile; HouseFile(*sys.argv[1:])"
+    code += "; print(len(list(pathlib.Path(sys.argv[2]).iterdir())))"
+    words = [sys.executable, "-c", code, str(path), str(folder / "scratch")]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "1\n"
+    assert list((folder / "scratch").iterdir()) == []
+
+
+def test_splits_are_found_without_parsing_and_checked_when_a_house_is_made(folder):
+    named = house()
+    named["objects"][0]["split"] = "val"  # inside the house: two places, so the line is parsed
+    inside = copy.deepcopy(named)
+    path = write(folder, {"house": named, "split": "train"}, inside, {"house": house(), "split": "val"}, name="x.jsonl")
+    file = HouseFile(path)
+    assert [line.split for line in file.lines] == ["train", "val", "val"]
+    with pytest.raises(InputError, match="line 2: its split is '', but it was counted to 'val'"):
+        file.house(file.lines[1])
+
+
+def test_a_broken_house_is_left_out_with_its_reason_and_the_rest_goes_on(folder):
+    records = [{"house": house(), "split": "train"}] * 7 + [{"house": house(), "split": "val"}] * 3
+    path = write(folder, *records, name="houses.jsonl")
+    lines = path.read_text().splitlines()
+    lines[1], lines[8] = lines[1][: len(lines[1]) // 2], lines[8].replace('"rooms"', '"rums"')
+    path.write_text("\n".join(lines))
+    source = procthor_source(Wanted({"train": 9, "val": 9, "test": 9}, SourceConfig("procthor", str(path))))
+    made = {split: list(source.homes(split)) for split in source.makers}
+    assert [[isinstance(home, Skipped) for home in homes] for homes in made.values()] == [
+        [False, True],
+        [False] * 5,
+        [False, True, False],
+    ]
+    assert "line 2 is damaged" in made["train"][1].reason and "lacks rooms" in made["test"][1].reason
+
+
+def test_procthor_10k_is_a_folder_of_a_file_per_split(folder):
+    write(folder, *[house()] * 6, name="train.jsonl.gz")
+    with pytest.raises(MissingFileError, match=r"no val\.jsonl or val\.jsonl\.gz"):
+        house_files(folder / "houses", folder / "scratch")
+    write(folder, house(), name="val.jsonl")
+    config = SourceConfig("procthor", str(folder / "houses"), scratch=str(folder / "scratch"))
+    source = procthor_source(Wanted({"train": 9, "val": 9, "test": 9}, config))
+    assert {split: source.count(split) for split in source.makers} == {"train": 1, "val": 5, "test": 1}
+    assert next(source.homes("test")).id == "procthor-val-00001"
+
+
 def test_missing_assets_name_the_key_to_give(folder, tmp_path):
     path = write(folder, house())
     moved = (folder / "procthor_db").rename(folder / "elsewhere")
@@ -245,6 +314,36 @@ def test_missing_assets_name_the_key_to_give(folder, tmp_path):
     assert next(load(path, assets=moved)).objects and next(load(path, assets=moved / "asset-database.json.gz")).objects
     with pytest.raises(InputError, match="no ProcTHOR asset database"):
         next(load(path, assets=write(folder, house(), house(), name="two.jsonl")))
+
+
+def test_the_database_may_be_unpacked(folder):
+    packed = folder / "procthor_db/asset-database.json.gz"
+    (folder / "procthor_db/asset-database.json").write_bytes(gzip.decompress(packed.read_bytes()))
+    packed.unlink()
+    path = write(folder, house())
+    assert next(load(path)).objects and next(load(path, assets=folder / "procthor_db")).objects
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from(["houses.jsonl.gz", "houses.jsonl", "houses.json"]), st.booleans(), st.data())
+def test_damaged_houses_are_refused_or_still_a_scene(tmp_path_factory, name, cut, data):
+    folder = tmp_path_factory.mktemp("fuzz")
+    (folder / "houses").mkdir()
+    (folder / "houses/asset-database.json").write_text(json.dumps(ASSETS))
+    path = write(folder, house(), name=name)
+    content = bytearray(path.read_bytes())
+    if cut:
+        content = content[: data.draw(st.integers(0, len(content) - 1))]
+    else:
+        for _ in range(data.draw(st.integers(1, 3))):
+            content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(content)
+    try:
+        houses = [house_scene(house, read_assets(path)) for house in iter_houses(path, scratch=folder)]
+    except InputError as error:
+        assert name in str(error)
+        return
+    assert all(scene.objects for scene in houses)
 
 
 def test_labels_read_like_words():

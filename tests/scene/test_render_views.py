@@ -6,8 +6,9 @@ import pytest
 
 from core.errors import InputError
 from core.job import load_config
-from scene.io import save_manifest, save_scene
+from scene.io import save_scene
 from scene.render_views import CONFIG, run
+from scene.store import save_manifest
 from scene.views import Views
 from tests.scene.test_views import home
 

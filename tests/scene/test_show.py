@@ -10,8 +10,9 @@ from PIL import Image
 from core.errors import InputError, MissingFileError
 from core.job import load_config
 from scene.datasets.procedural import generate_home
-from scene.io import save_manifest, save_scene
+from scene.io import save_scene
 from scene.show import CONFIG, export_glb, run
+from scene.store import save_manifest
 from scene.types import Scene
 
 

@@ -8,13 +8,17 @@ from core.errors import InputError, MissingFileError
 from scene import captions
 from scene.captions import BASELINE_PROMPTS, caption, goal_prompts, noun, phrase
 from scene.geometry import box_corners, distance_to_footprint
-from scene.io import SceneStore, save_manifest, save_scene
+from scene.io import save_scene
 from scene.occupancy import occupancy
+from scene.store import SceneStore, save_manifest
 from scene.types import Room, Scene, SceneMesh, SceneObject
 from scene.views import (
     AIMED,
+    NAMED_SHARE,
     Views,
     Visible,
+    captioned_views,
+    outside_cameras,
     render_home_views,
     sample_camera,
     view_captions,
@@ -113,9 +117,12 @@ def test_pixels_sides_and_distances_of_a_view_by_hand():
     ids = np.full((1, 12, 12), -1, np.int32)
     ids[0, :3, :4], ids[0, 4:6, 4:8], ids[0, 8, 8:], ids[0, 11, 0] = 0, 1, 2, 3
     pose = camera_pose(np.array([0.0, 0.0, 1.2]), 0.0)[None]
-    (seen,) = visible_objects(ids, scene, pose, min_pixels=2)
-    assert seen == [Visible(0, 12, 1.5, "left"), Visible(1, 8, 1.5, "middle"), Visible(2, 4, 1.5, "right")]
-    (default,) = visible_objects(ids, scene, pose)  # 25 of 4096 is one pixel of 144
+    shares = np.array([[0.9, 0.5, 0.25, 0.125, 0.0]])
+    (seen,) = visible_objects(ids, scene, pose, shares, min_pixels=2)
+    assert seen == [
+        Visible(0, 12, 1.5, "left", 0.9), Visible(1, 8, 1.5, "middle", 0.5), Visible(2, 4, 1.5, "right", 0.25)
+    ]  # fmt: skip
+    (default,) = visible_objects(ids, scene, pose, shares)  # 25 of 4096 is one pixel of 144
     assert [item.id for item in default] == [0, 1, 2, 3]
 
 
@@ -123,13 +130,13 @@ def test_doors_count_less_than_furniture_of_the_same_size():
     scene = home("door")
     ids = np.full((1, 10, 10), -1, np.int32)
     ids[0, :4], ids[0, 8:] = 4, 0  # 40 pixels of door, 20 of armchair
-    (seen,) = visible_objects(ids, scene, camera_pose(np.zeros(3), 0.0)[None])
+    (seen,) = visible_objects(ids, scene, camera_pose(np.zeros(3), 0.0)[None], np.ones((1, 5)))
     assert [item.id for item in seen] == [0, 4]
 
 
 def test_captions_of_a_view_name_what_is_seen():
     scene = home("words")
-    seen = [Visible(0, 90, 1.0, "left"), Visible(2, 50, 2.5, "right")]
+    seen = [Visible(0, 90, 1.0, "left", 1.0), Visible(2, 50, 2.5, "right", NAMED_SHARE)]
     full, single = view_captions(seen, scene, 3.0)
     assert full == "a red armchair close by on the left and a blue bed a few steps away on the right"
     assert single == [
@@ -138,6 +145,29 @@ def test_captions_of_a_view_name_what_is_seen():
         "a red armchair",
     ]
     assert view_captions([], scene, 2.5) == ("a bare wall a few steps away", [])
+
+
+def test_a_thing_of_which_hardly_anything_shows_is_not_named_and_makes_room_for_the_next():
+    scene = home("hidden")
+    sides = [Visible(k, 90 - k, 1.0, "left", share) for k, share in enumerate([0.9, 0.09, 0.9, 0.9, 0.9])]
+    full, single = view_captions(sides, scene, 3.0)
+    assert "bookshelf" not in full and len(single) == 5
+    assert "a red door" in full  # the fifth thing is the fourth that can be named
+
+
+def test_a_scene_without_rooms_is_seen_whole_from_outside():
+    scene = home("outside")
+    inside = scene.mesh.face_instance >= 0  # no walls
+    scene.mesh.faces, scene.mesh.face_colors = scene.mesh.faces[inside], scene.mesh.face_colors[inside]
+    scene.mesh.face_instance = scene.mesh.face_instance[inside]
+    scene.rooms = []
+    views, _ = captioned_views(scene, outside_cameras(scene, 3, 60.0), 64, 64, 60.0)
+    assert len(views) == 3
+    for row in views.visible:
+        assert {item.id for item in row} == {0, 1, 2, 3, 4} and max(item.visible_share for item in row) > 0.9
+    assert outside_cameras(scene, 0, 60.0).shape == (0, 4, 4)
+    with pytest.raises(InputError, match="no objects"):
+        outside_cameras(Scene("void", "test", []), 2, 60.0)
 
 
 # cameras

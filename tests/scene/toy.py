@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from scene.geometry import boxes_mesh
-from scene.io import save_manifest, save_scene
-from scene.language import Referral, save_referrals
+from scene.language import Referral
 from scene.relations import left_of, pairs_of
+from scene.store import write_corpus
 from scene.types import Room, Scene, SceneMesh, SceneObject
 
 COLORS = {"red": (200, 30, 30), "blue": (30, 60, 200), "green": (30, 160, 60)}
@@ -48,14 +48,10 @@ def toy_referrals(scene: Scene) -> list[Referral]:
 
 def toy_folder(folder: Path, train: int = 6, val: int = 2, test: int = 2) -> Path:
     """A folder as build-scenes makes it."""
-    splits: dict[str, list[str]] = {}
-    seed = 0
+    homes, seed = {}, 0
     for name, count in (("train", train), ("val", val), ("test", test)):
         scenes = [toy_scene(seed + k) for k in range(count)]
         seed += count
-        for scene in scenes:
-            save_scene(scene, folder)
-        splits[name] = [scene.id for scene in scenes]
-        save_referrals(folder / "referrals" / f"{name}.parquet", [r for scene in scenes for r in toy_referrals(scene)])
-    save_manifest(folder, {"source": "toy", "splits": splits})
+        homes[name] = [(scene, toy_referrals(scene)) for scene in scenes]
+    write_corpus(folder, homes, "toy")
     return folder

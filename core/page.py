@@ -96,17 +96,27 @@ def section(title: str, *blocks: str) -> str:
     return f'<section id="{_anchor(title)}"><h2>{text(title)}</h2>{"".join(blocks)}</section>'
 
 
-def write_page(path: Path, title: str, lead: str, sections: Sequence[tuple[str, Sequence[str]]]) -> Path:
-    """Write the page atomically and return its absolute path."""
+def page_html(title: str, lead: str, sections: Sequence[tuple[str, Sequence[str]]], style: str = "") -> str:
+    """The whole page: a heading, a line on what it is, links to the sections, and one card each.
+
+    Args:
+        lead: plain text.
+        sections: title of a card, and its blocks of HTML.
+        style: CSS rules of this page alone, after the common ones.
+    """
     links = "".join(f'<a href="#{_anchor(name)}">{text(name)}</a>' for name, _ in sections)
     cards = "".join(section(name, *blocks) for name, blocks in sections)
-    page = (
+    return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{text(title)}</title><style>{STYLE}</style></head><body><main>"
+        f"<title>{text(title)}</title><style>{STYLE}{style}</style></head><body><main>"
         f'<h1>{text(title)}</h1><p class="lead">{text(lead)}</p><nav>{links}</nav>{cards}</main></body></html>'
     )
-    atomic_write(path, page)
+
+
+def write_page(path: Path, title: str, lead: str, sections: Sequence[tuple[str, Sequence[str]]]) -> Path:
+    """Write the page atomically and return its absolute path."""
+    atomic_write(path, page_html(title, lead, sections))
     return path.absolute()
 
 

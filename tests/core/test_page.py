@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from agents.episode_video import write_mp4
-from agents.page import figure_html, table_html, video_html, write_page
+from core.page import figure_html, table_html, video_html, write_page
 
 
 def test_the_page_holds_everything_itself_and_escapes_what_it_shows(tmp_path):

@@ -1,0 +1,176 @@
+"""Template sentences in a language model's words, each verified to say the same.
+
+SceneVerse (arXiv:2401.09340, supplement) has its templates rewritten by GPT-3.5 and Llama; its prompts ask for one
+sentence of a random structure, or for one that keeps the target as the subject. So do these, in this project's words.
+Different here: no rewrite is trusted. `verdict` reads it with a small grammar (scene/rewrite_grammar.py) and keeps it
+when target, anchors, colours, relations and roles are those of the query, and nothing else is said. What is rejected is
+counted by cause and stays as the template has it. Left out: the variant that adds what the target is for.
+"""
+
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Final
+
+from scene.heldout import REASONS, says_held_out_synonym
+from scene.language import Referral
+from scene.query import PREDICATES, Noun, Query
+from scene.rewrite_grammar import Claim, Meaning, Vocabulary, verdict
+from vl.generator import Failure, Generator
+
+REPHRASED_KINDS: Final = frozenset({"unique", "attribute", "relation", "support", "between", "superlative"})
+"""Kinds of sentences whose meaning `meaning_of` lists whole; others stay as they are."""
+SOURCE: Final = "llm"
+KIND_NOT_REPHRASED: Final = "kind not rephrased"
+UNCHANGED: Final = "unchanged"
+REPEATED: Final = "repeated"
+HELD_OUT: Final = "held out of training"
+
+SYSTEM: Final = (
+    "You reword short English sentences that point out one thing in a home. You answer with the new sentence alone: "
+    "one line, one sentence, plain words, no quotation marks, no explanation."
+)
+FREE_STYLES: Final = (
+    "Start with a verb that asks somebody to look for it.",
+    "Start with the thing itself.",
+    "Start with where it is, if the sentence says so.",
+    "Ask politely.",
+    "Say that it is there.",
+)
+SUBJECT_STYLE: Final = "Name the {target} first, as the subject of the sentence."
+STYLES: Final = (*FREE_STYLES, SUBJECT_STYLE)
+
+
+@dataclass
+class RephraseCounts:
+    """What became of the sentences; total = kept + all rejected + all failed."""
+
+    total: int = 0
+    kept: int = 0  # rewrites that took the template's place
+    rejected: Counter[str] = field(default_factory=Counter)  # stayed templates, by cause (rewrite_grammar.CAUSES ...)
+    failed: Counter[str] = field(default_factory=Counter)  # stayed templates, no answer, by cause of vl/generator.py
+
+    def add(self, other: "RephraseCounts") -> None:
+        """Adds the counts of another shard."""
+        self.total += other.total
+        self.kept += other.kept
+        self.rejected.update(other.rejected)
+        self.failed.update(other.failed)
+
+    def summary(self) -> dict[str, Any]:
+        """Plain numbers for result.json."""
+        raw = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: dict(sorted(v.items())) if isinstance(v, Counter) else v for name, v in raw.items()}
+
+
+def rephrase(
+    referrals: Sequence[Referral],
+    generator: Generator,
+    *,
+    labels: Iterable[str] = (),
+    training: bool = False,
+    seed: int = 0,
+    max_tokens: int = 64,
+    temperature: float = 0.7,
+) -> tuple[list[Referral], RephraseCounts]:
+    """The referrals in order, those with a verified rewrite as source "llm" with its utterance, the others untouched.
+
+    A rewrite that is the template again, or that the same scene has already, counts as rejected, too. The style asked
+    for depends on the seed, the scene and the sentence alone: shards and workers do not change it.
+
+    Args:
+        labels: classes of things besides those the project knows; a rewrite that names one more is rejected as such
+            (a word nobody knows is rejected in any case).
+        training: reject rewrites with a wording that is held out of training (scene/heldout.py).
+
+    Raises:
+        InputError: a template referral carries no readable query; what the generator raises.
+    """
+    counts = RephraseCounts(total=len(referrals))
+    vocabulary = Vocabulary(labels)
+    meanings = [meaning_of(referral) for referral in referrals]
+    asked = [i for i, meaning in enumerate(meanings) if meaning is not None]
+    counts.rejected.update([KIND_NOT_REPHRASED] * (len(referrals) - len(asked)))
+    styles = [_style(referrals[i], seed) for i in asked]
+    prompts = [prompt_of(referrals[i], meanings[i], style) for i, style in zip(asked, styles)]  # type: ignore[arg-type]
+    answers = (
+        generator.generate(prompts, system=SYSTEM, max_tokens=max_tokens, temperature=temperature, seed=seed)
+        if prompts
+        else []
+    )
+    result = list(referrals)
+    said = {(referral.scene_id, _bare(referral.utterance)) for referral in referrals}
+    for i, style, answer in zip(asked, styles, answers):
+        referral, meaning = referrals[i], meanings[i]
+        assert meaning is not None
+        if isinstance(answer, Failure):
+            counts.failed[answer.cause] += 1
+            continue
+        cause = verdict(answer, meaning, vocabulary, target_first=style == SUBJECT_STYLE)
+        key = (referral.scene_id, _bare(answer))
+        if not cause and key in said:
+            cause = UNCHANGED if key[1] == _bare(referral.utterance) else REPEATED
+        rewrite = " ".join(answer.split())
+        held_out = says_held_out_synonym(rewrite)
+        if not cause and training and held_out:
+            cause = HELD_OUT
+        if cause:
+            counts.rejected[cause] += 1
+            continue
+        said.add(key)
+        counts.kept += 1
+        kept_back = [reason for reason in referral.held_out.split(",") if reason not in ("", "pattern", "synonym")]
+        kept_back += ["synonym"] if held_out else []
+        why = ",".join(reason for reason in REASONS if reason in kept_back)
+        result[i] = replace(referral, utterance=rewrite, source=SOURCE, pattern="", held_out=why)
+    return result, counts
+
+
+def meaning_of(referral: Referral) -> Meaning | None:
+    """Nouns and relations of a template sentence with their roles; None for kinds that are not rephrased.
+
+    A new kind of query is rephrased once this lists all it says and REPHRASED_KINDS has its name. Several claims about
+    the target (a star) are understood by the grammar; claims about an anchor (a chain) are not.
+    """
+    if referral.source != "template" or referral.kind not in REPHRASED_KINDS or len(referral.targets) != 1:
+        return None
+    query = Query.from_json(referral.query)
+    claims = []
+    for clause in query.clauses:
+        anchors = tuple(anchor for anchor in clause.anchors if isinstance(anchor, Noun))
+        if len(anchors) < len(clause.anchors) or PREDICATES[clause.predicate].surface:
+            return None  # a chain, or a floor, wall or ceiling: the grammar knows things alone
+        claims.append(Claim(clause.predicate, anchors))
+    return Meaning(query.noun, tuple(claims))
+
+
+def prompt_of(referral: Referral, meaning: Meaning, style: str) -> str:
+    """What the model is asked for one sentence."""
+    lines = [f"Sentence: {referral.utterance}", f"It points out: the {meaning.target}"]
+    for claim in meaning.claims:
+        lines.append(f"What it says of it: {_stated(meaning.target, claim)}")
+    names = [f'"{noun}"' for noun in dict.fromkeys((meaning.target, *(n for c in meaning.claims for n in c.anchors)))]
+    lines += [
+        f"Reword it. Use the exact words {' and '.join(names)}, and keep who is where.",
+        "Name no other thing and add no colour, size, material, number or place. Leave nothing out.",
+        style.format(target=meaning.target),
+    ]
+    return "\n".join(lines)
+
+
+def _stated(target: Noun, claim: Claim) -> str:
+    predicate = PREDICATES[claim.predicate]
+    others = " and ".join(f"the {noun}" for noun in claim.anchors)
+    if predicate.inverse:
+        return f"{others} is {'on' if claim.predicate == 'carrying' else 'in'} the {target}"
+    return f"the {target} is {predicate.words[0]} {others}"
+
+
+def _style(referral: Referral, seed: int) -> str:
+    return STYLES[zlib.crc32(f"{seed}\n{referral.scene_id}\n{referral.utterance}".encode()) % len(STYLES)]
+
+
+def _bare(sentence: str) -> str:
+    """Without capitals, outer punctuation and doubled spaces: what makes two sentences the same to a reader."""
+    return " ".join(sentence.lower().strip(" .!?").split())

@@ -1,0 +1,420 @@
+"""Text from a language model: any transformers causal LM, or any endpoint that speaks OpenAI's chat completions.
+
+One contract for all uses (rephrased sentences, rewards, subgoals): prompts go in, and for each prompt comes its answer
+or a `Failure` that names its cause. Nothing is lost and nothing is an empty string; what failed is counted. Answers
+are kept in a cache on disk, so that a killed run asks again only what it has not stored yet.
+"""
+
+import contextlib
+import hashlib
+import json
+import re
+import sqlite3
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import torch
+from jaxtyping import UInt8
+from numpy import ndarray
+from torch import Tensor
+
+from core.errors import InputError, MissingFileError
+from core.progress import track
+from vl.generator_config import GeneratorConfig
+from vl.towers import looks_like_path
+
+Picture = UInt8[ndarray, "H W 3"]
+Pictures = Sequence[Sequence[Picture]]
+"""The pictures that go with each prompt."""
+
+CAUSES: Final = (
+    "timeout",  # no whole answer within the time limit
+    "connection",  # refused, reset, no such host
+    "rate limit",  # status 429 to the last try
+    "server error",  # status 5xx to the last try
+    "refused",  # any other status that is not 200: a wrong key, an unknown model
+    "filtered",  # the endpoint's filter stopped the answer
+    "redirect",  # the endpoint points elsewhere; not followed, since the key would go along
+    "garbage",  # no JSON, or JSON of another shape
+    "cut off",  # the connection ended within the body
+    "too large",  # a body over the limit
+    "empty",  # an answer without words
+    "truncated",  # the answer reached max_tokens
+    "prompt too long",  # prompt and answer exceed what the model reads
+    "not asked",  # the endpoint failed too often in a row
+)
+CACHE_FILE: Final = "answers.sqlite"
+_REASONING: Final = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An answer that did not come."""
+
+    cause: str  # one of CAUSES
+    detail: str = ""  # for people; never holds a key
+
+
+@dataclass
+class GeneratorCounts:
+    """What a generator has done since it was made."""
+
+    calls: int = 0  # prompts put to the model, each once however often it was tried
+    hits: int = 0  # prompts answered from the cache
+    retries: int = 0  # tries after a first one
+    failures: Counter[str] = field(default_factory=Counter)  # prompts without an answer, by cause
+    prompt_tokens: int = 0  # where the model says them
+    answer_tokens: int = 0
+
+    def summary(self) -> dict[str, Any]:
+        """Plain numbers for result.json."""
+        return {**vars(self), "failures": dict(sorted(self.failures.items()))}
+
+
+class Generator(Protocol):
+    """Prompts to answers."""
+
+    @property
+    def identity(self) -> str:
+        """What is asked: model and place; equal identities may share cached answers. Holds no secret."""
+        ...
+
+    @property
+    def counts(self) -> GeneratorCounts: ...
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        system: str = "",
+        max_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+        pictures: Pictures | None = None,
+    ) -> list[str | Failure]:
+        """One answer or failure per prompt, in order; answers are stripped and not empty.
+
+        Args:
+            system: what the model is told before every prompt.
+            max_tokens: an answer that is not over by then is a failure ("truncated"): half an answer may mean anything.
+            temperature: 0 takes the likeliest token each time.
+            seed: decides the draws at other temperatures; an answer depends on its prompt and this, not on the batch.
+            pictures: for each prompt the pictures that go before it; None for none.
+
+        Raises:
+            InputError: something in the arguments fits no model, or not this one.
+        """
+        ...
+
+
+def load_generator(cfg: GeneratorConfig, device: str = "cpu") -> Generator:
+    """The generator that `cfg.model` names, with its cache where `cfg.cache` names a folder.
+
+    A text that is no folder and does not look like a path is a hub id (the only case that may use the network beside
+    an endpoint).
+
+    Raises:
+        InputError: no model is named, an endpoint without a model name or with its key missing, a model that does not
+            load. MissingFileError: a path where no folder is.
+    """
+    if not cfg.model:
+        raise InputError("no language model is named: give model=FOLDER, a hub id, or http://host:port/v1#model-name")
+    generator: Generator
+    if re.match(r"https?://", cfg.model):
+        from vl.endpoint import EndpointGenerator
+
+        url, _, name = cfg.model.partition("#")
+        generator = EndpointGenerator(
+            url,
+            name,
+            api_key_env=cfg.api_key_env,
+            timeout_s=cfg.timeout_s,
+            retries=cfg.retries,
+            concurrency=cfg.batch_size,
+        )
+    else:
+        generator = TransformersGenerator(cfg.model, device=device, batch_size=cfg.batch_size)
+    return CachedGenerator(generator, cfg.cache, chunk=4 * cfg.batch_size) if cfg.cache else generator
+
+
+def check_request(prompts: Sequence[str], max_tokens: int, temperature: float, pictures: Pictures | None) -> None:
+    """Raises InputError when the arguments of `generate` fit no model."""
+    if isinstance(prompts, str):
+        raise InputError(f"generate() takes a list of prompts, got the single text {prompts[:80]!r}; pass [text]")
+    if any(not prompt.strip() for prompt in prompts):
+        raise InputError("an empty prompt has no answer; give at least one word")
+    if max_tokens < 1 or not 0 <= temperature <= 2:
+        raise InputError(f"max_tokens={max_tokens}, temperature={temperature}: expected at least 1, and 0 to 2")
+    if pictures is None:
+        return
+    if len(pictures) != len(prompts):
+        raise InputError(f"{len(prompts)} prompts come with {len(pictures)} lists of pictures; give one list for each")
+    for picture in (picture for group in pictures for picture in group):
+        if str(picture.dtype) != "uint8" or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
+            raise InputError(f"a picture is {picture.dtype} {picture.shape}, expected uint8 (H, W, 3)")
+
+
+def finished(text: str) -> str | Failure:
+    """A whole answer as callers get it: without the model's reasoning, stripped, and not empty."""
+    answer = _REASONING.sub("", text, count=1) if text.lstrip().startswith("<think>") else text
+    if answer.lstrip().startswith("<think>"):
+        return Failure("truncated", "the answer ends within the model's reasoning; raise max_tokens")
+    return answer.strip() or Failure("empty", "the model answered without a word")
+
+
+# --- models of this process ---
+
+
+class TransformersGenerator:
+    """A causal LM of transformers: a folder that `save_pretrained` wrote, or a hub id. Reads no pictures.
+
+    Prompts go through the tokenizer's chat template where it has one, and as plain text after `system` otherwise.
+    Sampling adds Gumbel noise to the scaled logits and takes the largest, which draws from the same distribution;
+    since each prompt has noise of its own, neighbours in a batch do not change its answer.
+    """
+
+    def __init__(self, path_or_id: str | Path, device: str = "cpu", batch_size: int = 16) -> None:
+        """Raises InputError when nothing loads there, MissingFileError for a path where no folder is."""
+        path = Path(path_or_id).expanduser()
+        local = path.is_dir()
+        if not local and looks_like_path(path_or_id):
+            raise MissingFileError(f"language model folder not found: {path} (working folder: {Path.cwd()})")
+        name = str(path if local else path_or_id)
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        try:
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(name, local_files_only=local, padding_side="left")
+            self.model: Any = AutoModelForCausalLM.from_pretrained(name, local_files_only=local, dtype="auto")
+        except Exception as error:  # safetensors, tokenizers and the hub client each raise their own kinds
+            first = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            where = "" if local else f"no folder {name!r} here, and as a hub id "
+            raise InputError(f"{where}{name!r} does not load as a causal language model: {first}") from error
+        self.model.eval().to(device)
+        self.batch_size = batch_size
+        self.counts = GeneratorCounts()
+        self._identity = _weights_identity(path) if local else f"hub:{name}"
+        ends = self.model.generation_config.eos_token_id
+        ends = self.tokenizer.eos_token_id if ends is None else ends
+        self._ends: list[int] = [] if ends is None else list(ends) if isinstance(ends, list) else [ends]
+        if self.tokenizer.pad_token_id is None:  # padding is masked out: any token serves
+            self.tokenizer.pad_token = self.tokenizer.convert_ids_to_tokens(self._ends[0] if self._ends else 0)
+        self._room = int(getattr(self.model.config, "max_position_embeddings", 0) or 0)
+
+    @property
+    def identity(self) -> str:
+        return self._identity
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        system: str = "",
+        max_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+        pictures: Pictures | None = None,
+    ) -> list[str | Failure]:
+        check_request(prompts, max_tokens, temperature, pictures)
+        if pictures is not None and any(pictures):
+            raise InputError("this causal language model reads no pictures; name an endpoint with a model that does")
+        texts = [self._worded(prompt, system) for prompt in prompts]
+        special = self.tokenizer.chat_template is None  # a template writes the special tokens itself
+        lengths = [len(self.tokenizer(text, add_special_tokens=special)["input_ids"]) for text in texts]
+        answers: list[str | Failure] = [Failure("empty", "the prompt has no token")] * len(prompts)
+        fits = []
+        for i, length in enumerate(lengths):
+            if self._room and length + max_tokens > self._room:
+                detail = f"{length} tokens and up to {max_tokens} of the answer, the model reads {self._room}"
+                answers[i] = Failure("prompt too long", detail)
+            elif length:
+                fits.append(i)
+        fits.sort(key=lambda i: lengths[i])  # stable: like lengths together, little padding
+        for start in range(0, len(fits), self.batch_size):
+            rows = fits[start : start + self.batch_size]
+            noise = [zlib.crc32(f"{seed}\n{texts[i]}".encode("utf-8", "replace")) for i in rows]
+            for i, answer in zip(
+                rows, self._answers([texts[i] for i in rows], special, max_tokens, temperature, noise)
+            ):
+                answers[i] = answer
+        self.counts.calls += len(prompts)
+        self.counts.failures.update(answer.cause for answer in answers if isinstance(answer, Failure))
+        return answers
+
+    def _worded(self, prompt: str, system: str) -> str:
+        if self.tokenizer.chat_template is None:
+            return f"{system}\n\n{prompt}" if system else prompt
+        from jinja2 import TemplateError
+
+        asked = [{"role": "user", "content": prompt}]
+        told = [{"role": "system", "content": system}, *asked] if system else asked
+        options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
+        try:
+            return str(self.tokenizer.apply_chat_template(told, **options))
+        except TemplateError:  # templates without a system role
+            asked = [{"role": "user", "content": f"{system}\n\n{prompt}" if system else prompt}]
+            return str(self.tokenizer.apply_chat_template(asked, **options))
+
+    @torch.inference_mode()
+    def _answers(
+        self, texts: list[str], special: bool, max_tokens: int, temperature: float, noise: list[int]
+    ) -> Iterator[str | Failure]:
+        from transformers import GenerationConfig, LogitsProcessorList
+
+        inputs = self.tokenizer(texts, add_special_tokens=special, padding=True, return_tensors="pt")
+        inputs = {name: inputs[name].to(self.model.device) for name in ("input_ids", "attention_mask")}
+        pad = self.tokenizer.pad_token_id
+        options = GenerationConfig(
+            max_new_tokens=max_tokens,
+            do_sample=False,
+            repetition_penalty=1.0,
+            eos_token_id=self._ends or None,
+            pad_token_id=pad,
+        )
+        drawing = LogitsProcessorList([_GumbelNoise(temperature, noise)] if temperature else [])
+        try:
+            output = self.model.generate(**inputs, generation_config=options, logits_processor=drawing)
+        except torch.OutOfMemoryError as error:
+            raise InputError(f"a batch of {len(texts)} prompts does not fit in memory; lower batch_size") from error
+        answered = output[:, inputs["input_ids"].shape[1] :].tolist()
+        self.counts.prompt_tokens += int(inputs["attention_mask"].sum())
+        for row in answered:
+            end = next((k for k, token in enumerate(row) if token in self._ends), len(row))
+            self.counts.answer_tokens += end
+            if end == len(row):
+                yield Failure("truncated", f"no end after {max_tokens} tokens")
+            else:
+                yield finished(self.tokenizer.decode(row[:end], skip_special_tokens=True))
+
+
+class _GumbelNoise:
+    """A logits processor after which the largest logit is a draw at `temperature`; one seed per row."""
+
+    def __init__(self, temperature: float, seeds: list[int]) -> None:
+        self.temperature = temperature
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        uniform = torch.stack([torch.rand(scores.shape[1], generator=g) for g in self.generators])
+        gumbel = -torch.log(-torch.log(uniform.clamp(1e-9, 1 - 1e-7)))
+        return scores.float() / self.temperature + gumbel.to(scores.device)
+
+
+def _weights_identity(folder: Path) -> str:
+    """Names a model folder by what is in it: its small files whole, of large ones name, size and both ends."""
+    digest = hashlib.sha256()
+    for file in sorted(item for item in folder.iterdir() if item.is_file() and not item.name.startswith(".")):
+        size = file.stat().st_size
+        digest.update(f"{file.name}\0{size}\0".encode())
+        with open(file, "rb") as content:
+            digest.update(content.read(1 << 20))
+            content.seek(max(0, size - (1 << 20)))
+            digest.update(content.read())
+    return f"folder:{digest.hexdigest()[:16]}"
+
+
+# --- answers on disk ---
+
+
+class CachedGenerator:
+    """A generator that remembers its answers in `folder`/answers.sqlite.
+
+    The key of an answer is a hash of all it depends on: the model's identity, system, prompt, pictures and sampling.
+    Answers are stored chunk by chunk in one transaction each: an interruption or kill -9 loses at most the chunk in
+    work, and several processes may share the folder. Failures are not stored. Equal prompts of a call are asked once.
+    """
+
+    def __init__(self, generator: Generator, folder: str | Path, *, chunk: int = 64, wait_s: float = 60.0) -> None:
+        """`chunk`: prompts asked before answers are stored; `wait_s`: how long another process may hold the file.
+
+        Raises:
+            InputError: the file there is no cache, or a damaged one.
+        """
+        self.generator, self.chunk, self.wait_s = generator, chunk, wait_s
+        self.file = Path(folder).expanduser() / CACHE_FILE
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"no folder for cached answers at {self.file.parent} ({error.strerror})") from error
+        with self._open() as database:
+            database.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL)")
+
+    @property
+    def identity(self) -> str:
+        return self.generator.identity
+
+    @property
+    def counts(self) -> GeneratorCounts:
+        """Those of the generator behind it, with the hits; repeated prompts of a call count as hits."""
+        return self.generator.counts
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        system: str = "",
+        max_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+        pictures: Pictures | None = None,
+    ) -> list[str | Failure]:
+        check_request(prompts, max_tokens, temperature, pictures)
+        sampling = [system, max_tokens, float(temperature), seed if temperature else 0]
+        shown: Pictures = pictures if pictures is not None else [()] * len(prompts)
+        keys = [self._key([prompt, *sampling], group) for prompt, group in zip(prompts, shown)]
+        answers: dict[str, str | Failure] = dict(self._read(list(dict.fromkeys(keys))))
+        first = {key: i for i, key in reversed(list(enumerate(keys))) if key not in answers}
+        missing = sorted(first.values())
+        with track(len(missing), "language model") as progress:
+            for start in range(0, len(missing), self.chunk):
+                rows = missing[start : start + self.chunk]
+                got = self.generator.generate(
+                    [prompts[i] for i in rows],
+                    system=system,
+                    max_tokens=max_tokens,
+                    temperature=temperature,
+                    seed=seed,
+                    pictures=None if pictures is None else [pictures[i] for i in rows],
+                )
+                self._write({keys[i]: answer for i, answer in zip(rows, got) if isinstance(answer, str)})
+                answers.update({keys[i]: answer for i, answer in zip(rows, got)})
+                progress.advance(len(rows), failed=self.counts.failures.total())
+        for i in set(range(len(keys))) - set(missing):
+            answer = answers[keys[i]]
+            if isinstance(answer, str):
+                self.counts.hits += 1
+            else:  # asked once, under the first of equal prompts
+                self.counts.failures[answer.cause] += 1
+        return [answers[key] for key in keys]
+
+    def _key(self, request: list[Any], pictures: Sequence[Picture]) -> str:
+        digest = hashlib.sha256(json.dumps([self.identity, *request]).encode())
+        for picture in pictures:
+            digest.update(repr(picture.shape).encode() + picture.tobytes())
+        return digest.hexdigest()
+
+    def _read(self, keys: list[str]) -> Iterator[tuple[str, str]]:
+        with self._open() as database:
+            for start in range(0, len(keys), 500):  # sqlite takes 999 values in a statement
+                part = keys[start : start + 500]
+                marks = ",".join("?" * len(part))
+                yield from database.execute(f"SELECT key, answer FROM answers WHERE key IN ({marks})", part)
+
+    def _write(self, answers: dict[str, str]) -> None:
+        with self._open() as database:
+            database.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?)", sorted(answers.items()))
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """A transaction of its own: no open handle crosses into a forked or spawned process."""
+        try:
+            with contextlib.closing(sqlite3.connect(self.file, timeout=self.wait_s)) as database, database:
+                yield database
+        except sqlite3.DatabaseError as error:
+            hint = "remove it; its answers will be asked again"
+            if isinstance(error, sqlite3.OperationalError):  # locked, no space, not writable
+                hint = "make room or make it writable, or name another cache folder"
+            raise InputError(f"cache of answers {self.file} does not work ({error}); {hint}") from error
