@@ -31,6 +31,8 @@ WALL_SHARE: Final = 0.6  # a wall is as high as this share of the scan,
 WALL_HEIGHT_M: Final = 1.2  # and at least this high;
 OUTER_WALL_M: Final = 1.0  # it is this long where nothing lies behind it,
 INNER_WALL_M: Final = 2.5  # else this long: a wardrobe is shorter
+FILLED_SHARE: Final = 0.5  # of a wall's height is filled where it counts: doors, windows and furniture hide the rest
+TILE_M: Final = 0.1  # side of the squares that measure surfaces
 BEHIND_SHARE: Final = 0.03  # of the cells may lie behind an outer wall
 CLUSTER_REACH: Final = 2.5  # cells closer than this many cells belong together
 CORE_NEIGHBOURS: Final = 4  # a cell with so many neighbours in reach, itself included, is inside a thing
@@ -149,19 +151,21 @@ def _is_wall(plane: ndarray, cells: Float64[ndarray, "M 3"], on: Int64[ndarray, 
     """Whether it is a wall, not the front of a wardrobe."""
     if abs(plane[2]) > 0.5:
         return False
-    z = np.percentile(cells[on, 2], [2, 98])
-    if z[1] - z[0] < max(WALL_HEIGHT_M, WALL_SHARE * float(np.ptp(cells[:, 2]))):
+    needed_m = max(WALL_HEIGHT_M, WALL_SHARE * float(np.ptp(cells[:, 2])))
+    if np.subtract(*np.percentile(cells[on, 2], [98, 2])) < needed_m:
         return False
     along = cells[on] @ np.array([-plane[1], plane[0], 0.0])
-    long_m = float(np.subtract(*np.percentile(along, [98, 2])))
+    tiles = np.unique(np.floor(np.stack([along, cells[on, 2]], axis=1) / TILE_M).astype(np.int64), axis=0)
+    _, filled = np.unique(tiles[:, 0], return_counts=True)
+    long_m = (filled * TILE_M >= FILLED_SHARE * needed_m).sum() * TILE_M  # what crosses the plane is a column or two
     side = cells @ plane[:3] + plane[3]
     behind = min((side > SHELL_M).mean(), (side < -SHELL_M).mean())
     return long_m >= (OUTER_WALL_M if behind <= BEHIND_SHARE else INNER_WALL_M)
 
 
-def _area(xy: Float64[ndarray, "n 2"], tile_m: float = 0.1) -> float:
+def _area(xy: Float64[ndarray, "n 2"]) -> float:
     """Square metres of the tiles that the points touch."""
-    return len(np.unique(np.floor(xy / tile_m).astype(np.int64), axis=0)) * tile_m**2
+    return len(np.unique(np.floor(xy / TILE_M).astype(np.int64), axis=0)) * TILE_M**2
 
 
 def _clusters(cells: Float64[ndarray, "M 3"], reach_m: float) -> Int64[ndarray, " M"]:

@@ -211,7 +211,7 @@ def load_scan(
         scene_name(name or path.stem),
         "custom",
         objects,
-        [room_around(corners, room)] if room else [],
+        [room_around(corners, notes.label_text(room, "room"))] if room else [],
         mesh=mesh,
         points=points.astype(np.float32),
         colors=colors,

@@ -89,7 +89,7 @@ def load_objects(folder: str | Path, *, room: str = "") -> Scene:
     surface = SceneMesh(
         np.concatenate(vertices), np.concatenate(faces).astype(np.int32), np.concatenate(colors), np.concatenate(owner)
     )
-    rooms = [room_around(surface.vertices, room)] if room else []
+    rooms = [room_around(surface.vertices, notes.label_text(room, "room"))] if room else []
     return Scene(scene_name(folder.resolve().name), "custom", objects, rooms, mesh=surface)
 
 

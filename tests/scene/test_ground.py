@@ -48,6 +48,19 @@ def test_a_scene_is_found_by_id_or_by_either_of_its_files(place: Path):
         read_scene(str(place))
 
 
+def test_a_scan_is_ranked_straight_from_its_file(place: Path):
+    cube = [(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]
+    rows = [(x + 3 * k, y, z, 200, 30, 30, k + 5) for k in range(2) for x, y, z in cube]
+    head = "".join(f"property float {axis}\n" for axis in "xyz")
+    head += "".join(f"property uchar {color}\n" for color in ("red", "green", "blue"))
+    head = f"ply\nformat ascii 1.0\nelement vertex {len(rows)}\n{head}property int instance\nend_header\n"
+    (place / "den.ply").write_text(head + "".join(" ".join(map(str, row)) + "\n" for row in rows))
+    (place / "den.labels.json").write_text('{"5": "cube", "6": "pole"}')
+    result = run(config(place, scene=f"{place}/den.ply", out=f"{place}/den-out"))
+    assert {(item["id"], item["label"]) for item in result["objects"]} == {(0, "cube"), (1, "pole")}
+    assert (place / "den-out/ranking.png").is_file()
+
+
 def test_a_sentence_without_a_known_word_leaves_no_run_folder(place: Path):
     with pytest.raises(InputError, match="no known word"):
         run(config(place, text="xyzzy", out=f"{place}/none"))
