@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from core.errors import InputError, nearest
-from scene.labels import Labels
+from scene.geometry import footprint
+from scene.labels import Labels, contains
 from scene.relations import FAMILIES, SYNONYMS, Relation
 from scene.types import Scene
 
@@ -26,7 +27,7 @@ GROUPS: Final[dict[str, tuple[Relation, ...]]] = {
 }
 COLORS: Final = dict(zip(GROUPS, ("#22252b", "#1f6feb", "#c2410c", "#7c3aed", "#0f8a5f")))
 WORDS_MAX = 30  # arrows on one map that still carry words; more have the legend only
-OF_ONE_MAX = 12  # arrows of one object: the nearest things
+OF_ONE_MAX = 10  # arrows of one object: the nearest things
 BACKGROUND: Final = frozenset({"door", "doorway", "window", "curtain rod", "rug"})
 """Classes that take part only where one object's relations are asked for."""
 
@@ -66,7 +67,7 @@ def choose_arrows(
     """The arrows to draw.
 
     Args:
-        relations: only these; empty = all, which only one object's map can hold.
+        relations: only these; empty = all that hold between two things, which only one object's map can hold.
         object_id: only relations that start at this object, to its OF_ONE_MAX nearest partners. Left out: every
             object's, but of each relation only the one to the nearest thing, and without doors, windows and rugs.
 
@@ -75,7 +76,9 @@ def choose_arrows(
     """
     if object_id is not None and not 0 <= object_id < len(scene.objects):
         raise InputError(f"object={object_id}: scene {scene.id} has objects 0..{len(scene.objects) - 1}")
+    wanted = frozenset(relations) or frozenset(Relation) - frozenset(GROUPS["multi-object"])
     group_of = {relation: name for name, members in GROUPS.items() for relation in members}
+    order = {name: number for number, name in enumerate(GROUPS)}  # the most telling first
     place = scene.boxes[:, :3]
     found: dict[tuple[int, int], list[Relation]] = {}
     for subject in range(len(scene.objects)) if object_id is None else [object_id]:
@@ -84,7 +87,7 @@ def choose_arrows(
         closest: dict[Relation, tuple[float, tuple[int, ...]]] = {}
         for edge in graph.edges_of(subject):
             others = tuple(other for other in edge.objects if other >= 0)
-            if not others or (relations and edge.relation not in relations):
+            if not others or edge.relation not in wanted:
                 continue
             if object_id is None and not BACKGROUND.isdisjoint(graph.labels[other] for other in others):
                 continue
@@ -102,36 +105,41 @@ def choose_arrows(
         pairs = pairs[:OF_ONE_MAX]
     arrows = []
     for subject, other in pairs:
-        said = list(dict.fromkeys(found[subject, other]))
+        said = sorted(dict.fromkeys(found[subject, other]), key=lambda relation: order[group_of[relation]])
         words = ", ".join(SYNONYMS[relation][0] for relation in said)
         arrows.append(Arrow(subject, other, words, group_of[said[0]]))
     return arrows
 
 
 def draw_arrows(ax: "Axes", scene: Scene, arrows: Iterable[Arrow], labels: Labels) -> None:
-    """Draws arrows from thing to thing, their words beside their middles, and a legend of the colours."""
+    """Draws arrows from thing to thing with their words on them; many carry a legend of colours."""
     from matplotlib.lines import Line2D
-    from matplotlib.patches import FancyArrowPatch
+    from matplotlib.patches import FancyArrowPatch, Polygon
 
     arrows = list(arrows)
     bend = 0.14
+    corners = footprint(scene.boxes)
     for arrow in arrows:
         a, b = scene.boxes[arrow.subject, :2], scene.boxes[arrow.other, :2]
         color = COLORS[arrow.group]
+        start = None  # the middle; the edge where the other thing lies outside
+        if not contains(corners[arrow.subject], b[None])[0]:
+            start = ax.add_patch(Polygon(corners[arrow.subject], fill=False, edgecolor="none"))
         for width, ink, order in ((3.4, "#ffffff", 7.0), (1.5, color, 7.1)):
             ax.add_patch(
                 FancyArrowPatch(
                     tuple(a), tuple(b), arrowstyle="-|>", mutation_scale=11, connectionstyle=f"arc3,rad={bend}",
-                    shrinkA=3, shrinkB=5, linewidth=width, color=ink, zorder=order, alpha=0.85,
+                    patchA=start, shrinkA=1, shrinkB=5, linewidth=width, color=ink, zorder=order, alpha=0.85,
                 )
             )  # fmt: skip
-        ax.plot(*a, "o", markersize=4, color=color, zorder=7.2)
+        if start is None:
+            ax.plot(*a, "o", markersize=4, color=color, zorder=7.2)
     if len(arrows) <= WORDS_MAX:
         for arrow in arrows:
             a, b = scene.boxes[arrow.subject, :2], scene.boxes[arrow.other, :2]
             control = 0.5 * (a + b) + bend * np.array([b[1] - a[1], a[0] - b[0]])  # of the quadratic curve arc3 draws
             spots = [(1 - t) ** 2 * a + 2 * t * (1 - t) * control + t**2 * b
-                     for t in (0.55, 0.65, 0.45, 0.75, 0.35, 0.85)]  # fmt: skip
+                     for t in (0.65, 0.75, 0.55, 0.85, 0.45, 0.95)]  # fmt: skip
             step = labels.line_height(7.0)
             spots += [spot + np.array([0, shift]) for shift in (step, -step, 2 * step, -2 * step) for spot in spots[:5]]
             plate = {"boxstyle": "round,pad=0.12", "facecolor": "#ffffff", "edgecolor": COLORS[arrow.group],

@@ -10,7 +10,7 @@ from numpy import ndarray
 from core.errors import InputError
 from scene.arrows import Arrow, draw_arrows
 from scene.geometry import footprint
-from scene.labels import Labels, around, roomy_places
+from scene.labels import Labels, around, contains, roomy_places
 from scene.occupancy import Occupancy
 from scene.palette import PALETTE
 from scene.types import Door, Scene, SceneObject
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from scene.graph import SceneGraph
 
+Window = tuple[Float[ndarray, "2"], Float[ndarray, "2"]]  # lower left, upper right; metres
 MARGIN_M = 0.35  # around a map
+AROUND_M = 0.7  # around the things that a part of a map is about
 WALL_M = 0.12  # drawn thickness of outer walls
 INK, WALL, PAPER, FAINT = "#22252b", "#3b3f47", "#ffffff", "#6b6f78"
 ACCENT, PATH = "#e0218a", "#1f6feb"  # highlighted things; where an agent walked
@@ -60,6 +62,7 @@ def draw_map(
     viewer: bool = True,
     objects: Collection[int] | None = None,
     arrows: Collection[Arrow] = (),
+    window: Window | None = None,
 ) -> "Axes":
     """Draws a home from above: floors, walls, door gaps, and things as footprints in their own colours.
 
@@ -73,6 +76,7 @@ def draw_map(
         viewer: an arrow below the home for the direction in which left, right, front and behind are meant.
         objects: ids of the things to draw and name; left out: all.
         arrows: relations to draw (scene/arrows.py), with their words where `labels`.
+        window: the part of the home to show, its lower left and upper right corner; left out: `map_limits`.
 
     A scene without rooms shows its points from above, below a cut at CUT_M, and things as outlines. The patch of each
     thing carries the group id "object-<id>", which an SVG file keeps.
@@ -85,7 +89,7 @@ def draw_map(
     unknown = [k for k in highlight if not 0 <= k < len(scene.objects)]
     if unknown:
         raise InputError(f"scene {scene.id} has objects 0..{len(scene.objects) - 1}; cannot highlight {unknown}")
-    map_limits(scene)  # raises where there is nothing to draw
+    window = window or map_limits(scene)
     _draw_shell(ax, scene)
     scanned = not scene.rooms and _draw_points(ax, scene)
     if occupancy is not None:
@@ -117,14 +121,19 @@ def draw_map(
         ax.plot(*path[0], "o", markersize=8, markerfacecolor=PAPER, markeredgecolor=PATH, markeredgewidth=2, zorder=9.2)
         ax.plot(*path[-1], "o", markersize=8, markerfacecolor=PATH, markeredgecolor=PAPER, zorder=9.2)
 
-    _frame(ax, scene)
+    _frame(ax, window)
     if viewer:
         _draw_viewer(ax, graph.viewpoint.yaw_rad if graph is not None else np.pi / 2)
     if arrows or labels:
         texts = Labels(ax)
+        (low, high), middle = window, scene.boxes[:, :2]
+        drawn = [item for item in drawn if (middle[item.id] > low).all() and (middle[item.id] < high).all()]
+        chosen = [item for item in drawn if item.id in highlight] if labels else []
+        _name_things(texts, scene, chosen, set(highlight))
         draw_arrows(ax, scene, arrows, texts)
         if labels:
-            _place_labels(texts, scene, drawn, set(highlight))
+            _name_things(texts, scene, [item for item in drawn if item.id not in highlight], set())
+            _name_rooms(texts, scene, drawn)
     return ax
 
 
@@ -274,7 +283,7 @@ def _draw_graph(ax: "Axes", scene: Scene, graph: "SceneGraph", highlight: Collec
                 ax.annotate("", xy=tuple(b), xytext=tuple(a), arrowprops=arrow, zorder=8.5)
 
 
-def map_limits(scene: Scene) -> tuple[Float[ndarray, "2"], Float[ndarray, "2"]]:
+def map_limits(scene: Scene) -> Window:
     """Lower left and upper right corner of a map: all rooms and things, a scan's points, and a margin; metres.
 
     Raises:
@@ -291,9 +300,16 @@ def map_limits(scene: Scene) -> tuple[Float[ndarray, "2"], Float[ndarray, "2"]]:
     return every.min(axis=0) - MARGIN_M, every.max(axis=0) + MARGIN_M
 
 
-def _frame(ax: "Axes", scene: Scene) -> None:
-    """Limits around the home, equal axes in metres."""
-    (x0, y0), (x1, y1) = map_limits(scene)
+def window_around(scene: Scene, ids: Collection[int]) -> Window:
+    """The part of a map that shows these things whole, with their surroundings."""
+    corners = footprint(scene.boxes[sorted(ids)]).reshape(-1, 2)
+    low, high = map_limits(scene)
+    return np.maximum(corners.min(axis=0) - AROUND_M, low), np.minimum(corners.max(axis=0) + AROUND_M, high)
+
+
+def _frame(ax: "Axes", window: Window) -> None:
+    """Limits of the map, equal axes in metres."""
+    (x0, y0), (x1, y1) = window
     ax.set_aspect("equal")
     ax.set_xlim(x0, x1), ax.set_ylim(y0, y1)
     ax.set_xlabel("x (m)", fontsize=9), ax.set_ylabel("y (m)", fontsize=9)
@@ -331,32 +347,45 @@ def _corner(ax: "Axes") -> Any:
     return transform
 
 
-def _place_labels(labels: Labels, scene: Scene, drawn: list[SceneObject], highlight: Collection[int]) -> None:
-    """Names on things, the large first; rooms last, where floor shows."""
+def _name_things(labels: Labels, scene: Scene, drawn: list[SceneObject], highlight: Collection[int]) -> None:
+    """Names on things, the large first: within their rooms and along their longer sides where that helps."""
     step = 0.5 * labels.line_height(FONT_PT)
-
-    def size(item: SceneObject) -> float:
-        return float(item.box[3] * item.box[4])
+    polygons = [np.asarray(room.polygon, dtype=float) for room in scene.rooms]
 
     def hangs(item: SceneObject) -> bool:
         return min(item.box[3:5]) < FLAT_M
 
-    for item in sorted(drawn, key=lambda item: (item.id not in highlight, hangs(item), -size(item))):
+    for item in sorted(drawn, key=lambda item: (hangs(item), -float(item.box[3] * item.box[4]))):
         chosen = item.id in highlight
         high = item.box[2] - item.box[5] / 2 > HIGH_M
-        if chosen or (max(item.box[3:5]) >= LABEL_SIZE_M and not high and item.label not in UNLABELLED):
-            reach = 0.5 * float(max(item.box[3:5])) + 0.15
-            small = hangs(item) and not chosen
-            labels.put(
-                item.label, around(item.box[:2], reach, step), must=chosen, fontsize=FONT_PT,
-                color=ACCENT if chosen else FAINT if small else INK, fontweight="bold" if chosen else "normal",
-            )  # fmt: skip
+        if not chosen and (max(item.box[3:5]) < LABEL_SIZE_M or high or item.label in UNLABELLED):
+            continue
+        small = hangs(item) and not chosen
+        length = 0.9 * step * len(item.label)  # about
+        wide, deep = np.ptp(footprint(item.box[None])[0], axis=0)
+        style: dict[str, Any] = {
+            "fontsize": FONT_PT,
+            "color": ACCENT if chosen else FAINT if small else INK,
+            "fontweight": "bold" if chosen else "normal",
+            "rotation": 90 if not small and wide < length < deep else 0,
+        }
+        reach = 0.5 * float(max(item.box[3:5])) + 0.15
+        here = [room for room in polygons if contains(room, item.box[None, :2])[0]]
+        aside = around(item.box[:2], max(reach, 0.5 * length), 0.5 * step)
+        if small or not here or not labels.put(item.label, aside, inside=here[0], **style):
+            labels.put(item.label, around(item.box[:2], reach, step), must=chosen, **style)
+
+
+def _name_rooms(labels: Labels, scene: Scene, drawn: list[SceneObject]) -> None:
+    """Names of rooms where floor shows."""
     if drawn:
         extent = footprint(scene.boxes)
         labels.taken += [
             (*extent[item.id].min(axis=0), *extent[item.id].max(axis=0)) for item in drawn if item.label != "rug"
         ]
+    (x0, x1), (y0, y1) = labels.ax.get_xlim(), labels.ax.get_ylim()
     for room in scene.rooms:
         polygon = np.asarray(room.polygon, dtype=float)
-        labels.put(room.kind.upper(), roomy_places(polygon), inside=polygon, fontsize=FONT_PT, color=FAINT,
-                   fontweight="bold")  # fmt: skip
+        places = [(x, y) for x, y in roomy_places(polygon) if x0 < x < x1 and y0 < y < y1]
+        style: dict[str, Any] = {"fontsize": FONT_PT, "color": FAINT, "fontweight": "bold"}
+        labels.put(room.kind.upper(), places, inside=polygon, **style)

@@ -21,7 +21,7 @@ from core.job import JobConfig, job_main
 from core.run import RunFolder
 from scene.arrows import Arrow, choose_arrows, relations_named
 from scene.datasets.procedural import HomeConfig, generate_home
-from scene.draw import draw_map, draw_view_boxes, map_limits
+from scene.draw import draw_map, draw_view_boxes, map_limits, window_around
 from scene.graph import SceneGraph, build_graph
 from scene.home_page import home_page
 from scene.io import SceneStore
@@ -51,7 +51,9 @@ class ShowSceneConfig(JobConfig):
     # relations drawn as arrows on the plan, separated by commas: names (left_of, on, next_to), groups (contact, near,
     # direction, vertical, multi-object) or all; of each thing the one to the nearest other
     relations: str = ""
-    object: int = -1  # draw what this object stands in relation to, with words; only in relations= where given
+    # map.png shows this object and what it stands in relation to, with words; relations= narrows it; the ids of
+    # objects stand in home.html
+    object: int = -1
     graph: bool = False  # draw on the plan what rests on what, and neighbours
     free_floor: bool = False  # shade on the plan where an agent may stand
     views: int = 4  # pictures from inside, at places drawn by seed; from outside where there are no rooms
@@ -92,8 +94,9 @@ def run(cfg: ShowSceneConfig) -> dict:
     notes: list[str] = []
     folder = RunFolder.open(cfg, "show-scene")
     free = occupancy(scene) if cfg.free_floor else None
-    marked = [cfg.object] if cfg.object >= 0 else []
-    drawn = {"graph": graph if cfg.graph else None, "occupancy": free, "arrows": arrows, "highlight": marked}
+    drawn: dict[str, Any] = {"graph": graph if cfg.graph else None, "occupancy": free, "arrows": arrows}
+    if cfg.object >= 0:
+        drawn |= {"highlight": [cfg.object], "window": window_around(scene, {cfg.object, *(a.other for a in arrows)})}
     plan = plan_figure(scene, **drawn)
     pictures = {"map.png": _png(plan)}
     captioned: list[tuple[bytes, str]] = []
@@ -158,14 +161,14 @@ def _texts(cfg: ShowSceneConfig, scene: Scene, graph: SceneGraph | None) -> list
 
 
 def plan_figure(scene: Scene, **drawn: Any) -> "Figure":
-    """A figure that holds the plan to scale, its title and its axes; `drawn` goes to `draw_map`.
+    """A figure that holds the plan, or a part of it, with title and axes; `drawn` goes to `draw_map`.
 
     Raises:
         InputError: nothing to draw.
     """
     from matplotlib.figure import Figure
 
-    low, high = map_limits(scene)
+    low, high = drawn.get("window") or map_limits(scene)
     wide, deep = high - low
     side = np.clip(INCHES_PER_METRE * max(wide, deep), *SIDE_INCHES)
     scale = float(side / max(wide, deep))
