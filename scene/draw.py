@@ -8,7 +8,9 @@ from jaxtyping import Bool, Float, Int32, UInt8
 from numpy import ndarray
 
 from core.errors import InputError
+from scene.arrows import Arrow, draw_arrows
 from scene.geometry import footprint
+from scene.labels import Labels, around, contains, roomy_places
 from scene.occupancy import Occupancy
 from scene.palette import PALETTE
 from scene.types import Door, Scene, SceneObject
@@ -18,8 +20,11 @@ if TYPE_CHECKING:
 
     from scene.graph import SceneGraph
 
+Window = tuple[Float[ndarray, "2"], Float[ndarray, "2"]]  # lower left, upper right; metres
+MARGIN_M = 0.35  # around a map
+AROUND_M = 0.7  # around the things that a part of a map is about
 WALL_M = 0.12  # drawn thickness of outer walls
-INK, WALL, PAPER = "#22252b", "#3b3f47", "#ffffff"
+INK, WALL, PAPER, FAINT = "#22252b", "#3b3f47", "#ffffff", "#6b6f78"
 ACCENT, PATH = "#e0218a", "#1f6feb"  # highlighted things; where an agent walked
 FLOORS: Final = ("#f3ead9", "#e6eee2", "#e4ebf3", "#f3e5e3", "#ece6f2", "#eef0e0")  # one tint per room in turn
 WINDOW = "#9ecbe8"
@@ -27,6 +32,9 @@ OPENINGS: Final = frozenset({"door", "doorway", "window"})
 UNLABELLED: Final = OPENINGS | {"curtain rod", "rug"}
 HIGH_M = 1.5  # what hangs higher is drawn as an outline, so that it hides nothing
 LABEL_SIZE_M = 0.4  # smaller things carry no label unless highlighted
+FLAT_M = 0.15  # thinner things, such as pictures, hang on walls: they are named last and in gray
+CUT_M = 2.0  # points of a scan above this height over its floor are not drawn
+POINT_CELL_M = 0.02  # of the picture of a scan's points
 FONT_PT = 8.0
 SUPPORT_RELATIONS: Final = frozenset({"supported by", "embedded into", "placed in", "inside"})
 
@@ -53,6 +61,8 @@ def draw_map(
     labels: bool = True,
     viewer: bool = True,
     objects: Collection[int] | None = None,
+    arrows: Collection[Arrow] = (),
+    window: Window | None = None,
 ) -> "Axes":
     """Draws a home from above: floors, walls, door gaps, and things as footprints in their own colours.
 
@@ -65,6 +75,11 @@ def draw_map(
         labels: names things of at least 0.4 m and the rooms.
         viewer: an arrow below the home for the direction in which left, right, front and behind are meant.
         objects: ids of the things to draw and name; left out: all.
+        arrows: relations to draw (scene/arrows.py), with their words where `labels`.
+        window: the part of the home to show, its lower left and upper right corner; left out: `map_limits`.
+
+    A scene without rooms shows its points from above, below a cut at CUT_M, and things as outlines. The patch of each
+    thing carries the group id "object-<id>", which an SVG file keeps.
 
     Raises:
         InputError: nothing to draw, or a highlighted id that the scene does not have.
@@ -74,9 +89,9 @@ def draw_map(
     unknown = [k for k in highlight if not 0 <= k < len(scene.objects)]
     if unknown:
         raise InputError(f"scene {scene.id} has objects 0..{len(scene.objects) - 1}; cannot highlight {unknown}")
-    if not scene.rooms and not scene.objects:
-        raise InputError(f"scene {scene.id} has neither rooms nor objects to draw")
+    window = window or map_limits(scene)
     _draw_shell(ax, scene)
+    scanned = not scene.rooms and _draw_points(ax, scene)
     if occupancy is not None:
         _draw_free(ax, occupancy)
     corners = footprint(scene.boxes) if scene.objects else np.zeros((0, 4, 2))
@@ -88,8 +103,9 @@ def draw_map(
         high = item.box[2] - item.box[5] / 2 > HIGH_M and item.label != "window"
         color = WINDOW if item.label == "window" else object_color(item, scene)
         patch = Polygon(
-            corners[item.id], closed=True, zorder=4 + 0.01 * rank, facecolor="none" if high else color,
+            corners[item.id], closed=True, zorder=4 + 0.01 * rank, facecolor="none" if high or scanned else color,
             edgecolor=color if high else INK, linewidth=1.2 if high else 0.7, linestyle=(0, (2, 1.5)) if high else "-",
+            gid=f"object-{item.id}",
         )  # fmt: skip
         ax.add_patch(patch)
     for k in highlight:
@@ -105,11 +121,19 @@ def draw_map(
         ax.plot(*path[0], "o", markersize=8, markerfacecolor=PAPER, markeredgecolor=PATH, markeredgewidth=2, zorder=9.2)
         ax.plot(*path[-1], "o", markersize=8, markerfacecolor=PATH, markeredgecolor=PAPER, zorder=9.2)
 
-    _frame(ax, scene, corners)
+    _frame(ax, window)
     if viewer:
         _draw_viewer(ax, graph.viewpoint.yaw_rad if graph is not None else np.pi / 2)
-    if labels:
-        _place_labels(ax, scene, drawn, set(highlight))
+    if arrows or labels:
+        texts = Labels(ax)
+        (low, high), middle = window, scene.boxes[:, :2]
+        drawn = [item for item in drawn if (middle[item.id] > low).all() and (middle[item.id] < high).all()]
+        chosen = [item for item in drawn if item.id in highlight] if labels else []
+        _name_things(texts, scene, chosen, set(highlight))
+        draw_arrows(ax, scene, arrows, texts)
+        if labels:
+            _name_things(texts, scene, [item for item in drawn if item.id not in highlight], set())
+            _name_rooms(texts, scene, drawn)
     return ax
 
 
@@ -210,6 +234,28 @@ def _draw_shell(ax: "Axes", scene: Scene) -> None:
             ax.add_patch(Polygon(_door_corners(door, 0.0), facecolor="#a9805a", edgecolor=INK, linewidth=0.7, zorder=3))
 
 
+def _draw_points(ax: "Axes", scene: Scene) -> bool:
+    """The scan from above: of each cell the colour of its highest point below the cut. False without points."""
+    points = scene.points
+    if points is None or not len(points):
+        return False
+    floor = float(np.percentile(points[:, 2], 1))
+    kept = points[:, 2] < floor + CUT_M  # no ceiling
+    points = points[kept]
+    colors = np.full((len(points), 3), 170, np.uint8) if scene.colors is None else scene.colors[kept]
+    low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
+    cell = max(POINT_CELL_M, float(max(high - low)) / 800)
+    column, row = ((points[:, :2] - low) / cell).astype(int).T
+    width, height = int(column.max()) + 1, int(row.max()) + 1
+    order = np.argsort(points[:, 2], kind="stable")  # the highest is written last
+    picture = np.zeros((height, width, 4), np.uint8)
+    picture[row[order], column[order], :3] = colors[order]
+    picture[row, column, 3] = 150  # pale, so that outlines and names stand out
+    extent = (low[0], low[0] + width * cell, low[1], low[1] + height * cell)
+    ax.imshow(picture, origin="lower", extent=extent, zorder=1, interpolation="nearest")
+    return True
+
+
 def _draw_free(ax: "Axes", grid: Occupancy) -> None:
     """Shades the free cells."""
     height, width = grid.free.shape
@@ -237,18 +283,39 @@ def _draw_graph(ax: "Axes", scene: Scene, graph: "SceneGraph", highlight: Collec
                 ax.annotate("", xy=tuple(b), xytext=tuple(a), arrowprops=arrow, zorder=8.5)
 
 
-def _frame(ax: "Axes", scene: Scene, corners: Float[ndarray, "N 4 2"]) -> None:
-    """Limits around the home, equal axes in metres."""
-    points = [np.asarray(room.polygon) for room in scene.rooms] or [corners.reshape(-1, 2)]
-    low, high = np.concatenate(points).min(axis=0), np.concatenate(points).max(axis=0)
-    margin = 0.35
+def map_limits(scene: Scene) -> Window:
+    """Lower left and upper right corner of a map: all rooms and things, a scan's points, and a margin; metres.
+
+    Raises:
+        InputError: the scene has neither rooms nor objects.
+    """
+    points = [np.asarray(room.polygon, dtype=float) for room in scene.rooms]
+    if scene.objects:
+        points.append(footprint(scene.boxes).reshape(-1, 2))
+    if not points:
+        raise InputError(f"scene {scene.id} has neither rooms nor objects to draw")
+    if not scene.rooms and scene.points is not None and len(scene.points):
+        points.append(np.asarray(scene.points[:, :2], dtype=float))
+    every = np.concatenate(points)
+    return every.min(axis=0) - MARGIN_M, every.max(axis=0) + MARGIN_M
+
+
+def window_around(scene: Scene, ids: Collection[int]) -> Window:
+    """The part of a map that shows these things whole, with their surroundings."""
+    corners = footprint(scene.boxes[sorted(ids)]).reshape(-1, 2)
+    low, high = map_limits(scene)
+    return np.maximum(corners.min(axis=0) - AROUND_M, low), np.minimum(corners.max(axis=0) + AROUND_M, high)
+
+
+def _frame(ax: "Axes", window: Window) -> None:
+    """Limits of the map, equal axes in metres."""
+    (x0, y0), (x1, y1) = window
     ax.set_aspect("equal")
-    ax.set_xlim(low[0] - margin, high[0] + margin)
-    ax.set_ylim(low[1] - margin, high[1] + margin)
+    ax.set_xlim(x0, x1), ax.set_ylim(y0, y1)
     ax.set_xlabel("x (m)", fontsize=9), ax.set_ylabel("y (m)", fontsize=9)
     ax.tick_params(labelsize=FONT_PT, length=3, color=WALL)
-    ax.xaxis.set_major_locator(_whole_metres(high[0] - low[0]))
-    ax.yaxis.set_major_locator(_whole_metres(high[1] - low[1]))
+    ax.xaxis.set_major_locator(_whole_metres(x1 - x0 - 2 * MARGIN_M))
+    ax.yaxis.set_major_locator(_whole_metres(y1 - y0 - 2 * MARGIN_M))
     for side in ax.spines.values():
         side.set_visible(False)
 
@@ -280,57 +347,45 @@ def _corner(ax: "Axes") -> Any:
     return transform
 
 
-def _place_labels(ax: "Axes", scene: Scene, drawn: list[SceneObject], highlight: set[int]) -> None:
-    """Names on things, the large first, each at the nearest place where it covers no other name; rooms last."""
-    from matplotlib import patheffects
+def _name_things(labels: Labels, scene: Scene, drawn: list[SceneObject], highlight: Collection[int]) -> None:
+    """Names on things, the large first: within their rooms and along their longer sides where that helps."""
+    step = 0.5 * labels.line_height(FONT_PT)
+    polygons = [np.asarray(room.polygon, dtype=float) for room in scene.rooms]
 
-    halo = [patheffects.withStroke(linewidth=2.2, foreground=PAPER)]
-    figure: Any = ax.figure
-    figure.draw_without_rendering()  # fixes the scale, so that texts can be measured
-    to_data = ax.transData.inverted()
-    taken: list[tuple[float, float, float, float]] = []
+    def hangs(item: SceneObject) -> bool:
+        return min(item.box[3:5]) < FLAT_M
 
-    def put(text: str, middle: ndarray, reach: float, must: bool, **style: Any) -> None:
-        label = ax.text(middle[0], middle[1], text, ha="center", va="center", zorder=10, path_effects=halo, **style)
-        box = label.get_window_extent()
-        (x0, y0), (x1, y1) = to_data.transform(box.get_points())
-        width, height = x1 - x0, y1 - y0
-        low, high = np.array(ax.get_xlim()), np.array(ax.get_ylim())
-        steps = [(0.0, 0.0)] + [
-            (radius * np.cos(turn), radius * np.sin(turn))
-            for radius in np.arange(0.5 * height, reach + 0.01, 0.5 * height)
-            for turn in np.arange(8) * np.pi / 4 + np.pi / 2
-        ]
-        for dx, dy in steps:
-            area = (x0 + dx, y0 + dy, x1 + dx, y1 + dy)
-            inside = area[0] >= low[0] and area[2] <= low[1] and area[1] >= high[0] and area[3] <= high[1]
-            if inside and not any(
-                area[0] < b[2] and b[0] < area[2] and area[1] < b[3] and b[1] < area[3] for b in taken
-            ):
-                label.set_position((middle[0] + dx, middle[1] + dy))
-                pad = 0.15 * height
-                taken.append((area[0] - pad, area[1] - pad, area[2] + pad, area[3] + pad))
-                return
-        if must:
-            taken.append((x0, y0, x0 + width, y0 + height))
-        else:
-            label.remove()
-
-    def size(item: SceneObject) -> float:
-        return float(item.box[3] * item.box[4])
-
-    for item in sorted(drawn, key=lambda item: (item.id not in highlight, -size(item))):
+    for item in sorted(drawn, key=lambda item: (hangs(item), -float(item.box[3] * item.box[4]))):
         chosen = item.id in highlight
         high = item.box[2] - item.box[5] / 2 > HIGH_M
-        if chosen or (max(item.box[3:5]) >= LABEL_SIZE_M and not high and item.label not in UNLABELLED):
-            reach = 0.5 * float(max(item.box[3:5])) + 0.15
-            weight = "bold" if chosen else "normal"
-            put(item.label, item.box[:2], reach, chosen, fontsize=FONT_PT, color=ACCENT if chosen else INK,
-                fontweight=weight)  # fmt: skip
-    if drawn:  # rooms are named where floor shows
+        if not chosen and (max(item.box[3:5]) < LABEL_SIZE_M or high or item.label in UNLABELLED):
+            continue
+        small = hangs(item) and not chosen
+        length = 0.9 * step * len(item.label)  # about
+        wide, deep = np.ptp(footprint(item.box[None])[0], axis=0)
+        style: dict[str, Any] = {
+            "fontsize": FONT_PT,
+            "color": ACCENT if chosen else FAINT if small else INK,
+            "fontweight": "bold" if chosen else "normal",
+            "rotation": 90 if not small and wide < length < deep else 0,
+        }
+        reach = 0.5 * float(max(item.box[3:5])) + 0.15
+        here = [room for room in polygons if contains(room, item.box[None, :2])[0]]
+        aside = around(item.box[:2], max(reach, 0.5 * length), 0.5 * step)
+        if small or not here or not labels.put(item.label, aside, inside=here[0], **style):
+            labels.put(item.label, around(item.box[:2], reach, step), must=chosen, **style)
+
+
+def _name_rooms(labels: Labels, scene: Scene, drawn: list[SceneObject]) -> None:
+    """Names of rooms where floor shows."""
+    if drawn:
         extent = footprint(scene.boxes)
-        taken += [(*extent[item.id].min(axis=0), *extent[item.id].max(axis=0)) for item in drawn if item.label != "rug"]
+        labels.taken += [
+            (*extent[item.id].min(axis=0), *extent[item.id].max(axis=0)) for item in drawn if item.label != "rug"
+        ]
+    (x0, x1), (y0, y1) = labels.ax.get_xlim(), labels.ax.get_ylim()
     for room in scene.rooms:
-        corner = np.asarray(room.polygon)
-        middle = 0.5 * (corner.min(axis=0) + corner.max(axis=0))
-        put(room.kind.upper(), middle, 2.0, False, fontsize=FONT_PT, color="#6b6f78", fontweight="bold")
+        polygon = np.asarray(room.polygon, dtype=float)
+        places = [(x, y) for x, y in roomy_places(polygon) if x0 < x < x1 and y0 < y < y1]
+        style: dict[str, Any] = {"fontsize": FONT_PT, "color": FAINT, "fontweight": "bold"}
+        labels.put(room.kind.upper(), places, inside=polygon, **style)

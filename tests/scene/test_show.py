@@ -20,8 +20,8 @@ def test_a_procedural_home_becomes_a_map_views_and_a_glb(tmp_path, capsys):
     out = tmp_path / "picture"
     words = ["home=5", f"out={out}", "views=1", "width=64", "height=48", "graph=true", "free_floor=true"]
     result = run(load_config("show-scene", CONFIG, words))
-    assert result["files"] == ["map.png", "view_1.png", f"{result['scene']}.glb"]
-    for name in result["files"][:2]:
+    assert result["files"] == ["map.png", "view_1.png", "home.png", "home.html", f"{result['scene']}.glb"]
+    for name in result["files"][:3]:
         picture = np.asarray(Image.open(out / name).convert("RGB"))
         assert min(picture.shape[:2]) > 300 and picture.std() > 10
     assert str(out / "map.png") in capsys.readouterr().out
