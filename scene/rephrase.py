@@ -9,12 +9,12 @@ counted by cause and stays as the template has it. Left out: the variant that ad
 
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
 from scene.language import Referral
-from scene.query import PREDICATES, Noun, Query
+from scene.query import PREDICATES, Query
 from scene.rewrite_grammar import Claim, Meaning, Vocabulary, verdict
 from vl.generator import Failure, Generator
 
@@ -67,6 +67,7 @@ def rephrase(
     generator: Generator,
     *,
     labels: Iterable[str] = (),
+    held_out: Iterable[str] = (),
     seed: int = 0,
     max_tokens: int = 64,
     temperature: float = 0.7,
@@ -79,12 +80,13 @@ def rephrase(
     Args:
         labels: classes of things besides those the project knows; a rewrite that names one more is rejected as such
             (a word nobody knows is rejected in any case).
+        held_out: phrases that no rewrite may have: synonyms and patterns that are kept from training texts.
 
     Raises:
         InputError: a template referral carries no readable query; what the generator raises.
     """
     counts = RephraseCounts(total=len(referrals))
-    vocabulary = Vocabulary(labels)
+    vocabulary, held_out = Vocabulary(labels), tuple(held_out)
     meanings = [meaning_of(referral) for referral in referrals]
     asked = [i for i, meaning in enumerate(meanings) if meaning is not None]
     counts.rejected.update([KIND_NOT_REPHRASED] * (len(referrals) - len(asked)))
@@ -103,7 +105,7 @@ def rephrase(
         if isinstance(answer, Failure):
             counts.failed[answer.cause] += 1
             continue
-        cause = verdict(answer, meaning, vocabulary, target_first=style == SUBJECT_STYLE)
+        cause = verdict(answer, meaning, vocabulary, target_first=style == SUBJECT_STYLE, held_out=held_out)
         key = (referral.scene_id, _bare(answer))
         if not cause and key in said:
             cause = UNCHANGED if key[1] == _bare(referral.utterance) else REPEATED
@@ -119,8 +121,8 @@ def rephrase(
 def meaning_of(referral: Referral) -> Meaning | None:
     """Nouns and relations of a template sentence with their roles; None for kinds that are not rephrased.
 
-    A new kind of query is rephrased once this lists all it says and REPHRASED_KINDS has its name. Several claims about
-    the target (a star) are understood by the grammar; claims about an anchor (a chain) are not.
+    A new kind of query is rephrased once this lists all it says and REPHRASED_KINDS has its name. The grammar
+    understands several claims about the target (a star) and claims about an anchor (a chain: its anchor is a Meaning).
     """
     if referral.source != "template" or referral.kind not in REPHRASED_KINDS or len(referral.targets) != 1:
         return None
@@ -132,9 +134,8 @@ def meaning_of(referral: Referral) -> Meaning | None:
 def prompt_of(referral: Referral, meaning: Meaning, style: str) -> str:
     """What the model is asked for one sentence."""
     lines = [f"Sentence: {referral.utterance}", f"It points out: the {meaning.target}"]
-    for claim in meaning.claims:
-        lines.append(f"What it says of it: {_stated(meaning.target, claim)}")
-    names = [f'"{noun}"' for noun in dict.fromkeys((meaning.target, *(n for c in meaning.claims for n in c.anchors)))]
+    lines += [f"What it says: {fact}" for fact in _facts(meaning)]
+    names = [f'"{noun}"' for noun in dict.fromkeys(meaning.nouns)]
     lines += [
         f"Reword it. Use the exact words {' and '.join(names)}, and keep who is where.",
         "Name no other thing and add no colour, size, material, number or place. Leave nothing out.",
@@ -143,12 +144,18 @@ def prompt_of(referral: Referral, meaning: Meaning, style: str) -> str:
     return "\n".join(lines)
 
 
-def _stated(target: Noun, claim: Claim) -> str:
-    predicate = PREDICATES[claim.predicate]
-    others = " and ".join(f"the {noun}" for noun in claim.anchors)
-    if predicate.inverse:
-        return f"{others} is {'on' if claim.predicate == 'carrying' else 'in'} the {target}"
-    return f"the {target} is {predicate.words[0]} {others}"
+def _facts(meaning: Meaning) -> Iterator[str]:
+    """Each claim as a sentence, those about anchors after the one that names them."""
+    for claim in meaning.claims:
+        predicate = PREDICATES[claim.predicate]
+        things = [anchor if isinstance(anchor, Meaning) else Meaning(anchor) for anchor in claim.anchors]
+        others = " and ".join(f"the {thing.target}" for thing in things)
+        if predicate.inverse:
+            yield f"{others} is {'on' if claim.predicate == 'carrying' else 'in'} the {meaning.target}"
+        else:
+            yield f"the {meaning.target} is {predicate.words[0]} {others}"
+        for thing in things:
+            yield from _facts(thing)
 
 
 def _style(referral: Referral, seed: int) -> str:

@@ -2,23 +2,27 @@
 
 A sentence is read as a row of known phrases: nouns, colours, relations and a closed list of other words. A word outside
 is a rejection, which is what keeps out further things, sizes, materials, other languages and chatter. The row must then
-be one of two forms; NP is an article, perhaps a colour, and a noun:
+be one of two forms; a name is an article, perhaps a colour, and a noun:
 
-    target first    OPENING* NP(target) [MIDDLE* claim ((and | ,) MIDDLE* claim)*] CLOSING*
-    place first     LEAD* relation NP(anchor) [and NP(anchor)] LINK+ NP(target) CLOSING*        (one claim only)
+    target first    OPENING* name(target) [MIDDLE* claim (JOIN MIDDLE* claim)*] CLOSING*
+    place first     LEAD* placed LINK+ name(target) CLOSING*                     (one claim only)
 
-where a claim is   relation NP [and NP]  |  WITH NP [that is] inverse-relation  |  HOLDING NP.
+    claim     placed  |  WITH thing [that is] inverse-relation  |  HOLDING thing
+    placed    relation thing  |  relation thing and thing  (between)  |  relation thing (JOIN thing)*  (each so related)
+    thing     name [[,] (that | which) MIDDLE* claim]                           (the claim is about this thing)
+    JOIN      and  |  ,  |  , and
 
-So a relation stands directly before its anchors and belongs to the target alone; "the bed is left of the chair" or "the
-chair that the bed is left of" never pass for "the chair left of the bed". Articles may differ; names, colours, number
-and direction may not.
+So a relation stands directly before its anchors, and what it is said of is the target unless "that" or "which" follows
+an anchor. "The bed is left of the chair" or "the chair that the bed is left of" never pass for "the chair left of the
+bed". Articles may differ; names, colours, number and direction may not.
 """
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from itertools import permutations
+from typing import Any, Final
 
 from scene.datasets.procthor_labels import LABELS as PROCTHOR_LABELS
 from scene.language import plural
@@ -41,16 +45,17 @@ CAUSES: Final = (
     "relation missing",
     "relation changed",  # another relation than the query's, a flipped direction included
     "extra relation",
+    "held-out wording",  # a phrase that is kept from training
     "roles",  # all is there, but not as the grammar wants it: swapped roles, or a form it does not know
 )
 
 
 @dataclass(frozen=True)
 class Claim:
-    """The target stands in a relation to anchors."""
+    """Something stands in a relation to anchors."""
 
     predicate: str  # key of PREDICATES
-    anchors: tuple[Noun, ...]
+    anchors: "tuple[Noun | Meaning, ...]"  # two for between, else one; a Meaning where more is said of the anchor
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,19 @@ class Meaning:
 
     @property
     def nouns(self) -> tuple[Noun, ...]:
-        return (self.target, *(noun for claim in self.claims for noun in claim.anchors))
+        """Every noun it names, the target first."""
+        anchors = (anchor for claim in self.claims for anchor in claim.anchors)
+        return (self.target, *(noun for anchor in anchors for noun in _meaning(anchor).nouns))
+
+    @property
+    def predicates(self) -> tuple[str, ...]:
+        """Every relation it states."""
+        nested = (_meaning(anchor).predicates for claim in self.claims for anchor in claim.anchors)
+        return (*(claim.predicate for claim in self.claims), *(key for keys in nested for key in keys))
+
+
+def _meaning(anchor: Noun | Meaning) -> Meaning:
+    return anchor if isinstance(anchor, Meaning) else Meaning(anchor)
 
 
 PARAPHRASES: Final[dict[str, tuple[str, ...]]] = {
@@ -74,14 +91,14 @@ PARAPHRASES: Final[dict[str, tuple[str, ...]]] = {
         *("on the right of", "at the right of", "on the right side of", "to the right side of"),
         *("on the right-hand side of", "to the right-hand side of"),
     ),
-    "next": ("right next to", "right beside", "by", "by the side of", "at the side of", "alongside"),
+    "next": ("right next to",),
+    "beside": ("right beside", "by the side of"),
     "near": ("nearby", "in the vicinity of"),
     "below": ("beneath", "underneath"),
     "on": ("upon", "atop", "on the top of", "supported by"),
     "in": ("within", "inside of", "placed in"),
     "hanging": ("hung on", "that hangs on", "which hangs on"),
     "between": ("in between", "in the middle of"),
-    "closest": ("nearest",),
     "farthest": ("furthest from", "farthest away from", "furthest away from", "most distant from"),
     "carrying": ("on top of it", "upon it"),
     "containing": ("inside it", "inside of it", "within it"),
@@ -105,27 +122,32 @@ def _set(text: str) -> frozenset[str]:
 
 
 WITH: Final = frozenset({"with", "that has", "which has", "having"})
-ARTICLES: Final = frozenset({"the", "a", "an"})
+ARTICLES: Final = frozenset({"the", "a", "an", "some"})  # some: of things that are plural by name, as "keys"
 NEGATIONS: Final = _set(
     "not no never none neither nor without except but unlike isn't aren't doesn't don't can't cannot nothing"
 )
 OPENING: Final = _set(
     "find locate look looking for search searching spot identify pick out select choose point to show me us can could "
-    "would will you please kindly see notice it it's is there there's this here i i'd am i'm want need like where "
-    "where's go walk head try let's let now"
+    "would will you please kindly see notice it it's is they they're are there there's this here i i'd am i'm want "
+    "need like where where's go walk head try let's let now"
 )
 """Words before the target; relations and prepositions that could shift the meaning are not among them."""
 MIDDLE: Final = _set(
-    "is that that's which located placed positioned situated standing stands sitting sits resting rests lying lies "
+    "is are that that's which located placed positioned situated standing stands sitting sits resting rests lying lies "
     "found seen can be just directly immediately nestled set ,"
 )
 """Words between the target and a claim about it."""
 LEAD: Final = _set("just directly immediately located placed positioned situated standing sitting resting")
 """Words before a relation that opens the sentence."""
-LINK: Final = _set("is there you will you'll can find see notice sits stands lies rests locate look for spot , please")
+LINK: Final = _set(
+    "is are there you will you'll can find see notice sits sit stands stand lies lie rests rest locate look for spot , "
+    "please"
+)
 """Words between the anchors and the target when the place comes first."""
 CLOSING: Final = _set("please for me here , now")
 AND: Final = "and"
+JOIN: Final = frozenset({AND, ","})
+_WHICH: Final = frozenset({"that", "that's", "which"})
 _QUESTION: Final = re.compile(r"(please )?((can|could|would|will) you|where('s| is| can)) ", re.IGNORECASE)
 
 _LETTERS: Final = r"[^\W_]+(?:['-][^\W_]+)*"
@@ -232,11 +254,19 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(_WORD.findall(text.lower()))
 
 
-def verdict(sentence: str, meaning: Meaning, vocabulary: Vocabulary, *, target_first: bool = False) -> str:
+def verdict(
+    sentence: str,
+    meaning: Meaning,
+    vocabulary: Vocabulary,
+    *,
+    target_first: bool = False,
+    held_out: Iterable[str] = (),
+) -> str:
     """Why a rewrite is rejected, as one of CAUSES; "" when it says what `meaning` says, no more and no less.
 
     Args:
         target_first: whether the sentence must name the target before anything else.
+        held_out: phrases it may not have.
     """
     sentence = sentence.strip()
     words = _words(sentence)
@@ -249,6 +279,8 @@ def verdict(sentence: str, meaning: Meaning, vocabulary: Vocabulary, *, target_f
     parts = vocabulary.with_nouns(meaning.nouns).parts(sentence)
     if parts is None:
         return "unknown word"
+    if any(f" {' '.join(_words(phrase))} " in f" {' '.join(words)} " for phrase in held_out):
+        return "held-out wording"
     return _content(parts, meaning) or _form(parts, meaning, target_first)
 
 
@@ -265,14 +297,12 @@ def _content(parts: Sequence[_Part], meaning: Meaning) -> str:
     shown = Counter(part.text for part in parts if part.what == "colour")
     if shown != Counter(noun.color for noun in meaning.nouns if noun.color):
         return "colour changed"
-    stated = [part for part in parts if part.what in ("relation", "holding")]
-    open_claims = [claim.predicate for claim in meaning.claims]
-    for part in stated:
-        key = next((key for key in open_claims if key in part.keys), None)
-        if key is None:
-            return "relation changed" if open_claims else "extra relation"
-        open_claims.remove(key)
-    return "relation missing" if open_claims else ""
+    stated = [part.keys for part in parts if part.what in ("relation", "holding")]
+    if any(not keys & set(meaning.predicates) for keys in stated):
+        return "relation changed" if meaning.claims else "extra relation"
+    if any(all(key not in keys for keys in stated) for key in meaning.predicates):
+        return "relation missing"
+    return "extra relation" if len(stated) > len(meaning.predicates) else ""
 
 
 def _form(parts: Sequence[_Part], meaning: Meaning, target_first: bool) -> str:
@@ -284,13 +314,30 @@ def _form(parts: Sequence[_Part], meaning: Meaning, target_first: bool) -> str:
     return "roles"
 
 
-def _same(found: Meaning, meaning: Meaning) -> bool:
+@dataclass(frozen=True)
+class _Thing:
+    """A thing as the sentence has it; each claim is the predicates its phrase may say, and the anchors."""
+
+    noun: Noun
+    claims: "tuple[tuple[frozenset[str], tuple[_Thing, ...]], ...]" = ()
+
+
+def _same(found: _Thing, meaning: Meaning) -> bool:
     """Equal up to the order of claims and of the two ends of between."""
+    if found.noun != meaning.target or len(found.claims) != len(meaning.claims):
+        return False
+    return any(
+        all(
+            claim.predicate in keys and len(things) == len(claim.anchors) and _same_anchors(things, claim.anchors)
+            for (keys, things), claim in zip(order, meaning.claims)
+        )
+        for order in permutations(found.claims)
+    )
 
-    def claims(of: Meaning) -> Counter[tuple[str, tuple[Noun, ...]]]:
-        return Counter((claim.predicate, tuple(sorted(claim.anchors))) for claim in of.claims)
 
-    return found.target == meaning.target and claims(found) == claims(meaning)
+def _same_anchors(things: tuple[_Thing, ...], anchors: tuple[Noun | Meaning, ...]) -> bool:
+    orders = permutations(things)
+    return any(all(_same(thing, _meaning(anchor)) for thing, anchor in zip(order, anchors)) for order in orders)
 
 
 class _Row:
@@ -319,69 +366,93 @@ class _Row:
 
     def noun(self) -> Noun | None:
         """An article, perhaps a colour, and a noun."""
-        if self.take("article") is None:
-            return None
+        article = self.take("article")
         color = self.take("colour")
         noun = self.take("noun")
-        return None if noun is None else Noun(noun.text, "" if color is None else color.text)
+        if article is None or noun is None or (article.text == "some" and not noun.text.endswith("s")):
+            return None
+        return Noun(noun.text, "" if color is None else color.text)
 
 
-def _target_first(row: _Row) -> Meaning | None:
+def _target_first(row: _Row) -> _Thing | None:
     row.skip(OPENING)
     target = row.noun()
     if target is None:
         return None
-    claims: list[Claim] = []
+    claims: list[Any] = []
     while not row.done:
         start = row.at
-        joined = not claims or bool(row.skip(frozenset({AND, ","})))
+        joined = not claims or row.skip(JOIN) > 0
         row.skip(MIDDLE)
-        claim = _claim(row) if joined else None
-        if claim is None:
+        more = _claims(row) if joined else []
+        if not more:
             row.at = start
             break
-        claims.append(claim)
+        claims += more
     row.skip(CLOSING)
-    return Meaning(target, tuple(claims)) if row.done else None
+    return _Thing(target, tuple(claims)) if row.done else None
 
 
-def _claim(row: _Row) -> Claim | None:
-    if row.take("with") is not None:
-        anchor = row.noun()
-        row.skip(MIDDLE)
-        key = _key(row.take("relation"), inverse=True)
-        return Claim(key, (anchor,)) if anchor is not None and key else None
-    holding = row.take("holding")
-    if holding is not None:
-        anchor = row.noun()
-        return None if anchor is None else Claim(_key(holding, inverse=True), (anchor,))
-    return _placed(row)
-
-
-def _placed(row: _Row) -> Claim | None:
-    """A relation and its anchors."""
-    key = _key(row.take("relation"), inverse=False)
-    anchor = row.noun()
-    if not key or anchor is None:
-        return None
-    if key != "between":
-        return Claim(key, (anchor,))
-    other = row.noun() if row.skip(frozenset({AND})) == 1 else None
-    return None if other is None else Claim(key, (anchor, other))
-
-
-def _place_first(row: _Row) -> Meaning | None:
+def _place_first(row: _Row) -> _Thing | None:
     row.skip(LEAD)
-    claim = _placed(row)
-    if claim is None or not row.skip(LINK):
+    claims = _placed(row)
+    if not claims or not row.skip(LINK):
         return None
     target = row.noun()
     row.skip(CLOSING)
-    return Meaning(target, (claim,)) if target is not None and row.done else None
+    return _Thing(target, tuple(claims)) if target is not None and row.done else None
 
 
-def _key(part: _Part | None, *, inverse: bool) -> str:
-    """The predicate that a phrase says after "with ..." (inverse) or before its anchor; "" for none."""
-    if part is None:
-        return ""
-    return next((key for key in sorted(part.keys) if PREDICATES[key].inverse == inverse), "")
+def _claims(row: _Row) -> list[Any]:
+    """What is said at this place; none when it is no claim."""
+    if row.take("with") is not None:
+        anchor = _thing(row)
+        row.skip(MIDDLE)
+        keys = _keys(row.take("relation"), inverse=True)
+        return [(keys, (anchor,))] if anchor is not None and keys else []
+    holding = row.take("holding")
+    if holding is not None:
+        anchor = _thing(row)
+        return [(holding.keys, (anchor,))] if anchor is not None else []
+    return _placed(row)
+
+
+def _placed(row: _Row) -> list[Any]:
+    """A relation and its anchors; one claim for each of several."""
+    keys = _keys(row.take("relation"), inverse=False)
+    anchor = _thing(row) if keys else None
+    if anchor is None:
+        return []
+    if "between" in keys:
+        other = _thing(row) if row.skip(frozenset({AND})) == 1 else None
+        return [(keys, (anchor, other))] if other is not None else []
+    claims: list[Any] = [(keys, (anchor,))]
+    while True:  # "next to the bed and the door"
+        start = row.at
+        more = _thing(row) if row.skip(JOIN) else None
+        if more is None:
+            row.at = start
+            return claims
+        claims.append((keys, (more,)))
+
+
+def _thing(row: _Row) -> _Thing | None:
+    """A name and what "that" or "which" says of it."""
+    noun = row.noun()
+    if noun is None:
+        return None
+    start = row.at
+    row.skip(frozenset({","}))
+    if row.skip(_WHICH):
+        row.skip(MIDDLE)
+        claims = _claims(row)
+        if claims:
+            return _Thing(noun, tuple(claims))
+    row.at = start
+    return _Thing(noun)
+
+
+def _keys(part: _Part | None, *, inverse: bool) -> frozenset[str]:
+    """The predicates a phrase may say after "with ..." (inverse) or before its anchor."""
+    keys = frozenset() if part is None else part.keys
+    return frozenset(key for key in keys if PREDICATES[key].inverse == inverse)
