@@ -5,7 +5,7 @@ is a rejection, which is what keeps out further things, sizes, materials, other 
 be one of two forms; a name is an article, perhaps a colour, and a noun:
 
     target first    OPENING* name(target) [MIDDLE* claim (JOIN MIDDLE* claim)*] CLOSING*
-    place first     LEAD* placed LINK+ name(target) CLOSING*                     (one claim only)
+    place first     LEAD* placed (JOIN placed)* LINK+ name(target) CLOSING*
 
     claim     placed  |  WITH thing [that is] inverse-relation  |  HOLDING thing
     placed    relation thing  |  relation thing and thing  (between)  |  relation thing (JOIN thing)*  (each so related)
@@ -396,6 +396,13 @@ def _target_first(row: _Row) -> _Thing | None:
 def _place_first(row: _Row) -> _Thing | None:
     row.skip(LEAD)
     claims = _placed(row)
+    while claims:
+        start = row.at
+        more = _placed(row) if row.skip(JOIN) else []
+        if not more:
+            row.at = start
+            break
+        claims += more
     if not claims or not row.skip(LINK):
         return None
     target = row.noun()

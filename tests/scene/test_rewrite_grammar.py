@@ -178,7 +178,9 @@ def test_several_claims_must_all_be_there_and_all_be_the_target_s():
     star = Meaning(CHAIR, (Claim("left", (BED,)), Claim("near", (DOOR,)), Claim("behind", (Noun("table"),))))
     assert judge("the red chair left of the bed, near the door and behind the table", star) == ""
     assert judge("the red chair that is behind the table, left of the bed, and close to the door", star) == ""
+    assert judge("left of the bed, behind the table and near the door there is a red chair", star) == ""
     assert judge("the red chair left of the door, near the bed and behind the table", star) == "roles"
+    assert judge("left of the door, behind the table and near the bed there is a red chair", star) == "roles"
     assert judge("the red chair left of the bed near the door behind the table", star) == "roles"  # whose door?
     assert judge("the red chair left of the bed and near the door", star) == "anchor missing"
     assert judge("the red chair left of the bed, left of the door and behind the table", star) == "relation missing"
