@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from scene.language import Referral
 from scene.query import PREDICATES, Query
-from scene.rewrite_grammar import Claim, Meaning, Vocabulary, verdict
+from scene.rewrite_grammar import Claim, Meaning, verdict
+from scene.rewrite_words import Vocabulary
 from vl.generator import Failure, Generator
 
 REPHRASED_KINDS: Final = frozenset({"unique", "attribute", "relation", "support", "between", "superlative"})

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from scene.language import wordings
 from scene.query import PREDICATES, Noun, Query
-from scene.rewrite_grammar import CAUSES, Claim, Meaning, Vocabulary, verdict
+from scene.rewrite_grammar import CAUSES, Claim, Meaning, verdict
+from scene.rewrite_words import Vocabulary
 
 CHAIR, BED, DOOR = Noun("chair", "red"), Noun("bed"), Noun("door")
 WORDS = Vocabulary(["lamp", "table", "window", "glass", "glasses", "orange"])
