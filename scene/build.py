@@ -17,7 +17,7 @@ from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from core.run import RunFolder, describe_version
 from core.threads import available_cores
 from scene.corpus import HomeSource, Skipped, SourceConfig, Wanted, open_source
 from scene.graph import SceneGraph, build_graph
+from scene.heldout import HELD_OUT_SYNONYMS
 from scene.io import MANIFEST
 from scene.language import TextPlan, write_texts
 from scene.palette import GOAL_COLORS, GOAL_LABELS, HELD_OUT_PAIRS, PALETTE
@@ -41,10 +42,7 @@ from scene.statistics_page import statistics_page
 from scene.store import save_manifest
 from scene.texts import Referral, Text, texts_to_table
 from scene.types import Scene
-from vl.generator_config import GeneratorConfig
-
-if TYPE_CHECKING:
-    from vl.generator import Generator
+from vl.generator import Generator, GeneratorConfig, load_generator
 
 SPLITS: Final = ("train", "val", "test")
 RECORDS: Final = "shards"  # folder of the run folder: what each finished shard holds
@@ -244,7 +242,7 @@ def _reworded(texts: list[Text], task: ShardTask) -> tuple[list[Text], dict[str,
         sentences,
         _generator(task),
         labels={noun.label for text in sentences for noun in Query.from_json(text.query).nouns()},
-        training=task.split == "train",
+        held_out=HELD_OUT_SYNONYMS if task.split == "train" else (),
         seed=task.cfg.seed,
         max_tokens=cfg.max_tokens,
         temperature=cfg.temperature,
@@ -255,10 +253,8 @@ def _reworded(texts: list[Text], task: ShardTask) -> tuple[list[Text], dict[str,
     return texts, counts.summary()
 
 
-def _generator(task: ShardTask) -> "Generator":
+def _generator(task: ShardTask) -> Generator:
     """The language model of this process; answers are kept in the run folder unless another cache is named."""
-    from vl.generator import load_generator
-
     cfg = task.cfg.rephrase
     cfg = replace(cfg, cache=cfg.cache or str(task.run_folder / "answers"))
     key = repr(cfg)
@@ -268,7 +264,7 @@ def _generator(task: ShardTask) -> "Generator":
     return _generators[key]
 
 
-_generators: dict[str, "Generator"] = {}
+_generators: dict[str, Generator] = {}
 
 
 def _conclude(

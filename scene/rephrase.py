@@ -9,23 +9,24 @@ counted by cause and stays as the template has it. Left out: the variant that ad
 
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
-from scene.heldout import REASONS, says_held_out_synonym
 from scene.language import Referral
-from scene.query import PREDICATES, Noun, Query
-from scene.rewrite_grammar import Claim, Meaning, Vocabulary, verdict
+from scene.query import PREDICATES, Query
+from scene.rewrite_grammar import Claim, Meaning, verdict
+from scene.rewrite_words import Vocabulary
 from vl.generator import Failure, Generator
 
-REPHRASED_KINDS: Final = frozenset({"unique", "attribute", "relation", "support", "between", "superlative"})
+REPHRASED_KINDS: Final = frozenset(
+    {"unique", "attribute", "relation", "support", "between", "superlative", "star", "chain"}
+)
 """Kinds of sentences whose meaning `meaning_of` lists whole; others stay as they are."""
 SOURCE: Final = "llm"
 KIND_NOT_REPHRASED: Final = "kind not rephrased"
 UNCHANGED: Final = "unchanged"
 REPEATED: Final = "repeated"
-HELD_OUT: Final = "held out of training"
 
 SYSTEM: Final = (
     "You reword short English sentences that point out one thing in a home. You answer with the new sentence alone: "
@@ -69,7 +70,7 @@ def rephrase(
     generator: Generator,
     *,
     labels: Iterable[str] = (),
-    training: bool = False,
+    held_out: Iterable[str] = (),
     seed: int = 0,
     max_tokens: int = 64,
     temperature: float = 0.7,
@@ -82,13 +83,13 @@ def rephrase(
     Args:
         labels: classes of things besides those the project knows; a rewrite that names one more is rejected as such
             (a word nobody knows is rejected in any case).
-        training: reject rewrites with a wording that is held out of training (scene/heldout.py).
+        held_out: phrases that no rewrite may have: synonyms and patterns that are kept from training texts.
 
     Raises:
         InputError: a template referral carries no readable query; what the generator raises.
     """
     counts = RephraseCounts(total=len(referrals))
-    vocabulary = Vocabulary(labels)
+    vocabulary, held_out = Vocabulary(labels), tuple(held_out)
     meanings = [meaning_of(referral) for referral in referrals]
     asked = [i for i, meaning in enumerate(meanings) if meaning is not None]
     counts.rejected.update([KIND_NOT_REPHRASED] * (len(referrals) - len(asked)))
@@ -107,50 +108,48 @@ def rephrase(
         if isinstance(answer, Failure):
             counts.failed[answer.cause] += 1
             continue
-        cause = verdict(answer, meaning, vocabulary, target_first=style == SUBJECT_STYLE)
+        cause = verdict(answer, meaning, vocabulary, target_first=style == SUBJECT_STYLE, held_out=held_out)
         key = (referral.scene_id, _bare(answer))
         if not cause and key in said:
             cause = UNCHANGED if key[1] == _bare(referral.utterance) else REPEATED
-        rewrite = " ".join(answer.split())
-        held_out = says_held_out_synonym(rewrite)
-        if not cause and training and held_out:
-            cause = HELD_OUT
         if cause:
             counts.rejected[cause] += 1
             continue
         said.add(key)
         counts.kept += 1
-        kept_back = [reason for reason in referral.held_out.split(",") if reason not in ("", "pattern", "synonym")]
-        kept_back += ["synonym"] if held_out else []
-        why = ",".join(reason for reason in REASONS if reason in kept_back)
-        result[i] = replace(referral, utterance=rewrite, source=SOURCE, pattern="", held_out=why)
+        kept_back = ",".join(reason for reason in referral.held_out.split(",") if reason not in ("pattern", "synonym"))
+        utterance = " ".join(answer.split())
+        result[i] = replace(referral, utterance=utterance, source=SOURCE, pattern="", held_out=kept_back)
     return result, counts
 
 
 def meaning_of(referral: Referral) -> Meaning | None:
     """Nouns and relations of a template sentence with their roles; None for kinds that are not rephrased.
 
-    A new kind of query is rephrased once this lists all it says and REPHRASED_KINDS has its name. Several claims about
-    the target (a star) are understood by the grammar; claims about an anchor (a chain) are not.
+    A new kind of query is rephrased once this lists all it says and REPHRASED_KINDS has its name. The grammar
+    understands several claims about the target (a star) and claims about an anchor (a chain: its anchor is a Meaning).
     """
     if referral.source != "template" or referral.kind not in REPHRASED_KINDS or len(referral.targets) != 1:
         return None
     query = Query.from_json(referral.query)
-    claims = []
-    for clause in query.clauses:
-        anchors = tuple(anchor for anchor in clause.anchors if isinstance(anchor, Noun))
-        if len(anchors) < len(clause.anchors) or PREDICATES[clause.predicate].surface:
-            return None  # a chain, or a floor, wall or ceiling: the grammar knows things alone
-        claims.append(Claim(clause.predicate, anchors))
-    return Meaning(query.noun, tuple(claims))
+    if any(PREDICATES[clause.predicate].surface for _, clause in query.claims()):
+        return None  # on the floor, at the wall: the grammar knows things alone
+    return _meaning(query)
+
+
+def _meaning(query: Query) -> Meaning:
+    claims = tuple(
+        Claim(clause.predicate, tuple(_meaning(a) if isinstance(a, Query) else a for a in clause.anchors))
+        for clause in query.clauses
+    )
+    return Meaning(query.noun, claims)
 
 
 def prompt_of(referral: Referral, meaning: Meaning, style: str) -> str:
     """What the model is asked for one sentence."""
     lines = [f"Sentence: {referral.utterance}", f"It points out: the {meaning.target}"]
-    for claim in meaning.claims:
-        lines.append(f"What it says of it: {_stated(meaning.target, claim)}")
-    names = [f'"{noun}"' for noun in dict.fromkeys((meaning.target, *(n for c in meaning.claims for n in c.anchors)))]
+    lines += [f"What it says: {fact}" for fact in _facts(meaning)]
+    names = [f'"{noun}"' for noun in dict.fromkeys(meaning.nouns)]
     lines += [
         f"Reword it. Use the exact words {' and '.join(names)}, and keep who is where.",
         "Name no other thing and add no colour, size, material, number or place. Leave nothing out.",
@@ -159,12 +158,18 @@ def prompt_of(referral: Referral, meaning: Meaning, style: str) -> str:
     return "\n".join(lines)
 
 
-def _stated(target: Noun, claim: Claim) -> str:
-    predicate = PREDICATES[claim.predicate]
-    others = " and ".join(f"the {noun}" for noun in claim.anchors)
-    if predicate.inverse:
-        return f"{others} is {'on' if claim.predicate == 'carrying' else 'in'} the {target}"
-    return f"the {target} is {predicate.words[0]} {others}"
+def _facts(meaning: Meaning) -> Iterator[str]:
+    """Each claim as a sentence, those about anchors after the one that names them."""
+    for claim in meaning.claims:
+        predicate = PREDICATES[claim.predicate]
+        things = [anchor if isinstance(anchor, Meaning) else Meaning(anchor) for anchor in claim.anchors]
+        others = " and ".join(f"the {thing.target}" for thing in things)
+        if predicate.inverse:
+            yield f"{others} is {'on' if claim.predicate == 'carrying' else 'in'} the {meaning.target}"
+        else:
+            yield f"the {meaning.target} is {predicate.words[0]} {others}"
+        for thing in things:
+            yield from _facts(thing)
 
 
 def _style(referral: Referral, seed: int) -> str:

@@ -3,13 +3,14 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from scene.english import plural
 from scene.graph import SceneGraph
-from scene.language import describe, describe_scene, generate_referrals, load_referrals, plural
+from scene.language import TextPlan, write_texts
+from scene.store import SceneStore
 from scene.types import Scene
 
 TARGET, ANCHOR, PLAIN = "target", "anchor", ""  # what a piece of a sentence means
@@ -38,29 +39,19 @@ def said(text: Any) -> Said:
     return Said("caption", text.kind, text.text, tuple(text.objects[:1]), tuple(text.objects[1:]))
 
 
-def written(folder: str | Path, scene_id: str) -> list[Said]:
-    """The texts of a home in a folder of build-scenes, from whichever split holds it.
+def written(store: SceneStore, scene_id: str) -> list[Said]:
+    """The texts of a home in a corpus; none where its folder holds single scenes.
 
     Raises:
-        InputError: a file of texts is damaged.
+        InputError: the shard of the home is damaged.
     """
-    files = sorted((Path(folder).expanduser() / "referrals").glob("*.parquet"))
-    return [said(text) for file in files for text in load_referrals(file) if text.scene_id == scene_id]
+    return [said(text) for text in store.texts_of(scene_id)]
 
 
 def generated(scene: Scene, graph: SceneGraph, seed: int) -> list[Said]:
-    """Texts of a home that brings none: referrals, and captions of the home, its rooms and its objects."""
-    referrals = generate_referrals(scene, graph, GENERATED, np.random.default_rng(seed))
-    return [said(referral) for referral in referrals] + captions(scene, graph)
-
-
-def captions(scene: Scene, graph: SceneGraph) -> list[Said]:
-    """A caption of the home, of each room that holds something, and of each object."""
-    found = [Said("caption", "scene", describe_scene(scene, graph))]
-    if len(scene.rooms) > 1:
-        kept = [room for room in scene.rooms if (np.asarray(graph.room) == room.id).any()]
-        found += [Said("caption", "room", describe_scene(scene, graph, room.id)) for room in kept]
-    return found + [Said("caption", "object", describe(item, graph), (item.id,)) for item in scene.objects]
+    """Texts of a home that brings none: referrals, captions, questions."""
+    plan = TextPlan(referrals=GENERATED, held_out=True)
+    return [said(text) for text in write_texts(scene, graph, plan, np.random.default_rng(seed))]
 
 
 def pieces(text: Said, scene: Scene) -> list[tuple[str, str, tuple[int, ...]]]:

@@ -25,7 +25,7 @@ from scene.draw import draw_map, draw_view_boxes, map_limits, window_around
 from scene.graph import SceneGraph, build_graph
 from scene.home_page import home_page
 from scene.occupancy import occupancy
-from scene.said import Said, captions, generated, spread, written
+from scene.said import Said, generated, spread, written
 from scene.sheet import sheet
 from scene.store import SceneStore
 from scene.types import Scene
@@ -151,13 +151,10 @@ def _arrows(cfg: ShowSceneConfig, scene: Scene, graph: SceneGraph | None) -> lis
 
 
 def _texts(cfg: ShowSceneConfig, scene: Scene, graph: SceneGraph | None) -> list[Said]:
-    """What the corpus says of the home, else what the generator does; and captions."""
+    """What the corpus says of the home, else what the generator does."""
     if graph is None:
         return []
-    found = written(cfg.scenes, scene.id) if cfg.scenes else []
-    if not found:
-        return generated(scene, graph, cfg.seed)
-    return found if any(text.type == "caption" for text in found) else found + captions(scene, graph)
+    return (written(SceneStore(cfg.scenes), scene.id) if cfg.scenes else []) or generated(scene, graph, cfg.seed)
 
 
 def plan_figure(scene: Scene, **drawn: Any) -> "Figure":

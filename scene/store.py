@@ -67,18 +67,21 @@ class ShardIndex:
             MissingFileError, InputError: as `read`.
         """
         import pyarrow as pa
+
+        return pa.concat_tables([self.rows(part, name, columns) for name in self.of_split[split]])
+
+    def rows(self, part: str, name: str, columns: Sequence[str] | None = None) -> Any:
+        """Those of one shard."""
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        tables = []
-        for name in self.of_split[split]:
-            path = shard_file(self.folder, part, name)
-            try:
-                tables.append(pq.read_table(path, columns=list(columns) if columns else None))
-            except FileNotFoundError as error:
-                raise MissingFileError(f"shard not found: {path}; {AGAIN}") from error
-            except (pa.ArrowInvalid, OSError) as error:
-                raise InputError(f"shard is truncated or damaged: {path} ({error}); {AGAIN}") from error
-        return pa.concat_tables(tables)
+        path = shard_file(self.folder, part, name)
+        try:
+            return pq.read_table(path, columns=list(columns) if columns else None)
+        except FileNotFoundError as error:
+            raise MissingFileError(f"shard not found: {path}; {AGAIN}") from error
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError(f"shard is truncated or damaged: {path} ({error}); {AGAIN}") from error
 
 
 def save_manifest(folder: str | Path, manifest: dict[str, Any]) -> Path:
@@ -179,6 +182,8 @@ class SceneStore:
             MissingFileError, InputError: a shard is gone or damaged.
         """
         self.split(split)
+        if self.shards.of_split.get(split) == []:
+            raise InputError(f"the split {split!r} of {self.folder} has no homes, so it has no {part}")
         if split not in self.shards.of_split:
             raise InputError(f"{self.folder} holds single scenes without {part}; make a corpus: sightline build-scenes")
         return self.shards.table(part, split, columns)
@@ -196,11 +201,28 @@ class SceneStore:
 
         from scene.texts import TYPES, texts_from_table
 
+        if not self.split(split):
+            return []
         table = self.table("texts", split)
         if kind:
             check_choice("kind of text", kind, TYPES)
             table = table.filter(pc.equal(table["type"], kind))
         return texts_from_table(table)
+
+    def texts_of(self, scene_id: str) -> "list[Text]":
+        """What is said and asked about one home; nothing in a folder of single scenes.
+
+        Raises:
+            InputError, MissingFileError: its shard is gone or damaged.
+        """
+        import pyarrow.compute as pc
+
+        from scene.texts import texts_from_table
+
+        if scene_id not in self.shards.of_scene:
+            return []
+        table = self.shards.rows("texts", self.shards.of_scene[scene_id])
+        return texts_from_table(table.filter(pc.equal(table["scene_id"], scene_id)))
 
     def referrals(self, split: str) -> "list[Referral]":
         """The sentences of a split that mean exactly one object.

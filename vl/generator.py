@@ -10,22 +10,17 @@ import hashlib
 import json
 import re
 import sqlite3
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-import torch
 from jaxtyping import UInt8
 from numpy import ndarray
-from torch import Tensor
 
-from core.errors import InputError, MissingFileError
+from core.errors import InputError
 from core.progress import track
-from vl.generator_config import GeneratorConfig
-from vl.towers import looks_like_path
 
 Picture = UInt8[ndarray, "H W 3"]
 Pictures = Sequence[Sequence[Picture]]
@@ -111,6 +106,34 @@ class Generator(Protocol):
         ...
 
 
+@dataclass
+class GeneratorConfig:
+    """A language model, for jobs to embed."""
+
+    model: str = ""  # empty = none; a folder, a hub id, or http(s)://host/v1#model-name of an endpoint
+    api_key_env: str = ""  # name of the environment variable that holds the endpoint's key; empty = no key
+    timeout_s: float = 60.0  # for one try, from connecting to the last byte
+    retries: int = 4  # tries of an endpoint after the first
+    max_tokens: int = 64  # longest answer
+    temperature: float = 0.7  # 0 = always the likeliest word
+    batch_size: int = 16  # prompts per forward pass, or requests at a time
+    cache: str = ""  # folder of cached answers; empty = none
+
+    def __post_init__(self) -> None:
+        if self.api_key_env and not re.fullmatch(r"[A-Za-z_]\w*", self.api_key_env):
+            raise InputError(  # the value is not shown: it may be the key itself
+                "api_key_env is the name of an environment variable, such as OPENAI_API_KEY, not a key"
+            )
+        if not self.timeout_s > 0:
+            raise InputError(f"timeout_s={self.timeout_s}: give a positive number of seconds")
+        if self.retries < 0:
+            raise InputError(f"retries={self.retries}: give 0 or more")
+        if self.max_tokens < 1 or self.batch_size < 1:
+            raise InputError(f"max_tokens={self.max_tokens}, batch_size={self.batch_size}: give at least 1")
+        if not 0 <= self.temperature <= 2:
+            raise InputError(f"temperature={self.temperature}: give a number from 0 to 2")
+
+
 def load_generator(cfg: GeneratorConfig, device: str = "cpu") -> Generator:
     """The generator that `cfg.model` names, with its cache where `cfg.cache` names a folder.
 
@@ -137,6 +160,8 @@ def load_generator(cfg: GeneratorConfig, device: str = "cpu") -> Generator:
             concurrency=cfg.batch_size,
         )
     else:
+        from vl.causal_lm import TransformersGenerator
+
         generator = TransformersGenerator(cfg.model, device=device, batch_size=cfg.batch_size)
     return CachedGenerator(generator, cfg.cache, chunk=4 * cfg.batch_size) if cfg.cache else generator
 
@@ -164,156 +189,6 @@ def finished(text: str) -> str | Failure:
     if answer.lstrip().startswith("<think>"):
         return Failure("truncated", "the answer ends within the model's reasoning; raise max_tokens")
     return answer.strip() or Failure("empty", "the model answered without a word")
-
-
-# --- models of this process ---
-
-
-class TransformersGenerator:
-    """A causal LM of transformers: a folder that `save_pretrained` wrote, or a hub id. Reads no pictures.
-
-    Prompts go through the tokenizer's chat template where it has one, and as plain text after `system` otherwise.
-    Sampling adds Gumbel noise to the scaled logits and takes the largest, which draws from the same distribution;
-    since each prompt has noise of its own, neighbours in a batch do not change its answer.
-    """
-
-    def __init__(self, path_or_id: str | Path, device: str = "cpu", batch_size: int = 16) -> None:
-        """Raises InputError when nothing loads there, MissingFileError for a path where no folder is."""
-        path = Path(path_or_id).expanduser()
-        local = path.is_dir()
-        if not local and looks_like_path(path_or_id):
-            raise MissingFileError(f"language model folder not found: {path} (working folder: {Path.cwd()})")
-        name = str(path if local else path_or_id)
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(name, local_files_only=local, padding_side="left")
-            self.model: Any = AutoModelForCausalLM.from_pretrained(name, local_files_only=local, dtype="auto")
-        except Exception as error:  # safetensors, tokenizers and the hub client each raise their own kinds
-            first = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            where = "" if local else f"no folder {name!r} here, and as a hub id "
-            raise InputError(f"{where}{name!r} does not load as a causal language model: {first}") from error
-        self.model.eval().to(device)
-        self.batch_size = batch_size
-        self.counts = GeneratorCounts()
-        self._identity = _weights_identity(path) if local else f"hub:{name}"
-        ends = self.model.generation_config.eos_token_id
-        ends = self.tokenizer.eos_token_id if ends is None else ends
-        self._ends: list[int] = [] if ends is None else list(ends) if isinstance(ends, list) else [ends]
-        if self.tokenizer.pad_token_id is None:  # padding is masked out: any token serves
-            self.tokenizer.pad_token = self.tokenizer.convert_ids_to_tokens(self._ends[0] if self._ends else 0)
-        self._room = int(getattr(self.model.config, "max_position_embeddings", 0) or 0)
-
-    @property
-    def identity(self) -> str:
-        return self._identity
-
-    def generate(
-        self,
-        prompts: Sequence[str],
-        *,
-        system: str = "",
-        max_tokens: int,
-        temperature: float = 0.0,
-        seed: int = 0,
-        pictures: Pictures | None = None,
-    ) -> list[str | Failure]:
-        check_request(prompts, max_tokens, temperature, pictures)
-        if pictures is not None and any(pictures):
-            raise InputError("this causal language model reads no pictures; name an endpoint with a model that does")
-        texts = [self._worded(prompt, system) for prompt in prompts]
-        special = self.tokenizer.chat_template is None  # a template writes the special tokens itself
-        lengths = [len(self.tokenizer(text, add_special_tokens=special)["input_ids"]) for text in texts]
-        answers: list[str | Failure] = [Failure("empty", "the prompt has no token")] * len(prompts)
-        fits = []
-        for i, length in enumerate(lengths):
-            if self._room and length + max_tokens > self._room:
-                detail = f"{length} tokens and up to {max_tokens} of the answer, the model reads {self._room}"
-                answers[i] = Failure("prompt too long", detail)
-            elif length:
-                fits.append(i)
-        fits.sort(key=lambda i: lengths[i])  # stable: like lengths together, little padding
-        for start in range(0, len(fits), self.batch_size):
-            rows = fits[start : start + self.batch_size]
-            noise = [zlib.crc32(f"{seed}\n{texts[i]}".encode("utf-8", "replace")) for i in rows]
-            for i, answer in zip(
-                rows, self._answers([texts[i] for i in rows], special, max_tokens, temperature, noise)
-            ):
-                answers[i] = answer
-        self.counts.calls += len(prompts)
-        self.counts.failures.update(answer.cause for answer in answers if isinstance(answer, Failure))
-        return answers
-
-    def _worded(self, prompt: str, system: str) -> str:
-        if self.tokenizer.chat_template is None:
-            return f"{system}\n\n{prompt}" if system else prompt
-        from jinja2 import TemplateError
-
-        asked = [{"role": "user", "content": prompt}]
-        told = [{"role": "system", "content": system}, *asked] if system else asked
-        options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
-        try:
-            return str(self.tokenizer.apply_chat_template(told, **options))
-        except TemplateError:  # templates without a system role
-            asked = [{"role": "user", "content": f"{system}\n\n{prompt}" if system else prompt}]
-            return str(self.tokenizer.apply_chat_template(asked, **options))
-
-    @torch.inference_mode()
-    def _answers(
-        self, texts: list[str], special: bool, max_tokens: int, temperature: float, noise: list[int]
-    ) -> Iterator[str | Failure]:
-        from transformers import GenerationConfig, LogitsProcessorList
-
-        inputs = self.tokenizer(texts, add_special_tokens=special, padding=True, return_tensors="pt")
-        inputs = {name: inputs[name].to(self.model.device) for name in ("input_ids", "attention_mask")}
-        pad = self.tokenizer.pad_token_id
-        options = GenerationConfig(
-            max_new_tokens=max_tokens,
-            do_sample=False,
-            repetition_penalty=1.0,
-            eos_token_id=self._ends or None,
-            pad_token_id=pad,
-        )
-        drawing = LogitsProcessorList([_GumbelNoise(temperature, noise)] if temperature else [])
-        try:
-            output = self.model.generate(**inputs, generation_config=options, logits_processor=drawing)
-        except torch.OutOfMemoryError as error:
-            raise InputError(f"a batch of {len(texts)} prompts does not fit in memory; lower batch_size") from error
-        answered = output[:, inputs["input_ids"].shape[1] :].tolist()
-        self.counts.prompt_tokens += int(inputs["attention_mask"].sum())
-        for row in answered:
-            end = next((k for k, token in enumerate(row) if token in self._ends), len(row))
-            self.counts.answer_tokens += end
-            if end == len(row):
-                yield Failure("truncated", f"no end after {max_tokens} tokens")
-            else:
-                yield finished(self.tokenizer.decode(row[:end], skip_special_tokens=True))
-
-
-class _GumbelNoise:
-    """A logits processor after which the largest logit is a draw at `temperature`; one seed per row."""
-
-    def __init__(self, temperature: float, seeds: list[int]) -> None:
-        self.temperature = temperature
-        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        uniform = torch.stack([torch.rand(scores.shape[1], generator=g) for g in self.generators])
-        gumbel = -torch.log(-torch.log(uniform.clamp(1e-9, 1 - 1e-7)))
-        return scores.float() / self.temperature + gumbel.to(scores.device)
-
-
-def _weights_identity(folder: Path) -> str:
-    """Names a model folder by what is in it: its small files whole, of large ones name, size and both ends."""
-    digest = hashlib.sha256()
-    for file in sorted(item for item in folder.iterdir() if item.is_file() and not item.name.startswith(".")):
-        size = file.stat().st_size
-        digest.update(f"{file.name}\0{size}\0".encode())
-        with open(file, "rb") as content:
-            digest.update(content.read(1 << 20))
-            content.seek(max(0, size - (1 << 20)))
-            digest.update(content.read())
-    return f"folder:{digest.hexdigest()[:16]}"
 
 
 # --- answers on disk ---

@@ -10,7 +10,7 @@ from core.job import load_config
 from scene.build import BuildScenesConfig, run
 from scene.corpus import SOURCES, Skipped, SourceConfig, Wanted
 from scene.datasets import ply, pth
-from scene.io import SceneStore
+from scene.store import SceneStore
 from tests.scene.scan_files import NAME, write_scannet, write_sceneverse
 
 ALL = {"train": 9, "val": 9, "test": 9}

@@ -29,8 +29,9 @@ from scene.rephrase import (
 )
 from scene.rewrite_grammar import CAUSES, Claim, Meaning
 from tests.vl.chat_server import Answer, completion, serving
+from vl.causal_lm import TransformersGenerator
 from vl.endpoint import EndpointGenerator
-from vl.generator import CachedGenerator, Failure, GeneratorCounts, TransformersGenerator
+from vl.generator import CachedGenerator, Failure, GeneratorCounts
 
 CHAIR, BED = Noun("chair", "red"), Noun("bed")
 

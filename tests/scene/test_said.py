@@ -3,8 +3,9 @@
 import numpy as np
 
 from scene.graph import build_graph
-from scene.language import Referral, save_referrals
-from scene.said import Said, captions, generated, pieces, said, spread, written
+from scene.language import Referral
+from scene.said import Said, generated, pieces, said, spread, written
+from scene.store import write_corpus
 from scene.types import Scene, SceneObject
 from tests.scene.toy import toy_scene
 
@@ -58,10 +59,10 @@ def test_a_home_without_a_corpus_gets_referrals_and_captions():
 
 
 def test_the_corpus_of_a_folder_gives_the_texts_of_the_home_that_is_asked_for(tmp_path):
-    referrals = [Referral(f"home-{k}", f"the cube {k}", (0,), (1,), "relation") for k in (1, 2)]
-    save_referrals(tmp_path / "referrals" / "train.parquet", referrals)
-    assert written(tmp_path, "home-2") == [Said("referral", "relation", "the cube 2", (0,), (1,))]
-    assert written(tmp_path, "home-3") == []
+    homes = [(toy_scene(k), [Referral(f"toy-{k}", f"the cube {k}", (0,), (1,), "relation")]) for k in (1, 2)]
+    store = write_corpus(tmp_path, {"train": homes}, "toy")
+    assert written(store, "toy-2") == [Said("referral", "relation", "the cube 2", (0,), (1,))]
+    assert written(store, "toy-3") == []
 
 
 def test_questions_keep_their_situation_and_their_usual_answer():
@@ -80,5 +81,4 @@ def test_questions_keep_their_situation_and_their_usual_answer():
 def test_a_short_list_shows_every_kind():
     texts = [Said("referral", "relation", f"{k}") for k in range(8)] + [Said("caption", "scene", "home")]
     assert [text.sentence for text in spread(texts, 3)] == ["0", "1", "home"]
-    scene = toy_scene(0)
-    assert len(spread(captions(scene, build_graph(scene)), 100)) == 1 + len(scene.objects)
+    assert len(spread(texts, 100)) == 9

@@ -104,8 +104,11 @@ def serving(answer: Callable[[Request, int], Answer]) -> Iterator[ChatServer]:
         def log_message(self, format: str, *args: object) -> None:
             """Says nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 64  # the default of 5 resets connections of a busy test
+
+    server = Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     chat.url = f"http://127.0.0.1:{server.server_address[1]}"
