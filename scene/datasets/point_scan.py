@@ -171,10 +171,10 @@ def clean_label(text: object, name: str, before_dot: bool = False) -> str:
     return label
 
 
-def checked_scan_name(name: str) -> str:
+def checked_scan_name(name: str, where: str = "") -> str:
     """Raises InputError for a scan name that is no plain file name, such as one that climbs out of the folder."""
     if not SCAN_NAME.fullmatch(name):
-        raise InputError(f"scan name {name!r} is no file name; use letters, digits, '.', '_' and '-'")
+        raise InputError(f"{where}scan name {name!r} is no file name; use letters, digits, '.', '_' and '-'")
     return name
 
 
@@ -189,7 +189,7 @@ def read_scan_list(path: Path) -> list[str]:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"split file is no UTF-8 text: {path} ({error})") from error
-    names = [checked_scan_name(line.strip()) for line in text.splitlines() if line.strip()]
+    names = [checked_scan_name(line.strip(), f"{path}: ") for line in text.splitlines() if line.strip()]
     twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if twice:
         raise InputError(f"{path} names {', '.join(twice[:3])} twice; keep one of each")

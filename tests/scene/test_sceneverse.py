@@ -265,3 +265,27 @@ def test_damaged_files_are_refused_or_still_a_scene(tmp_path_factory, which, dat
 
 def test_every_dataset_has_a_rule_for_zero():
     assert set(sceneverse.COUNT_FROM_ZERO) < set(sceneverse.DATASETS) and len(sceneverse.DATASETS) == 7
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(["anno.json", "refer.jsonl", "train_split.txt"]), st.booleans(), st.data())
+def test_damaged_sentences_and_lists_are_refused_or_read(tmp_path_factory, name, cut, data):
+    root = write_sceneverse(tmp_path_factory.mktemp("fuzz") / "3RScan")
+    file = root / "annotations/splits" / name
+    items = [referral(), referral(target_id="12", scan_id="b")]
+    text = {"anno.json": json.dumps(items), "refer.jsonl": "\n".join(map(json.dumps, items))}.get(name, "scan_a\nb\n")
+    content = bytearray(text.encode())
+    if cut:
+        content = content[: data.draw(st.integers(0, len(content) - 1))]
+    else:
+        content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    file.write_bytes(content)
+    try:
+        if name == "train_split.txt":
+            assert sum(map(len, splits(root).values())) >= 1
+        else:
+            read = read_referrals(file, {"scan_a": [], "b": []})
+            counted = len(read.referrals) + read.unknown_scans.total() + read.unknown_targets.total() + read.structural
+            assert 1 <= counted <= 2
+    except InputError as error:
+        assert name in str(error)
