@@ -135,9 +135,9 @@ def _object(scope: Scope, i: int, rng: np.random.Generator) -> Caption:
     tie = _tie(item, scope.graph, held_out=scope.held_out)
     it_is = "they are" if is_plural(noun.label) else "it is"
     if tie is None:
-        forms = (with_article(noun), f"{'these are' if is_plural(noun.label) else 'this is'} {with_article(noun)}")
-        text = forms[int(rng.integers(len(forms)))]
-        return Caption(scope.scene.id, f"{text}.", "object", (i,), scope.home_of[i], held_out=reasons(nouns=(noun,)))
+        this_is = "these are " if is_plural(noun.label) else "this is "
+        text = f"{'' if rng.random() < 0.5 else this_is}{with_article(noun)}."
+        return Caption(scope.scene.id, text, "object", (i,), scope.home_of[i], held_out=reasons(nouns=(noun,)))
     key, edge = tie
     word = _word(key, scope.held_out, rng)
     tail = _tied(key, edge, scope.graph, word)

@@ -83,7 +83,7 @@ def write_texts(scene: Scene, graph: SceneGraph, plan: TextPlan, rng: np.random.
         texts += _write_found(scope, _spread(list(several(scope)), rng), share, "multi", rng)
     for scope, share in _shares(parts, plan.zero):
         texts += _write_found(scope, nothing(scope, rng, share), share, "zero", rng)
-    if plan.captions:
+    if plan.captions and parts:
         texts += captions(parts, rng)
     for scope, share in _shares(parts, plan.questions):
         texts += ask(scope, share, rng)

@@ -193,7 +193,7 @@ def chains(scope: Scope, rng: np.random.Generator) -> Iterator[Found]:
         ways = [ways[k] for k in rng.permutation(len(ways))[: 2 if named else 4]]
         made = 0
         for key in (outer[k] for k in rng.permutation(len(outer))):
-            subjects = scope.related[key].get(middle)
+            subjects = scope.related[key].get(middle, set())
             if not subjects or made >= (2 if named else CHAINS_PER_ANCHOR):
                 continue
             for noun, target in only(scope, subjects):

@@ -1,42 +1,26 @@
 """Questions about a home and their exact answers.
 
 So that a guess from the words alone fails, every "yes" comes with a "no" about the same class in the same form, and the
-other answers take turns: numbers, colours and directions are drawn answer first. Situated questions bring a place and
-a heading of their own, in the spirit of SQA3D (Ma et al., arXiv:2210.07474); their answers are angles, not edges.
+other answers take turns: numbers, colours and sides are drawn answer first. Situated questions: scene/situated.py.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float64
-from numpy import ndarray
 
 from scene.english import is_countable, is_plural, number, with_article
-from scene.heldout import HELD_OUT_PATTERNS, HELD_OUT_SYNONYMS, reasons
+from scene.heldout import HELD_OUT_PATTERNS, HELD_OUT_SYNONYMS, REASONS, reasons
 from scene.meanings import nothing
 from scene.patterns import several as in_plural
 from scene.patterns import tail
 from scene.query import PREDICATES, SUPERLATIVE_MIN_GAP_M, Noun, Query
 from scene.scope import Scope
-from scene.support import FLOOR, WALL
+from scene.situated import balanced, situated
 from scene.texts import Question
 
 MAX_COUNT: Final = 8
-PLACE_MIN_M: Final = 0.35  # long and wide: nobody stands "at" a bottle
-STAND_OFF_M: Final = 0.3  # from the side of the thing one stands at
-FACING_MIN_M: Final = 1.2  # from what one faces
-ASKED_MIN_M: Final = 0.7  # from what is asked about: nearer, its direction is a matter of which part of it
-CLEAR_ANGLE_RAD: Final = np.deg2rad(35.0)  # from left, right, ahead or behind; the quarters meet at 45 degrees
-SIDE_MIN_RAD: Final = np.deg2rad(25.0)  # from straight ahead or behind, where only the side is asked
 WHAT_KEYS: Final = ("on", "in", "above", "below", "hanging")
-SIDES: Final[dict[str, tuple[str, ...]]] = {
-    "left": ("left", "to my left", "on my left"),
-    "right": ("right", "to my right", "on my right"),
-    "in front": ("in front", "in front of me", "ahead"),
-    "behind": ("behind", "behind me"),
-}
 
 EXISTENCE: Final = {
     "question-is-there": "{is} there {a_np}{tail}?",
@@ -52,18 +36,6 @@ COLOR: Final = {
     "question-what-color": "what color {is} the {np}{tail}?",
     "question-which-color": "which color {does} the {np}{tail} have?",
 }
-TURN: Final = "situated-turn"
-
-
-@dataclass(frozen=True)
-class Stand:
-    """Where somebody stands and looks."""
-
-    at: int  # object ids
-    facing: int
-    position: tuple[float, float, float]
-    yaw_rad: float
-    text: str
 
 
 def ask(scope: Scope, n: int, rng: np.random.Generator) -> list[Question]:
@@ -140,17 +112,6 @@ def _about(
     )
 
 
-def _balanced(candidates: list[Question], n: int, rng: np.random.Generator) -> list[Question]:
-    """`n` of them, the answers taking turns in a drawn order."""
-    shuffled = [candidates[k] for k in rng.permutation(len(candidates))]
-    turns: dict[str, int] = {}
-    ranked = []
-    for place, question in enumerate(shuffled):
-        turns[question.answers[0]] = turns.get(question.answers[0], 0) + 1
-        ranked.append((turns[question.answers[0]], place))
-    return [shuffled[place] for _, place in sorted(ranked)[:n]]
-
-
 # --- existence, count, colour ---
 
 
@@ -195,8 +156,8 @@ def count(scope: Scope, n: int, rng: np.random.Generator) -> Iterator[Question]:
                 same = scope.of_noun[Noun(label)]
                 known = PREDICATES[key].kind == "support" or all(scope.siblings(i, anchor) for i in same if i != anchor)
                 if known and is_countable(label) and anchor not in same:
-                    fitting = same & subjects
-                    counted.append((Query(Noun(label), key, (scope.names[anchor][0],)), tuple(sorted(fitting)), anchor))
+                    query = Query(Noun(label), key, (scope.names[anchor][0],))
+                    counted.append((query, tuple(sorted(same & subjects)), anchor))
     for found in nothing(scope, rng, max(1, n // 3)):
         if is_countable(found.query.noun.label):
             counted.append((found.query, (), -1))
@@ -204,11 +165,11 @@ def count(scope: Scope, n: int, rng: np.random.Generator) -> Iterator[Question]:
     for row in counted:
         by_number.setdefault(len(row[1]), []).append(row)
     numbers = sorted(by_number)
-    for _ in range(n):
+    for _ in range(n if numbers else 0):
         rows = by_number[numbers[int(rng.integers(len(numbers)))]]
-        query, fitting, anchor = rows[int(rng.integers(len(rows)))]
-        answers = (number(len(fitting)), str(len(fitting)), *(("none",) if not fitting else ()))
-        yield _about(scope, "count", query, COUNT, answers, (*fitting, anchor), rng)
+        query, found_ids, anchor = rows[int(rng.integers(len(rows)))]
+        answers = (number(len(found_ids)), str(len(found_ids)), *(("none",) if not found_ids else ()))
+        yield _about(scope, "count", query, COUNT, answers, (*found_ids, anchor), rng)
 
 
 def color(scope: Scope, n: int, rng: np.random.Generator) -> Iterator[Question]:
@@ -233,7 +194,7 @@ def color(scope: Scope, n: int, rng: np.random.Generator) -> Iterator[Question]:
             key, anchor = ways[int(rng.integers(len(ways)))]
             query = Query(Noun(noun.label), key, (scope.names[anchor][0],))
             asked.append(_about(scope, "attribute", query, COLOR, answers, (i, anchor), rng))
-    yield from _balanced(asked, n, rng)
+    yield from balanced(asked, n, rng)
 
 
 # --- relations ---
@@ -247,52 +208,59 @@ def relation(scope: Scope, n: int, rng: np.random.Generator) -> Iterator[Questio
         yield from (form[place] for form in shuffled if place < len(form))
 
 
+SIDE_PAIRS: Final = (("left", "right"), ("front", "behind"))
+SIDE_WORDS: Final[dict[str, tuple[str, str]]] = {  # as said, and what comes between the last one and the thing
+    "left": ("to the left", " of"),
+    "right": ("to the right", " of"),
+    "front": ("in front of", ""),
+    "behind": ("behind", ""),
+}
+SIDE_ANSWERS: Final[dict[str, tuple[str, ...]]] = {
+    "left": ("left", "to the left"),
+    "right": ("right", "to the right"),
+    "front": ("in front", "in front of it"),
+    "behind": ("behind", "behind it"),
+}
+
+
 def _which_side(scope: Scope, n: int, rng: np.random.Generator) -> list[Question]:
-    options = (("left", "right"), ("front", "behind"))
-    spoken = {"left": "to the left", "right": "to the right of", "front": "in front of", "behind": "behind"}
-    answers = {
-        "left": ("left", "to the left"),
-        "right": ("right", "to the right"),
-        "front": ("in front", "in front of it"),
-        "behind": ("behind", "behind it"),
-    }
+    """ "is the lamp to the left or to the right of the bed?" """
     asked = []
-    for pair in options:
+    for pair in SIDE_PAIRS:
         for key in pair:
             rows = [
                 (i, anchor)
                 for anchor, subjects in scope.related[key].items()
                 if anchor in scope.names
-                for i in subjects
+                for i in sorted(subjects)
                 if i in scope.names and all(scope.may_relate(k, scope.graph.labels[i]) for k in pair)
             ]
             for k in rng.permutation(len(rows))[:n]:
                 i, anchor = rows[k]
                 thing, end = scope.names[i][0], scope.names[anchor][0]
-                if pair[0] == "left":
-                    sides = ["to the left", "to the right"]
-                    text = f"{{0}} or {{1}} of the {end}?" if rng.random() < 0.5 else f"{{1}} or {{0}} of the {end}?"
-                else:
-                    sides = [spoken["front"], spoken["behind"]]
-                    text = f"{{0}} or {{1}} the {end}?" if rng.random() < 0.5 else f"{{1}} or {{0}} the {end}?"
-                be = "are" if is_plural(thing.label) else "is"
-                query = Query(thing, key, (end,))
-                held = reasons(query) or reasons(Query(thing, pair[1 - pair.index(key)], (end,)))
+                first, second = pair if rng.random() < 0.5 else pair[::-1]
+                options = f"{SIDE_WORDS[first][0]} or {SIDE_WORDS[second][0]}{SIDE_WORDS[second][1]}"
+                both = [Query(thing, way, (end,)) for way in (key, *pair)]  # the text says one as well as the other
                 asked.append(
                     Question(
                         scope.scene.id,
-                        f"{be} the {thing} {text.format(*sides)}",
-                        answers[key],
+                        f"{'are' if is_plural(thing.label) else 'is'} the {thing} {options} the {end}?",
+                        SIDE_ANSWERS[key],
                         "relation",
                         objects=(i, anchor),
                         room=scope.room,
                         view_dependent=True,
-                        query=query.to_json(),
+                        query=both[0].to_json(),
                         pattern="question-which-side",
-                        held_out=held,
+                        held_out=_all_reasons(both),
                     )
                 )
-    return _balanced(asked, n, rng)
+    return balanced(asked, n, rng)
+
+
+def _all_reasons(queries: Sequence[Query]) -> str:
+    found = {reason for query in queries for reason in reasons(query).split(",")}
+    return ",".join(reason for reason in REASONS if reason in found)
 
 
 def _what_is_there(scope: Scope, n: int, rng: np.random.Generator) -> list[Question]:
@@ -325,7 +293,7 @@ def _what_is_there(scope: Scope, n: int, rng: np.random.Generator) -> list[Quest
                     held_out=held,
                 )
             )
-    return _balanced(asked, n, rng)
+    return balanced(asked, n, rng)
 
 
 def _which_is_closer(scope: Scope, n: int, rng: np.random.Generator) -> list[Question]:
@@ -343,9 +311,7 @@ def _which_is_closer(scope: Scope, n: int, rng: np.random.Generator) -> list[Que
         near = b if distance[0] < distance[1] else c
         nouns = [scope.names[i][0] for i in (a, b, c)]
         verb = "are" if is_plural(nouns[1].label) and is_plural(nouns[2].label) else "is"
-        held = reasons(Query(nouns[1], "closest", (nouns[0],)), nouns=nouns) or reasons(
-            Query(nouns[2], "closest", (nouns[0],))
-        )
+        held = _all_reasons([Query(noun, "closest", (nouns[0],)) for noun in nouns[1:]])
         asked.append(
             Question(
                 scope.scene.id,
@@ -359,135 +325,6 @@ def _which_is_closer(scope: Scope, n: int, rng: np.random.Generator) -> list[Que
             )
         )
     return asked[:n]
-
-
-# --- situated ---
-
-
-def situated(scope: Scope, n: int, rng: np.random.Generator) -> Iterator[Question]:
-    """Standing at one thing and facing another: where a third one is, or what is there."""
-    asked: list[Question] = []
-    for _ in range(6 * n):
-        stand = _stand(scope, rng)
-        if stand is not None:
-            asked += _around(scope, stand, rng)
-    yield from _balanced(asked, n, rng)
-
-
-def _stand(scope: Scope, rng: np.random.Generator) -> Stand | None:
-    """A free place on the floor at a thing, on the side of another one that is looked at."""
-    scene, graph, boxes = scope.scene, scope.graph, scope.boxes
-    parent = graph.support_parent
-    places = [i for i in scope.names if i >= 0 and (parent[i] == FLOOR or graph.labels[i] == "door")]
-    places = [i for i in places if boxes[i, 3:5].max() > PLACE_MIN_M]
-    sights = [i for i in scope.names if i >= 0 and parent[i] in (FLOOR, WALL)]
-    if not places or not sights:
-        return None
-    at, facing = places[int(rng.integers(len(places)))], sights[int(rng.integers(len(sights)))]
-    if at == facing or scope.home_of[at] != scope.home_of[facing]:
-        return None
-    way = boxes[facing, :2] - boxes[at, :2]
-    far = float(np.hypot(*way))
-    yaw = float(np.arctan2(way[1], way[0]))
-    turned = yaw - boxes[at, 6]
-    along = np.abs([np.cos(turned), np.sin(turned)])
-    out = float((0.5 * boxes[at, 3:5] / np.maximum(along, 1e-9)).min()) + STAND_OFF_M
-    if far - out < FACING_MIN_M:
-        return None
-    position = boxes[at, :2] + way / far * out
-    if _is_taken(scope, position):
-        return None
-    room = scope.home_of[at]
-    floor = scene.rooms[room].floor_z if room >= 0 else float((boxes[:, 2] - boxes[:, 5] / 2).min())
-    x, y = np.round(position, 3).tolist()
-    text = f"standing at the {scope.names[at][0]}, facing the {scope.names[facing][0]}"
-    return Stand(at, facing, (x, y, round(floor, 3)), round(yaw, 4), text)
-
-
-def _is_taken(scope: Scope, position: Float64[ndarray, "2"]) -> bool:
-    """Whether a thing lower than a head stands there."""
-    boxes = scope.boxes[scope.ids]
-    offset = position - boxes[:, :2]
-    cos, sin = np.cos(boxes[:, 6]), np.sin(boxes[:, 6])
-    local = np.stack([cos * offset[:, 0] + sin * offset[:, 1], cos * offset[:, 1] - sin * offset[:, 0]], axis=1)
-    low = boxes[:, 2] - boxes[:, 5] / 2 < 1.5
-    return bool((low & (np.abs(local) < boxes[:, 3:5] / 2).all(axis=1)).any())
-
-
-def _around(scope: Scope, stand: Stand, rng: np.random.Generator) -> Iterator[Question]:
-    room = scope.home_of[stand.at]
-    others = [i for i in scope.ids if scope.home_of[i] == room and i not in (stand.at, stand.facing)]
-    if not others:
-        return
-    offset = scope.boxes[others, :2] - np.array(stand.position[:2])
-    distance = np.hypot(offset[:, 0], offset[:, 1])
-    bearing = np.arctan2(offset[:, 1], offset[:, 0]) - stand.yaw_rad
-    bearing = (bearing + np.pi) % (2 * np.pi) - np.pi  # positive = to the left
-    named = [k for k, i in enumerate(others) if i in scope.names and distance[k] > ASKED_MIN_M]
-    base = Question(
-        scope.scene.id,
-        "",
-        (),
-        "situated",
-        situation=stand.text,
-        position=stand.position,
-        yaw_rad=stand.yaw_rad,
-        room=scope.room if scope.room >= 0 else room,
-    )
-    for k in (named[j] for j in rng.permutation(len(named))[:4]):
-        i, noun, angle = others[k], scope.names[others[k]][0], float(bearing[k])
-        be = "are" if is_plural(noun.label) else "is"
-        nouns = [scope.names[j][0] for j in (stand.at, stand.facing)]
-        side = _side(angle)
-        form = rng.random()
-        held = reasons(nouns=(noun, *nouns))
-        objects = (i, stand.at, stand.facing)
-        if form < 0.5 and side:
-            yield replace(
-                base,
-                question=f"where {be} the {noun}?",
-                answers=SIDES[side],
-                objects=objects,
-                pattern="situated-where",
-                held_out=held,
-            )
-        elif SIDE_MIN_RAD < abs(angle) < np.pi - SIDE_MIN_RAD:
-            answer = "left" if angle > 0 else "right"
-            first, second = ("left", "right") if rng.random() < 0.5 else ("right", "left")
-            if form > 0.85 and scope.held_out:
-                text, name, answers = f"which way must i turn to face the {noun}?", TURN, (answer, f"to the {answer}")
-            else:
-                text, name, answers = (
-                    f"{be} the {noun} on my {first} or on my {second}?",
-                    "situated-side",
-                    SIDES[answer],
-                )
-            held = reasons(pattern=name, nouns=(noun, *nouns))
-            yield replace(base, question=text, answers=answers, objects=objects, pattern=name, held_out=held)
-    side = ("left", "right", "behind")[int(rng.integers(3))]
-    there = [k for k in range(len(others)) if _side(float(bearing[k]), np.pi / 4) == side]
-    there.sort(key=lambda k: distance[k])
-    clear = there and _side(float(bearing[there[0]])) == side
-    if clear and (len(there) == 1 or distance[there[1]] - distance[there[0]] > SUPERLATIVE_MIN_GAP_M):
-        i = others[there[0]]
-        label = scope.graph.labels[i]
-        where = "behind me" if side == "behind" else f"on my {side}"
-        yield replace(
-            base,
-            question=f"what is the closest thing {where}?",
-            answers=(label, with_article(label)),
-            objects=(i, stand.at, stand.facing),
-            pattern="situated-what",
-            held_out=reasons(nouns=[scope.names[j][0] for j in (stand.at, stand.facing)]),
-        )
-
-
-def _side(angle: float, reach: float = CLEAR_ANGLE_RAD) -> str:
-    """left, right, in front or behind, where the bearing is within `reach` of it; else empty."""
-    for name, axis in (("in front", 0.0), ("left", np.pi / 2), ("right", -np.pi / 2), ("behind", np.pi)):
-        if abs((angle - axis + np.pi) % (2 * np.pi) - np.pi) < reach:
-            return name
-    return ""
 
 
 MAKERS: Final[dict[str, Callable[[Scope, int, np.random.Generator], Iterator[Question]]]] = {

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from core.errors import InputError, MissingFileError
 from scene.datasets.procedural import HomeConfig, generate_home
@@ -18,6 +20,7 @@ from scene.language import (
     write_texts,
 )
 from scene.query import Clause, Noun, Query, resolve
+from scene.texts import sentence, texts_from_table, texts_to_table
 from scene.types import Room, Scene, SceneObject
 
 THINGS = (
@@ -253,3 +256,39 @@ def test_a_corpus_survives_the_disk_and_a_torn_one_is_refused(room, tmp_path):
     with pytest.raises(MissingFileError, match="corpus of texts not found"):
         load_referrals(tmp_path / "val.parquet")
     assert Referral("s", "the {np}", (0,), (), "unique").source == "template"
+
+
+ODD_LABELS = ("chair", "chair", "keys", "bread", "window", "wall", "curtain rod", "scissors", "shelf", "door", "mug")
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    count=st.integers(1, 50),
+    rooms=st.integers(0, 4),
+    colored=st.floats(0, 1),
+    held_out=st.booleans(),
+)
+def test_any_home_gets_true_texts_or_none(seed, count, rooms, colored, held_out):
+    rng = np.random.default_rng(seed)
+    objects = []
+    for k in range(count):
+        size = rng.uniform(0.05, 1.5, 3)
+        box = np.concatenate(
+            [rng.uniform(-4, 4, 2), [size[2] / 2 + rng.choice([0.0, 0.7])], size, [rng.uniform(-3, 3)]]
+        )
+        attributes = {"color": str(rng.choice(["red", "blue", "gray"]))} if rng.random() < colored else {}
+        objects.append(
+            SceneObject(k, str(rng.choice(ODD_LABELS)), box, attributes=attributes, room=int(rng.integers(-1, rooms)))
+        )
+    corners = np.array([[-5.0, -5], [5, -5], [5, 5], [-5, 5]])
+    scene = Scene("odd", "test", objects, [Room(k, "attic", corners) for k in range(rooms)])
+    graph = build_graph(scene)
+    texts = write_texts(scene, graph, TextPlan(8, 3, 3, True, 10, held_out), np.random.default_rng(seed))
+    assert texts_from_table(texts_to_table(texts)) == texts
+    for text in texts:
+        said = sentence(text)
+        assert said and said == said.strip() and "  " not in said and "{" not in said and "keyss" not in said
+        assert held_out or not text.held_out
+        if text.type == "referral":
+            assert verify_referral(text, scene, graph)
