@@ -15,7 +15,6 @@ from core.errors import InputError
 from scene.datasets.procedural import HomeConfig, generate_home, generate_home_with_truth
 from scene.geometry import rotate_scene
 from scene.graph import (
-    CROWD,
     DIRECTIONS,
     NEARNESS,
     Edge,
@@ -25,6 +24,7 @@ from scene.graph import (
     scene_room,
     spoken_room_by_room,
 )
+from scene.pairs import CROWD
 from scene.relations import CONVERSES, Relation, Viewpoint
 from scene.support import CEILING, FLOOR, WALL
 from scene.types import Room, Scene, SceneObject
