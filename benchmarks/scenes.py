@@ -171,8 +171,8 @@ def growth(houses: Houses) -> Part:
     lines += [
         "",
         f"Fastest of the rounds. Slope of log time over log things, up to about {SLOPE_UP_TO:,} things: "
-        f"{slopes[True]:.2f} with rooms, {slopes[False]:.2f} without (there all things on the floor and on walls are siblings; of so large a crowd "
-        "only pairs within 2 m are compared, see scene/graph.py).",
+        f"{slopes[True]:.2f} with rooms, {slopes[False]:.2f} without (there all things on the floor and on walls are "
+        "siblings; of so large a crowd only pairs within 2 m are compared, see scene/graph.py).",
     ]
     targets = [
         Target("slope_with_rooms", slopes[True], 1.2, least=False),

@@ -214,13 +214,14 @@ def _cheapest(
     leans &= fits & ~flag["hangs"][rows] & ~flag["solid"][columns]
     in_ = np.where(within, tight, np.where(leans, LEANING_COST_M + 1.0 - p.overlap, np.inf))
     cost = np.round(np.minimum(on, in_) / SAME_HEIGHT_M) * SAME_HEIGHT_M
-    order = np.lexsort((columns, volume[columns], p.distance, cost, rows))
+    order = np.lexsort((columns, volume[columns], np.round(p.distance / SAME_HEIGHT_M), cost, rows))
     order = order[np.isfinite(cost[order])]
     thing, first = np.unique(rows[order], return_index=True)
     best = order[first]
     sunk_in = (in_ < on)[best]
     upright = np.minimum(p.rise, -p.clearance), np.minimum(ON_MAX_GAP_M - p.clearance, p.clearance + ON_MAX_SINK_M)
-    found = (columns[best], sunk_in, p.sunk[best], np.where(sunk_in, *(margin[best] for margin in upright)))
+    depth = np.where(within, p.sunk, 0.0)[best]  # what leans in a cupboard's door is not inside it
+    found = (columns[best], sunk_in, depth, np.where(sunk_in, *(margin[best] for margin in upright)))
     count = len(height)
     carrier, inside, sunk, clear = np.full(count, -1), np.zeros(count, bool), np.zeros(count), np.zeros(count)
     carrier[thing], inside[thing], sunk[thing], clear[thing] = found
