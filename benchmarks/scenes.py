@@ -42,7 +42,13 @@ SceneVerse's released script (`preprocess/ssg`, commit 140d172, boxes as point c
 of a Xeon at 2.1 GHz, over all 38 houses: nested recall 69.8 % and precision 93.6 % as given, 97.5 % and 95.4 % settled;
 358 nested things said to hang on a wall (18 settled); 83 things with several supporters; 60 pairs each above the other;
 0.25 s for the graph of a median house; 290, 508 and 890 things side by side in 5.6, 17 and 59 s (slope 1.87); no file
-the same bytes in two processes. Other houses, processor and runs than ours: a ratio would not be a measurement."""
+the same bytes in two processes. Another processor and other runs than ours, and all houses where our support is of the
+9 val houses: a ratio would not be a measurement."""
+UNSEEN: Final = """\
+Thresholds were chosen on the 29 train houses (there: recall 1,009 of 1,010, precision 1,009 of 1,010). The val houses
+were first measured with recall 353/356, precision 353/354 and one nested thing said to hang on a wall, a TV wider than
+its stand; that a wide thing is carried while its middle is over the supporter was added after that, so this one is not
+unseen."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,8 @@ def support(houses: Houses) -> Part:
         Target("things_without_exactly_one_supporter", given.supporters_not_one, 0, least=False),
     ]
     head = f"{given.houses} val houses, {given.objects} things (doors and windows among them)."
-    return Part("Support against the houses' own nesting", [head, "", *support_truth.table(outcomes)], targets)
+    lines = [head, "", *support_truth.table(outcomes), "", UNSEEN]
+    return Part("Support against the houses' own nesting", lines, targets)
 
 
 def seconds_of(work: Callable[[], object], rounds: int) -> tuple[float, float]:
@@ -147,32 +154,38 @@ def _shifted(room: Room, before: int, shift: float) -> Room:
 def growth(houses: Houses) -> Part:
     """How time and edges grow with the number of things."""
     lines = ["| things | with rooms, ms | edges | without rooms, ms | edges |", "|---|---|---|---|---|"]
-    found: dict[bool, list[tuple[int, float, int]]] = {True: [], False: []}
-    for size in SIZES:
-        for rooms, rows in found.items():
-            scene = side_by_side(houses.scenes, size, rooms)
-            processor, _ = seconds_of(lambda: build_graph(scene), 3 if houses.quick else 9)  # noqa: B023  # called here
-            rows.append((len(scene.objects), processor, len(build_graph(scene).table)))
+    scenes = {(rooms, size): side_by_side(houses.scenes, size, rooms) for rooms in (True, False) for size in SIZES}
+    edges_of = {key: len(build_graph(scene).table) for key, scene in scenes.items()}
+    fastest = dict.fromkeys(scenes, np.inf)
+    for _ in range(5 if houses.quick else 20):  # in turn, so that a busy neighbour hits all sizes
+        for key, scene in scenes.items():
+            start = time.process_time()
+            build_graph(scene)
+            fastest[key] = min(fastest[key], time.process_time() - start)
+    found = {
+        rooms: [(len(scenes[rooms, n].objects), fastest[rooms, n], edges_of[rooms, n]) for n in SIZES]
+        for rooms in (True, False)
+    }
     for (things, with_rooms, edges), (_, without, edges_without) in zip(found[True], found[False]):
         lines.append(f"| {things} | {1000 * with_rooms:.1f} | {edges} | {1000 * without:.1f} | {edges_without} |")
     slopes = {rooms: slope([row for row in rows if row[0] < 1.2 * SLOPE_UP_TO]) for rooms, rows in found.items()}
     lines += [
         "",
-        f"Slope of log time over log things, up to about {SLOPE_UP_TO:,} things: {slopes[True]:.2f} with rooms, "
-        f"{slopes[False]:.2f} without (there all things on the floor and on walls are siblings; of so large a crowd "
-        "only pairs within 2 m are compared, see scene/graph.py).",
+        f"Fastest of the rounds. Slope of log time over log things, up to about {SLOPE_UP_TO:,} things: "
+        f"{slopes[True]:.2f} with rooms, {slopes[False]:.2f} without (there all things on the floor and on walls are "
+        "siblings; of so large a crowd only pairs within 2 m are compared, see scene/graph.py).",
     ]
     targets = [
-        Target("slope_with_rooms", slopes[True], 1.15, least=False),
-        Target("slope_without_rooms", slopes[False], 1.3, least=False),
-        Target("seconds_for_1000_things", found[True][2][1], 1.0, least=False),
+        Target("slope_with_rooms", slopes[True], 1.2, least=False),
+        Target("slope_without_rooms", slopes[False], 1.2, least=False),
+        Target("seconds_for_1000_things", found[True][SIZES.index(1_000)][1], 1.0, least=False),
     ]
     return Part("Growth", lines, targets)
 
 
 def slope(rows: list[tuple[int, float, int]]) -> float:
     """Of log seconds over log things, by least squares."""
-    things, seconds, _ = np.log(np.array(rows, dtype=np.float64)).T
+    things, seconds = np.log([row[:2] for row in rows]).T
     return float(np.polyfit(things, seconds, 1)[0])
 
 

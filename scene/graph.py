@@ -8,9 +8,10 @@ siblings (things with one supporter), where floor, walls and ceiling of a room c
 Of each family a pair has at most one relation, the most telling one: a direction; the closest of adjacent, beside, next
 and close (they are nested); above or higher. A pair one above the other has no direction and no nearness.
 
-What N things cost: among up to CROWD siblings every pair is compared. Of a larger crowd (say a scan without rooms, with
-a thousand things on its floor) only pairs whose footprints come within CROWD_REACH_M of each other, so that edges and
-time grow with the number of things and not with its square; things of a crowd that are farther apart have no relation.
+What N things cost: among up to CROWD siblings (scene/pairs.py) every pair is compared. Of a larger crowd (say a scan
+without rooms, with a thousand things on its floor) only pairs that come within CROWD_REACH_M of each other, measured
+between the circles around their footprints, so that edges and time grow with the number of things and not with its
+square; things of a crowd that are farther apart have no relation.
 """
 
 import json
@@ -41,8 +42,6 @@ WHOLE_HOME_MAX_OBJECTS, WHOLE_HOME_MAX_ROOMS = 40, 2
 NEARNESS: Final = (Relation.ADJACENT_TO, Relation.BESIDES, Relation.NEXT_TO, Relation.CLOSE_TO)  # closest first
 DIRECTIONS: Final = (Relation.LEFT_OF, Relation.RIGHT_OF, Relation.BEHIND, Relation.IN_FRONT_OF)
 VERTICAL: Final = (Relation.ABOVE, Relation.BELOW, Relation.HIGHER_THAN, Relation.LOWER_THAN)
-CROWD: Final = 100
-"""Siblings of which every pair is compared; the fullest room of the 38 ProcTHOR houses has fewer."""
 CROWD_REACH_M: Final = 2.0
 """Above, near and close to all lie within it (0.2 m, half the footprints' diagonals, 1 m)."""
 
@@ -167,7 +166,7 @@ def _siblings(shapes: Shapes, viewpoint: Viewpoint, room: Int64[ndarray, " N"], 
     """Pairs of things with one supporter, each once; all of a room's floor, wall and ceiling things together."""
     # things on one object are siblings wherever it stands; rooms count on after the objects, room -1 first
     _, family = np.unique(np.where(parent >= 0, parent, len(room) + 1 + room), return_inverse=True)
-    rows, columns = pairs_near(family, shapes.boxes, CROWD_REACH_M, CROWD)
+    rows, columns = pairs_near(family, shapes.boxes, CROWD_REACH_M)
     order, start = spans(family)
     height = np.maximum.reduceat(shapes.top[order], start) - np.minimum.reduceat(shapes.bottom[order], start)
     return Pairs(shapes, viewpoint, rows, columns, height[family[rows]])

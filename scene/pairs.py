@@ -21,6 +21,8 @@ OVERLAP_TICKS: Final = 5
 """A footprint is sampled at the middles of 5 x 5 cells."""
 _TICKS: Final = (np.arange(OVERLAP_TICKS) + 0.5) / OVERLAP_TICKS - 0.5
 _GRID: Final = np.stack(np.meshgrid(_TICKS, _TICKS, indexing="ij"), axis=-1).reshape(-1, 2)
+CROWD: Final = 100
+"""Things of one group of which every pair is listed; rooms of the ProcTHOR train houses have up to 17 siblings."""
 PAIRS_AT_ONCE: Final = 65_536
 """Pairs that are compared in one go; a corner array of so many takes 4 MiB."""
 
@@ -263,7 +265,7 @@ def pairs_that_meet(
 
 
 def pairs_near(
-    group: Int64[ndarray, " N"], boxes: Float64[ndarray, "N 7"], within_m: float, crowd: int
+    group: Int64[ndarray, " N"], boxes: Float64[ndarray, "N 7"], within_m: float, crowd: int = CROWD
 ) -> tuple[Int64[ndarray, " K"], Int64[ndarray, " K"]]:
     """Pairs a < b of one group; in a group of more than `crowd`, only those whose surroundings meet.
 

@@ -44,7 +44,6 @@ OPEN_TOP_COST_M: Final = 0.12  # in the box of a chair under a table, or on its 
 ROD_REACH_M: Final = 0.15  # a curtain hangs on a rod that is this close, seen from above, and as high at the top
 LEANING_COST_M: Final = 1.0  # a bat that leans in a corner of the bed: better than nothing, dearer than all else
 SAME_HEIGHT_M: Final = 1e-6  # heights and costs that differ by less are the same: rounding must not choose
-CROWD: Final = 100  # things of one room; of more, only those whose surroundings meet are looked at
 MAX_AREA_RATIO: Final = 1.5  # of footprints: what is larger needs its middle over the supporter [Sr3D]
 
 PART_OF_ROOM: Final = frozenset({"door", "doorway", "doorframe", "window", "wall", "curtain", "blinds"})
@@ -180,7 +179,7 @@ def _storey(
 def _candidates(shapes: Shapes, room: Int64[ndarray, " N"], flag: dict[str, ndarray]) -> Pairs:
     """Things (rows) with what is below or around them (columns) and could carry them, in one room."""
     _, group = np.unique(room, return_inverse=True)
-    low, high = pairs_near(group, shapes.boxes, 0.0, CROWD)
+    low, high = pairs_near(group, shapes.boxes, within_m=0.0)
     xy, reach = shapes.boxes[:, :2], shapes.half_diagonal
     meet = np.hypot(*(xy[low] - xy[high]).T) < reach[low] + reach[high]
     low, high = low[meet], high[meet]
@@ -215,13 +214,14 @@ def _cheapest(
     leans &= fits & ~flag["hangs"][rows] & ~flag["solid"][columns]
     in_ = np.where(within, tight, np.where(leans, LEANING_COST_M + 1.0 - p.overlap, np.inf))
     cost = np.round(np.minimum(on, in_) / SAME_HEIGHT_M) * SAME_HEIGHT_M
-    order = np.lexsort((columns, volume[columns], p.distance, cost, rows))
+    order = np.lexsort((columns, volume[columns], np.round(p.distance / SAME_HEIGHT_M), cost, rows))
     order = order[np.isfinite(cost[order])]
     thing, first = np.unique(rows[order], return_index=True)
     best = order[first]
     sunk_in = (in_ < on)[best]
     upright = np.minimum(p.rise, -p.clearance), np.minimum(ON_MAX_GAP_M - p.clearance, p.clearance + ON_MAX_SINK_M)
-    found = (columns[best], sunk_in, p.sunk[best], np.where(sunk_in, *(margin[best] for margin in upright)))
+    depth = np.where(within, p.sunk, 0.0)[best]  # what leans in a cupboard's door is not inside it
+    found = (columns[best], sunk_in, depth, np.where(sunk_in, *(margin[best] for margin in upright)))
     count = len(height)
     carrier, inside, sunk, clear = np.full(count, -1), np.zeros(count, bool), np.zeros(count), np.zeros(count)
     carrier[thing], inside[thing], sunk[thing], clear[thing] = found

@@ -1,7 +1,9 @@
 """The scene graph of a hand-made room and of generated homes."""
 
+import os
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -14,6 +16,7 @@ from scene.datasets.procedural import HomeConfig, generate_home, generate_home_w
 from scene.geometry import rotate_scene
 from scene.graph import (
     DIRECTIONS,
+    NEARNESS,
     Edge,
     SceneGraph,
     build_graph,
@@ -21,6 +24,7 @@ from scene.graph import (
     scene_room,
     spoken_room_by_room,
 )
+from scene.pairs import CROWD
 from scene.relations import CONVERSES, Relation, Viewpoint
 from scene.support import CEILING, FLOOR, WALL
 from scene.types import Room, Scene, SceneObject
@@ -81,15 +85,27 @@ def test_relations_of_siblings_are_told_and_others_are_not():
     assert relations_of(graph, "lamp", "bed") == set()
 
 
-def test_the_graph_is_the_same_bytes_in_another_process():
+def test_the_graph_is_the_same_bytes_in_another_process_with_another_hash_seed():
     code = (
         "from scene.datasets.procedural import generate_home; from scene.graph import build_graph;"
         "print(build_graph(generate_home(3)).to_json())"
     )
-    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
-    text = build_graph(generate_home(3)).to_json()
-    assert other == text
-    assert SceneGraph.from_json(text).to_json() == text
+    env = os.environ | {"PYTHONHASHSEED": "7"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    graph = build_graph(generate_home(3))
+    assert run.stdout.strip() == graph.to_json()
+    assert SceneGraph.from_json(graph.to_json()) == graph
+
+
+def test_edges_of_an_object_and_subjects_of_a_relation_agree_with_the_list_of_edges():
+    graph = build_graph(generate_home(1))
+    for subject in range(len(graph.labels)):
+        assert graph.edges_of(subject) == [edge for edge in graph.edges if edge.subject == subject]
+    for (relation, objects), subjects in graph.subjects.items():
+        assert subjects == {e.subject for e in graph.edges if (e.relation, e.objects) == (relation, objects)}
+    assert sum(map(len, graph.subjects.values())) == len(graph.edges) == len(graph.table)
+    order = list(Relation)
+    assert graph.edges == sorted(graph.edges, key=lambda e: (e.subject, order.index(e.relation), e.objects))
 
 
 def test_a_text_that_is_no_graph_is_refused():
@@ -117,6 +133,16 @@ def test_no_two_edges_contradict_each_other_in_generated_homes():
             assert edge.subject not in edge.objects
             if edge.relation in DIRECTIONS:
                 assert edge.reach in ("near", "far")
+
+
+def test_converses_and_nearness_are_stated_both_ways_round_with_one_margin():
+    for seed in range(6):
+        known = {
+            (e.subject, e.objects, e.relation): (e.margin, e.reach) for e in build_graph(generate_home(seed)).edges
+        }
+        for (subject, objects, relation), stated in known.items():
+            if relation in CONVERSES or relation in NEARNESS:
+                assert known[objects[0], (subject,), CONVERSES.get(relation, relation)] == stated
 
 
 def test_support_agrees_with_the_generator_though_it_never_sees_its_truth():
@@ -177,6 +203,42 @@ def test_turning_the_home_and_the_viewer_together_changes_nothing(seed, turn):
     scene = generate_home(seed)
     turned = build_graph(rotate_scene(scene, turn), Viewpoint(0.5 * np.pi + turn))
     assert edge_set(turned) == edge_set(build_graph(scene))
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(0, 30), st.floats(-50, 50), st.floats(-50, 50), st.floats(-5, 5))
+def test_moving_the_home_changes_nothing(seed, x, y, z):
+    scene = generate_home(seed)
+    moved = replace(
+        scene,
+        objects=[replace(item, box=item.box + [x, y, z, 0, 0, 0, 0]) for item in scene.objects],
+        rooms=[replace(room, polygon=room.polygon + [x, y], floor_z=room.floor_z + z) for room in scene.rooms],
+        mesh=None,
+    )
+    assert edge_set(build_graph(moved)) == edge_set(build_graph(scene))
+
+
+def chairs(rows, columns):
+    """A scan without rooms: chairs 1.2 m apart, 0.5 m wide."""
+    places = [(1.2 * column, 1.2 * row) for row in range(rows) for column in range(columns)]
+    boxes = [np.array([x, y, 0.45, 0.5, 0.5, 0.9, 0.0]) for x, y in places]
+    return Scene("hall", "test", [SceneObject(k, "chair", box) for k, box in enumerate(boxes)])
+
+
+def test_of_a_crowd_of_siblings_only_neighbours_are_related():
+    few, many = build_graph(chairs(10, 10)), build_graph(chairs(10, 20))
+    directed = {(e.subject, e.objects[0]) for e in few.edges if e.relation in DIRECTIONS}
+    assert (0, 9) in directed and len(few.labels) == CROWD  # ten chairs apart, in a group that is no crowd yet
+    directed = {(e.subject, e.objects[0]) for e in many.edges if e.relation in DIRECTIONS}
+    assert (0, 1) in directed and (0, 2) in directed  # footprints' circles are 0.49 m and 1.69 m apart
+    assert (0, 3) not in directed
+    neighbours = {(e.subject, e.objects[0]) for e in many.edges if e.relation in NEARNESS}
+    assert len(neighbours) == 2 * (10 * 19 + 9 * 20 + 2 * 9 * 19)  # of all eight sides: gaps of 0.7 and 0.99 m
+
+
+def test_edges_of_a_crowd_grow_with_its_number():
+    small, large = (len(build_graph(chairs(20, columns)).table) for columns in (10, 40))
+    assert 3.9 < large / small < 4.7
 
 
 def test_a_scene_without_objects_is_refused():

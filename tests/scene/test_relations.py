@@ -17,9 +17,12 @@ from scene.relations import (
     aligned_groups,
     behind,
     between,
+    contained_in,
     far,
+    lies_within,
     pairs_of,
     wall_distance,
+    wall_distances,
 )
 
 R = Relation
@@ -114,6 +117,30 @@ def test_wall_distance_is_to_the_nearest_wall_and_zero_across_it():
     room = np.array([[0.0, 0], [4, 0], [4, 3], [0, 3]])
     boxes = np.array([box(2, 1.5), box(2, 0.1, dy=0.1), box(4, 2), box(3.45, 1.5, dx=1, dy=0.2, yaw=0.0)])
     assert wall_distance(boxes, room) == pytest.approx([1.0, 0.05, 0.0, 0.05])
+
+
+def test_each_row_of_alike_boxes_is_a_group_of_its_own_with_its_weakest_link():
+    rows = [box(0, 0), box(1.5, 0.02), box(3, 0.05), box(0, 5), box(1.5, 5), box(3, 5), box(7, 9)]
+    groups = dict(aligned_groups(pairs_of(np.array(rows))))
+    assert set(groups) == {(0, 1, 2), (3, 4, 5)}
+    assert groups[0, 1, 2] == pytest.approx(0.065 - 0.05) and groups[3, 4, 5] == pytest.approx(0.065)
+
+
+def test_what_lies_half_in_a_box_lies_within_it_and_is_not_contained():
+    bed, coat = box(0, 0, 0.5, 2, 2, 1), box(1.05, 0, 0.6, 1, 1, 0.2)  # two of five columns of points are inside
+    pairs = pairs_of(np.array([bed, coat]))
+    assert lies_within(pairs)[1, 0] == pytest.approx(0.1)  # 0.4 of its footprint, 0.3 needed
+    assert contained_in(pairs)[1, 0] == pytest.approx(-0.2)
+    assert lies_within(pairs)[0, 1] < 0  # the bed starts lower than the coat
+
+
+@settings(max_examples=20, deadline=None)
+@given(some_boxes())
+def test_walls_of_several_rooms_at_once_are_as_far_as_one_by_one(boxes):
+    rooms = [np.array([[0.0, 0], [4, 0], [4, 3], [0, 3]]), np.array([[-5.0, -5], [0, -5], [-1, 0]])]
+    room = np.arange(len(boxes)) % 2
+    together = wall_distances(boxes, rooms, room)
+    assert together.tolist() == [wall_distance(boxes[k : k + 1], rooms[n])[0] for k, n in enumerate(room.tolist())]
 
 
 def test_boxes_of_another_shape_or_without_size_are_refused():

@@ -39,6 +39,13 @@ def test_a_bat_partly_in_the_box_of_a_bed_leans_there_and_a_picture_stays_on_the
     assert found.contact == [R.SUPPORTED_BY, R.SUPPORTED_BY, R.HANGING_ON]
 
 
+def test_what_leans_in_the_box_of_a_cupboard_is_not_inside_it():
+    cupboard, broom = ("cupboard", 3.0, 3.0, 1.0, 1.0, 0.6, 2.0), ("broom", 3.6, 3.0, 0.8, 0.4, 0.1, 1.4)
+    assert supported(cupboard, broom).contact == [R.SUPPORTED_BY, R.SUPPORTED_BY]
+    assert supported(cupboard, broom).parent.tolist() == [FLOOR, 0]
+    assert supported(cupboard, ("broom", 3.2, *broom[2:])).contact[1] == R.INSIDE
+
+
 def test_a_wide_screen_stands_on_a_narrow_stand_only_with_its_middle_over_it():
     stand = ("tv stand", 3.0, 4.8, 0.25, 0.8, 0.3, 0.5)
     tv = ("tv", 3.0, 4.8, 0.86, 1.6, 0.3, 0.7)
