@@ -181,6 +181,7 @@ def pauses(monkeypatch):
         ("-5", 0.0005, 0.002),
         (email.utils.formatdate(0, usegmt=True), 0.0005, 0.002),
     ],
+    ids=["seconds", "hours", "a far date", "a word", "negative", "a past date"],
 )
 def test_retry_after_is_honoured_up_to_a_limit(after, least, most, pauses):
     with serving(lambda r, n: Answer(b"", 429, {"Retry-After": after}) if n == 0 else echo(r, n)) as chat:
