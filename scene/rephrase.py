@@ -90,11 +90,10 @@ def rephrase(
     """
     counts = RephraseCounts(total=len(referrals))
     vocabulary, held_out = Vocabulary(labels), tuple(held_out)
-    meanings = [meaning_of(referral) for referral in referrals]
-    asked = [i for i, meaning in enumerate(meanings) if meaning is not None]
+    read = [(i, meaning_of(referral)) for i, referral in enumerate(referrals)]
+    asked = [(i, meaning, _style(referrals[i], seed)) for i, meaning in read if meaning is not None]
     counts.rejected.update([KIND_NOT_REPHRASED] * (len(referrals) - len(asked)))
-    styles = [_style(referrals[i], seed) for i in asked]
-    prompts = [prompt_of(referrals[i], meanings[i], style) for i, style in zip(asked, styles)]  # type: ignore[arg-type]
+    prompts = [prompt_of(referrals[i], meaning, style) for i, meaning, style in asked]
     answers = (
         generator.generate(prompts, system=SYSTEM, max_tokens=max_tokens, temperature=temperature, seed=seed)
         if prompts
@@ -102,9 +101,8 @@ def rephrase(
     )
     result = list(referrals)
     said = {(referral.scene_id, _bare(referral.utterance)) for referral in referrals}
-    for i, style, answer in zip(asked, styles, answers):
-        referral, meaning = referrals[i], meanings[i]
-        assert meaning is not None
+    for (i, meaning, style), answer in zip(asked, answers):
+        referral = referrals[i]
         if isinstance(answer, Failure):
             counts.failed[answer.cause] += 1
             continue

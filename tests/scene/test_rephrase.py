@@ -110,7 +110,7 @@ def test_a_scene_does_not_get_one_sentence_twice():
 @pytest.mark.parametrize(
     "item",
     [
-        replace(LEFT, kind="star"),
+        replace(LEFT, kind="of another kind"),
         replace(LEFT, kind="zero", targets=()),
         replace(LEFT, targets=(0, 4)),
         replace(LEFT, source="human", query=""),

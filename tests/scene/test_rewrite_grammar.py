@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from scene.language import wordings
 from scene.query import PREDICATES, Noun, Query
+from scene.rephrase import REPHRASED_KINDS
 from scene.rewrite_grammar import CAUSES, Claim, Meaning, verdict
 from scene.rewrite_words import Vocabulary
 
@@ -24,7 +25,7 @@ def judge(sentence, of=LEFT, **options):
     return found
 
 
-@pytest.mark.parametrize("predicate", ["", *PREDICATES])
+@pytest.mark.parametrize("predicate", ["", *(key for key in PREDICATES if PREDICATES[key].kind in REPHRASED_KINDS)])
 @pytest.mark.parametrize("target", [CHAIR, Noun("floor lamp"), Noun("cube of a kind nobody knows", "mauve")])
 def test_every_template_says_what_its_query_says(predicate, target):
     anchors = (BED, DOOR) if predicate == "between" else (BED,) if predicate else ()
