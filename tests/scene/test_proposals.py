@@ -1,9 +1,13 @@
 """Proposals: planes go, things stay, and nothing depends on where the scan lies."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from core.errors import InputError
+from scene.datasets.procedural import HomeConfig, generate_home
+from scene.geometry import axis_aligned, box_iou_axis_aligned, boxes_from_points, sample_surface
 from scene.proposals import propose
 
 RNG = np.random.default_rng(5)
@@ -70,6 +74,20 @@ def test_a_thing_alone_is_one_proposal_and_strays_are_none():
     found = propose(np.concatenate([STOOL, strays]))
     assert found.count == 1 and found.instance[-2:].tolist() == [-1, -1]
     assert propose(np.zeros((5, 3))).count == 0
+
+
+def test_most_standing_furniture_of_a_generated_home_is_found():
+    home = generate_home(0, HomeConfig(rooms_min=1, rooms_max=2))
+    assert home.mesh is not None
+    nameless = replace(home.mesh, face_instance=np.full_like(home.mesh.face_instance, -1))
+    points = sample_surface(nameless, np.array([-1]), 100_000, np.random.default_rng(0))[0, :, :3]
+    proposals = propose(points)
+    ours = axis_aligned(boxes_from_points(points, proposals.instance, proposals.count))
+    true = axis_aligned(home.boxes)
+    best = box_iou_axis_aligned(true, ours).max(axis=1)
+    stands = (true[:, 2] < 0.06) & ((true[:, 3:] - true[:, :3]).max(axis=1) >= 0.4)
+    found = [iou >= 0.5 for item, iou in zip(home.objects, best) if stands[item.id] and item.label != "door"]
+    assert len(found) >= 10 and np.mean(found) >= 0.75  # what touches another thing or a curtain is not
 
 
 @pytest.mark.parametrize("points", [np.zeros((0, 3)), np.zeros((4, 2)), np.full((4, 3), np.nan)])
