@@ -14,7 +14,7 @@ from scene.english import MASS, counted, is_plural, listed, number, with_article
 from scene.graph import Edge, SceneGraph
 from scene.heldout import HELD_OUT_SYNONYMS, is_held_out_color, is_held_out_relation, reasons
 from scene.query import PREDICATES, Noun, Query
-from scene.scope import Scope
+from scene.scope import FURNITURE_MIN_M, Scope
 from scene.support import SURFACE_NAMES
 from scene.texts import Caption
 from scene.types import Scene, SceneObject
@@ -62,6 +62,7 @@ def _tie(item: SceneObject, graph: SceneGraph, *, held_out: bool) -> tuple[str, 
             for e in edges
             if e.relation in predicate.relations
             and predicate.surface == (e.objects[0] < 0)
+            and (key != "standing" or item.box[3:6].max() <= FURNITURE_MIN_M)
             and (e.objects[0] < 0 or graph.labels[e.objects[0]] != item.label)
         ]
         if ties:

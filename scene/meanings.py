@@ -27,6 +27,7 @@ PORTABLE_MAX_M, SMALLER = (
 )  # a false "on" or "in" is of a thing this small, and this much smaller than the other
 CLEARLY_ELSEWHERE_M: Final = 0.3  # a false "left of" is of a thing that is this far on the other side
 NEARNESS_KEYS: Final = ("adjacent", "beside", "next", "near")
+HEIGHT_KEYS: Final = ("above", "higher", "below", "lower")
 DIRECTION_KEYS: Final = ("left", "right", "behind", "front")
 
 
@@ -53,6 +54,8 @@ def singles(scope: Scope, rng: np.random.Generator) -> Iterator[Found]:
                 continue
             names = scope.names[anchor]
             for noun, target in only(scope, subjects - {anchor}):
+                if key == "standing" and scope.is_obvious_on_floor(target) and scope.rivals(target) == 1:
+                    continue
                 name = names[-1] if rng.random() < LONG_NAME_SHARE else names[0]
                 yield _found(scope, Query(noun, key, (name,)), target, (anchor,))
     yield from _between(scope)
@@ -238,7 +241,8 @@ def nothing(scope: Scope, rng: np.random.Generator, count: int) -> list[Found]:
     """Up to `count` queries that fit nothing although each word of them fits something here.
 
     A colour that the class does not have, or a relation that clearly does not hold of any of the class: a false
-    direction is of things well on the other side, a false nearness of things that are not even near.
+    direction is of things well on the other side, a false height of things that are as clearly higher or lower, a false
+    nearness of things that are not even near.
     """
     labels = sorted({noun.label for noun in scope.of_noun})
     colors = sorted({noun.color for noun in scope.of_noun if noun.color})
@@ -287,6 +291,11 @@ def _clearly_false(scope: Scope, key: str, members: list[int], anchor: int) -> b
         forward = offset @ np.array([np.cos(yaw), np.sin(yaw)])
         towards = {"left": -rightward, "right": rightward, "behind": forward, "front": -forward}[key]
         return bool((towards < -CLEARLY_ELSEWHERE_M).all())
+    if key in HEIGHT_KEYS:
+        low, high = scope.boxes[:, 2] - scope.boxes[:, 5] / 2, scope.boxes[:, 2] + scope.boxes[:, 5] / 2
+        over = low[members] >= high[anchor]
+        under = high[members] <= low[anchor]
+        return bool((under if key in ("above", "higher") else over).all())
     if key in NEARNESS_KEYS:
         reach = np.hypot(*scope.boxes[[*members, anchor], 3:5].T) / 2
         gap = np.hypot(offset[:, 0], offset[:, 1]) - reach[:-1] - reach[-1]

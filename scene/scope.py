@@ -16,6 +16,7 @@ from scene.relations import Relation
 from scene.support import SURFACE_NAMES
 from scene.types import Scene
 
+FURNITURE_MIN_M: Final = 0.7  # a ball, a box or a bin "on the floor" is smaller
 CLEAR_MARGIN_M: Final = 0.1  # a direction is said of a target only when it holds by this much
 
 _KEYS: Final[dict[tuple[Relation, bool], tuple[str, ...]]] = {
@@ -108,6 +109,10 @@ class Scope:
     def rivals(self, i: int) -> int:
         """Things of its class in its room, itself included."""
         return self._rivals[self.graph.labels[i], self.home_of[i]]
+
+    def is_obvious_on_floor(self, i: int) -> bool:
+        """Whether nobody would say so of a thing that stands on the floor: it is furniture."""
+        return bool(self.boxes[i, 3:6].max() > FURNITURE_MIN_M)
 
     def siblings(self, i: int, j: int) -> bool:
         """Whether the graph would know how the two stand to each other (scene/graph.py): one supporter, or one room."""
