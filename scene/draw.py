@@ -99,6 +99,8 @@ def draw_map(
     order = sorted(drawn, key=lambda item: item.box[2] + item.box[5] / 2)  # small things on top of big ones
     for rank, item in enumerate(order):
         if item.label in OPENINGS and scene.doors and item.label != "window":
+            unseen = {"facecolor": "none", "edgecolor": "none", "zorder": 4, "gid": f"object-{item.id}"}
+            ax.add_patch(Polygon(corners[item.id], closed=True, **unseen))
             continue  # drawn with the walls
         high = item.box[2] - item.box[5] / 2 > HIGH_M and item.label != "window"
         color = WINDOW if item.label == "window" else object_color(item, scene)
