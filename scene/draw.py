@@ -34,7 +34,7 @@ HIGH_M = 1.5  # what hangs higher is drawn as an outline, so that it hides nothi
 LABEL_SIZE_M = 0.4  # smaller things carry no label unless highlighted
 FLAT_M = 0.15  # thinner things, such as pictures, hang on walls: they are named last and in gray
 CUT_M = 2.0  # points of a scan above this height over its floor are not drawn
-POINT_CELL_M = 0.02  # of the picture of a scan's points
+POINT_CELL_M = 0.02  # of the picture of a scan's points, at least
 FONT_PT = 8.0
 SUPPORT_RELATIONS: Final = frozenset({"supported by", "embedded into", "placed in", "inside"})
 
@@ -99,6 +99,8 @@ def draw_map(
     order = sorted(drawn, key=lambda item: item.box[2] + item.box[5] / 2)  # small things on top of big ones
     for rank, item in enumerate(order):
         if item.label in OPENINGS and scene.doors and item.label != "window":
+            unseen = {"facecolor": "none", "edgecolor": "none", "zorder": 4, "gid": f"object-{item.id}"}
+            ax.add_patch(Polygon(corners[item.id], closed=True, **unseen))
             continue  # drawn with the walls
         high = item.box[2] - item.box[5] / 2 > HIGH_M and item.label != "window"
         color = WINDOW if item.label == "window" else object_color(item, scene)
@@ -244,7 +246,8 @@ def _draw_points(ax: "Axes", scene: Scene) -> bool:
     points = points[kept]
     colors = np.full((len(points), 3), 170, np.uint8) if scene.colors is None else scene.colors[kept]
     low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
-    cell = max(POINT_CELL_M, float(max(high - low)) / 800)
+    spacing = float(np.sqrt(np.prod(high - low) / max(len(points), 1)))
+    cell = max(POINT_CELL_M, 1.5 * spacing, float(max(high - low)) / 800)
     column, row = ((points[:, :2] - low) / cell).astype(int).T
     width, height = int(column.max()) + 1, int(row.max()) + 1
     order = np.argsort(points[:, 2], kind="stable")  # the highest is written last

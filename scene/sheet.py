@@ -70,8 +70,9 @@ def sentences(texts: Sequence[Said], scene: Scene) -> bytes:
 
     inches, line_pt, size_pt, column_inches = 15.6, 17.0, 9.5, 7.6
     rows = [_lines(text, scene, column_inches, size_pt) for text in texts]
-    half = int(np.ceil(len(rows) / 2))
-    lines = max(sum(len(row) for row in part) for part in (rows[:half], rows[half:] or [[]]))
+    left = np.cumsum([0, *(len(row) for row in rows)])  # lines of the left column if it ends before each sentence
+    half = int(np.argmin(np.maximum(left, left[-1] - left)))
+    lines = int(max(left[half], left[-1] - left[half]))
     height = (lines + 2) * line_pt / 72
     figure = Figure(figsize=(inches, height), dpi=DPI, facecolor="white")
     canvas: Any = FigureCanvasAgg(figure)
@@ -86,7 +87,7 @@ def sentences(texts: Sequence[Said], scene: Scene) -> bytes:
             x_inch += _width(figure, renderer, words, size_pt, weight)
             drawn.set_in_layout(False)
 
-    write(0.05, 0, [("what is meant ", TARGET), ("what it is told by", ANCHOR)])
+    write(0.05, 0, [("what is meant", TARGET), (", ", PLAIN), ("what it is told by", ANCHOR)])
     for part, x in ((rows[:half], 0.05), (rows[half:], 0.05 + inches / 2)):
         line = 1
         for row in part:

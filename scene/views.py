@@ -30,7 +30,7 @@ from core.errors import InputError, existing_file
 from core.files import atomic_folder
 from core.progress import track
 from scene.captions import BASELINE_PROMPTS, caption, goal_prompts, noun, phrase
-from scene.geometry import axis_aligned, distance_to_footprint
+from scene.geometry import box_corners, distance_to_footprint
 from scene.occupancy import EYE_M, Occupancy, line_of_sight, occupancy
 from scene.render import prepare, render
 from scene.store import SceneStore
@@ -238,21 +238,24 @@ def captioned_views(
 def outside_cameras(scene: Scene, n_views: int, fov_deg: float) -> Float64[ndarray, "M 4 4"]:
     """Cameras around a scene that has no rooms to stand in: they look at its middle from above, a round of them.
 
-    They look down by 35 degrees, from so far away that the whole scene fits into the field of view `fov_deg`.
+    They look down by 35 degrees, from so near that all boxes just fit into a picture that is 4 wide and 3 high and has
+    the horizontal field of view `fov_deg`.
 
     Raises:
         InputError: the scene has no objects.
     """
     if not scene.objects:
         raise InputError(f"scene {scene.id} has no objects to look at")
-    corners = axis_aligned(scene.boxes)
-    low, high = corners[:, :3].min(axis=0), corners[:, 3:].max(axis=0)
-    away = 0.5 * float(np.linalg.norm(high - low)) / np.sin(0.5 * np.deg2rad(fov_deg))
-    pitch = np.deg2rad(35)
+    corners = box_corners(scene.boxes).reshape(-1, 3)
+    middle = 0.5 * (corners.min(axis=0) + corners.max(axis=0))
+    pitch, slope = -np.deg2rad(35), np.tan(0.5 * np.deg2rad(fov_deg))
     poses = []
     for yaw in np.pi / 4 + np.arange(n_views) * 2 * np.pi / max(n_views, 1):
-        back = away * np.array([np.cos(yaw) * np.cos(pitch), np.sin(yaw) * np.cos(pitch), -np.sin(pitch)])
-        poses.append(camera_pose(0.5 * (low + high) - back, yaw, -pitch))
+        pose = camera_pose(middle, yaw, pitch)
+        right, down, ahead = ((corners - middle) @ pose[:3, :3]).T
+        away = np.max(np.maximum(np.abs(right), np.abs(down) * 4 / 3) / slope - ahead)
+        pose[:3, 3] -= 1.05 * away * pose[:3, 2]
+        poses.append(pose)
     return np.stack(poses) if poses else np.zeros((0, 4, 4))
 
 

@@ -11,9 +11,10 @@ from matplotlib.patches import Polygon
 
 from core.errors import InputError
 from scene.datasets.procedural import generate_home
-from scene.draw import ACCENT, draw_map, draw_view_boxes, object_color
+from scene.draw import ACCENT, draw_map, draw_view_boxes, map_limits, object_color, window_around
 from scene.geometry import footprint
 from scene.graph import build_graph
+from scene.labels import contains
 from scene.occupancy import occupancy
 from scene.palette import PALETTE
 from scene.types import Door, Room, Scene, SceneObject
@@ -106,6 +107,45 @@ def test_the_map_is_to_scale_in_metres():
     draw_map(ax, study())
     assert ax.get_aspect() == 1.0 and ax.get_xlabel() == "x (m)"
     assert ax.get_xlim()[0] < 0 and ax.get_xlim()[1] > 4
+
+
+def test_a_scan_without_rooms_shows_its_points_below_the_cut_and_outlines():
+    scene, ax = study(), axes()
+    floor = np.stack(np.meshgrid(np.linspace(0, 4, 41), np.linspace(0, 3, 31), [0.0]), -1).reshape(-1, 3)
+    points = np.vstack([floor, floor + [0, 0, 2.5], [[2.0, 1.5, 0.8]]]).astype(np.float32)  # floor, ceiling, table top
+    colors = np.full(points.shape, 90, np.uint8)
+    colors[len(floor) : 2 * len(floor)], colors[-1] = (255, 0, 0), (0, 0, 255)
+    scan = Scene(
+        "scan", "test", scene.objects, points=points, colors=colors, instance=np.full(len(points), -1, np.int32)
+    )
+    draw_map(ax, scan)
+    picture = np.asarray(ax.images[0].get_array())
+    shown = {tuple(rgb) for rgb in picture[picture[..., 3] > 0][:, :3].tolist()}
+    assert shown == {(90, 90, 90), (0, 0, 255)}  # no ceiling; the table top lies over the floor
+    assert all(patch_of(ax, corners)[0].get_facecolor()[3] == 0 for corners in footprint(scan.boxes))
+    low, high = map_limits(scan)
+    np.testing.assert_allclose([low, high], [[-0.35, -0.35], [4.35, 3.35]], atol=1e-6)
+
+
+def test_a_part_of_a_map_shows_its_things_and_names_no_other():
+    scene, ax = generate_home(7), axes()
+    window = window_around(scene, [0])
+    draw_map(ax, scene, window=window, highlight=[0])
+    assert (ax.get_xlim()[0], ax.get_ylim()[0]) == pytest.approx(tuple(window[0]))
+    inside = {
+        item.label for item in scene.objects if (item.box[:2] > window[0]).all() and (item.box[:2] < window[1]).all()
+    }
+    kinds = {room.kind.upper() for room in scene.rooms} | {"viewer looks this way", ""}
+    assert scene.objects[0].label in {text.get_text() for text in ax.texts}
+    assert {text.get_text() for text in ax.texts} - kinds <= inside
+
+
+def test_a_room_with_an_inward_corner_is_named_inside_itself():
+    bend = np.array([[0, 0], [6, 0], [6, 1.2], [1.2, 1.2], [1.2, 6], [0, 6.0]])
+    ax = axes()
+    draw_map(ax, Scene("bend", "test", [], [Room(0, "hall", bend)]))
+    (at,) = [text.get_position() for text in ax.texts if text.get_text() == "HALL"]
+    assert contains(bend, np.array([at]))[0]
 
 
 def test_what_cannot_be_drawn_says_so():

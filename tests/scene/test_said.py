@@ -54,7 +54,7 @@ def test_a_home_without_a_corpus_gets_referrals_and_captions():
     scene = toy_scene(1)
     texts = generated(scene, build_graph(scene), seed=0)
     kinds = {(text.type, text.kind) for text in texts}
-    assert {("caption", "scene"), ("caption", "object")} <= kinds and any(text.type == "referral" for text in texts)
+    assert {("caption", "room"), ("caption", "object")} <= kinds and any(text.type == "referral" for text in texts)
     assert len([text for text in texts if text.kind == "object"]) == len(scene.objects)
 
 

@@ -13,7 +13,7 @@ from scene.datasets.procedural import generate_home
 from scene.io import save_scene
 from scene.show import CONFIG, export_glb, run
 from scene.store import save_manifest
-from scene.types import Scene
+from scene.types import Scene, SceneObject
 
 
 def test_a_procedural_home_becomes_a_map_views_and_a_glb(tmp_path, capsys):
@@ -55,9 +55,35 @@ def test_a_saved_home_is_shown_by_its_id_or_the_first_test_home_is(tmp_path):
     assert not (tmp_path / "c").exists()
 
 
+def test_a_scan_of_points_has_a_plan_and_a_page_and_says_what_is_missing(tmp_path, capsys):
+    points = np.random.default_rng(0).uniform(0, 3, (500, 3)).astype(np.float32)
+    things = [
+        SceneObject(k, label, np.array([1.0 + k, 1, 0.4, 0.6, 0.6, 0.8, 0])) for k, label in enumerate(["bed", "box"])
+    ]
+    scan = Scene("scan", "custom", things, points=points, instance=np.zeros(500, np.int32))
+    save_scene(scan, tmp_path / "scenes")
+    save_manifest(tmp_path / "scenes", {"source": "custom", "splits": {"train": ["scan"]}})
+    result = run(load_config("show-scene", CONFIG, [f"scenes={tmp_path / 'scenes'}", f"out={tmp_path / 'out'}"]))
+    assert result["files"] == ["map.png", "home.png", "home.html"] and result["rooms"] == []
+    assert "no surfaces" in result["notes"][0] and "points from above" in capsys.readouterr().out
+    assert "no surfaces" in (tmp_path / "out" / "home.html").read_text()
+
+
+def test_the_seed_is_the_number_of_the_home_unless_one_is_given(tmp_path):
+    for k, (words, name) in enumerate(((["seed=2"], "00002"), (["seed=2", "home=1"], "00001"))):
+        few = [*words, "views=0", "page=false", f"out={tmp_path / str(k)}"]
+        assert run(load_config("show-scene", CONFIG, few))["scene"].endswith(name)
+    shaped = ["seed=2", "rooms=3", "views=0", "page=false", "object=0", "relations=near,direction"]
+    result = run(load_config("show-scene", CONFIG, [*shaped, f"out={tmp_path / 'c'}"]))
+    assert len(result["rooms"]) == 3 and 1 <= result["arrows"] <= 10
+
+
 def test_impossible_requests_are_refused():
     for words, message in (
         (["scene=x"], "needs scenes=FOLDER"),
+        (["scenes=x", "home=1"], "procedural home"),
+        (["rooms=7"], "1 to 6"),
+        (["relations=beneath_of"], "no relation is called"),
         (["views=-1"], "from 0 on"),
         (["width=3"], "at least 16"),
         (["fov_deg=0"], "angle"),
