@@ -152,6 +152,11 @@ class Query:
         """Whether its truth depends on where the viewer looks."""
         return any(PREDICATES[clause.predicate].view_dependent for _, clause in self.claims())
 
+    @property
+    def anchor_nouns(self) -> tuple[Noun, ...]:
+        """The noun of each anchor of the first clause."""
+        return tuple(anchor.noun if isinstance(anchor, Query) else anchor for anchor in self.anchors)
+
     def claims(self) -> "Iterator[tuple[Noun, Clause]]":
         """Every clause with the noun it is said of, those of anchors included."""
         for clause in self.clauses:
