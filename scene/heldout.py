@@ -59,8 +59,8 @@ def said_pairs(query: Query) -> set[tuple[str, str]]:
     for noun, clause in query.claims():
         if PREDICATES[clause.predicate].inverse:
             anchor = clause.anchors[0]
-            said_of = anchor.noun.label if isinstance(anchor, Query) else anchor.label
-            pairs.add((SAME_WORDS[clause.predicate], said_of))
+            said_of = anchor.noun if isinstance(anchor, Query) else anchor
+            pairs.add((SAME_WORDS[clause.predicate], said_of.label))
         else:
             pairs.add((clause.predicate, noun.label))
     return pairs

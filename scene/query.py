@@ -152,6 +152,11 @@ class Query:
         """Whether its truth depends on where the viewer looks."""
         return any(PREDICATES[clause.predicate].view_dependent for _, clause in self.claims())
 
+    @property
+    def anchor_nouns(self) -> tuple[Noun, ...]:
+        """The noun of each anchor of the first clause."""
+        return tuple(anchor.noun if isinstance(anchor, Query) else anchor for anchor in self.anchors)
+
     def claims(self) -> "Iterator[tuple[Noun, Clause]]":
         """Every clause with the noun it is said of, those of anchors included."""
         for clause in self.clauses:
@@ -182,11 +187,6 @@ class Query:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"not a query: {text[:80]!r} ({error})") from error
-
-
-def head_noun(anchor: Noun | Query) -> Noun:
-    """What an anchor is called, without what is said of it."""
-    return anchor.noun if isinstance(anchor, Query) else anchor
 
 
 def _plain(query: Query) -> dict[str, Any]:

@@ -31,7 +31,8 @@ from envs.pool import STRUCTURE_LABELS, Home, HomePool
 from envs.tasks.common import home_draws, near_objects, nearer_than_others, on_storey, progress_reward, worth_going_to
 from scene.graph import SceneGraph, build_graph, spoken_room_by_room
 from scene.language import Referral, generate_referrals, wordings
-from scene.query import Query, head_noun, resolve
+from scene.meanings import NEARNESS_KEYS
+from scene.query import Query, resolve
 from scene.relations import pairs_of
 from scene.types import Scene
 
@@ -94,11 +95,11 @@ class FindReferral:
     def _is_nearest(self, home: Home, referral: Referral) -> bool:
         """Whether none on this storey that could be meant, too, is nearer to an anchor; true where none is told."""
         query, items = Query.from_json(referral.query), home.scene.objects
-        if query.predicate not in ("next", "near"):
+        if query.predicate not in NEARNESS_KEYS:
             return True
         here = [item.id for item in items if on_storey(home, item.id)]
         meant = [k for k in here if query.noun.fits(items[k])]
-        anchors = [k for k in here if head_noun(query.anchors[0]).fits(items[k])]
+        anchors = [k for k in here if query.anchor_nouns[0].fits(items[k])]
         gap = pairs_of(home.scene.boxes[meant + anchors]).gap[: len(meant), len(meant) :]
         gap[np.array(meant)[:, None] == np.array(anchors)] = np.inf  # nothing is near itself
         nearest = {k: row.min(initial=np.inf) for k, row in zip(meant, gap)}
@@ -136,7 +137,7 @@ def means_one(referral: Referral, scene: Scene, graph: SceneGraph) -> bool:
     if -1 in rooms:
         return False
     if query.kind == "superlative":
-        anchors = [item.id for item in scene.objects if head_noun(query.anchors[0]).fits(item)]
+        anchors = [item.id for item in scene.objects if query.anchor_nouns[0].fits(item)]
         if len(rooms) > 1 or len(anchors) != 1:
             return False
     fits: set[int] = set()
