@@ -8,8 +8,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from scene.captions import plural
 from scene.graph import SceneGraph
-from scene.language import describe, describe_scene, generate_referrals, load_referrals, plural
+from scene.language import describe, describe_scene, generate_referrals, load_referrals
 from scene.types import Scene
 
 TARGET, ANCHOR, PLAIN = "target", "anchor", ""  # what a piece of a sentence means
