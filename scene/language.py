@@ -5,9 +5,8 @@ queries there are: scene/meanings.py; how they are put: scene/patterns.py; what 
 scene/heldout.py. All draws come from one generator, so a home's texts depend on its scene, graph and seed alone.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -21,7 +20,7 @@ from scene.patterns import Wording, patterns_of, predicates_of, say, wordings
 from scene.query import PREDICATES, Query, resolve, resolve_among
 from scene.questions import ask
 from scene.scope import Scope, scopes
-from scene.texts import Referral, Text, load_texts, save_texts
+from scene.texts import Referral, Text
 from scene.types import Scene
 
 KIND_SHARES: Final = {
@@ -128,19 +127,6 @@ def verify_referral(referral: Referral, scene: Scene, graph: SceneGraph) -> bool
     count = len(referral.targets) if referral.kind == "multi" else 1
     worded = referral.source != "template" or referral.utterance in wordings(query, count)
     return worded and resolve(query, scene, graph, referral.room) == set(referral.targets)
-
-
-def save_referrals(path: str | Path, referrals: Iterable[Referral]) -> Path:
-    """Writes a corpus of referrals as `texts.save_texts` does."""
-    return save_texts(path, referrals)
-
-
-def load_referrals(path: str | Path) -> list[Referral]:
-    """The referrals of what `texts.save_texts` wrote; errors as of `texts.load_texts`."""
-    return [text for text in load_texts(path) if isinstance(text, Referral)]
-
-
-# --- writing ---
 
 
 def _check(scene: Scene, graph: SceneGraph) -> None:

@@ -180,6 +180,12 @@ class Pairs:
         return np.where(apart | apart_too, np.minimum(near, near_too), 0.0)
 
     @cached_property
+    def separation(self) -> Float64[ndarray, "*S"]:
+        """Distance of the two boxes in space: of their footprints and of the heights they reach over."""
+        clear = np.maximum(self.clearance, self.reversed.clearance)
+        return np.hypot(self.gap, np.maximum(clear, 0.0))
+
+    @cached_property
     def overlap(self) -> Float64[ndarray, "*S"]:
         """Share of the row's footprint that lies in the column's, on a grid of 5 x 5 points."""
         close = self.distance < self.reach

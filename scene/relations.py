@@ -209,20 +209,21 @@ def far(p: Pairs) -> Float64[ndarray, "*S"]:
 
 
 def close_to(p: Pairs) -> Float64[ndarray, "*S"]:
-    return CLOSE_MAX_GAP_M - p.gap
+    """Near in space: a ceiling lamp is not close to the chairs below it."""
+    return CLOSE_MAX_GAP_M - p.separation
 
 
 def next_to(p: Pairs) -> Float64[ndarray, "*S"]:
-    return NEXT_MAX_GAP_M - p.gap
+    return NEXT_MAX_GAP_M - p.separation
 
 
 def besides(p: Pairs) -> Float64[ndarray, "*S"]:
     """Next to, and facing a side rather than a corner (of one or the other)."""
-    return np.minimum(NEXT_MAX_GAP_M - p.gap, np.maximum(p.beside, p.reversed.beside))
+    return np.minimum(NEXT_MAX_GAP_M - p.separation, np.maximum(p.beside, p.reversed.beside))
 
 
 def adjacent_to(p: Pairs) -> Float64[ndarray, "*S"]:
-    return ADJACENT_MAX_GAP_M - p.gap
+    return ADJACENT_MAX_GAP_M - p.separation
 
 
 MARGINS: Final[dict[Relation, Callable[[Pairs], Float64[ndarray, "*S"]]]] = {

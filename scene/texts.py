@@ -6,14 +6,11 @@ into other sentences ("go to the red chair"). Object ids are those of the scene;
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from core.errors import InputError, existing_file
-from core.files import atomic_file
+from core.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -146,27 +143,3 @@ def texts_from_table(table: pa.Table) -> list[Text]:
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         found.append(kind(**values))
     return found
-
-
-def save_texts(path: str | Path, texts: Iterable[Text]) -> Path:
-    """Writes texts as Parquet (zstd); whole or not at all."""
-    with atomic_file(path) as file:
-        pq.write_table(texts_to_table(texts), file, compression="zstd")
-    return Path(path)
-
-
-def load_texts(path: str | Path) -> list[Text]:
-    """Reads what `save_texts` wrote.
-
-    Raises:
-        MissingFileError: not there. InputError: no Parquet file, a truncated one, or one without these columns.
-    """
-    path = existing_file(path, "corpus of texts")
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"corpus of texts is damaged or not Parquet: {path} ({error}); build it again") from error
-    try:
-        return texts_from_table(table)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error

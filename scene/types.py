@@ -105,6 +105,11 @@ class Scene:
                     f"scene {self.id}, object {index} ({item.label}): box {box.tolist()} needs finite numbers and "
                     "positive sizes; drop the object or mend its source"
                 )
+            if not -1 <= item.room < len(self.rooms):
+                raise InputError(
+                    f"scene {self.id}, object {index} ({item.label}): it is in room {item.room}, the scene has "
+                    f"{len(self.rooms)} rooms; -1 stands for an unknown room"
+                )
             item.box = box
         table = {"points": self.points, "colors": self.colors, "instance": self.instance}
         rows = {name: len(part) for name, part in table.items() if part is not None}

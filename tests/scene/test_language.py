@@ -7,15 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.errors import InputError, MissingFileError
+from core.errors import InputError
 from scene.datasets.procedural import HomeConfig, generate_home
 from scene.graph import build_graph, candidates
 from scene.language import (
-    Referral,
     TextPlan,
     generate_referrals,
-    load_referrals,
-    save_referrals,
     verify_referral,
     write_texts,
 )
@@ -241,21 +238,6 @@ def test_texts_of_a_large_home_stay_in_their_room():
             assert {*text.targets, *text.anchors} <= set(candidates(scene, text.room))
         elif text.type == "question":
             assert {*text.objects} <= set(candidates(scene, text.room))
-
-
-def test_a_corpus_survives_the_disk_and_a_torn_one_is_refused(room, tmp_path):
-    scene, graph = room
-    referrals = generate_referrals(scene, graph, 20, np.random.default_rng(0))
-    path = save_referrals(tmp_path / "train.parquet", referrals)
-    assert load_referrals(path) == referrals
-    assert load_referrals(save_referrals(tmp_path / "none.parquet", [])) == []
-    torn = tmp_path / "torn.parquet"
-    torn.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(InputError, match="damaged or not Parquet"):
-        load_referrals(torn)
-    with pytest.raises(MissingFileError, match="corpus of texts not found"):
-        load_referrals(tmp_path / "val.parquet")
-    assert Referral("s", "the {np}", (0,), (), "unique").source == "template"
 
 
 ODD_LABELS = ("chair", "chair", "keys", "bread", "window", "wall", "curtain rod", "scissors", "shelf", "door", "mug")

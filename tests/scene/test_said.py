@@ -78,6 +78,15 @@ def test_questions_keep_their_situation_and_their_usual_answer():
     assert said(Question()) == Said("question", "x", "at the bed: what is behind you?", (1,), (), "a chair")
 
 
+def test_an_object_is_the_target_of_its_caption_and_a_room_caption_speaks_of_all():
+    class Caption:
+        text, kind, objects = "a chair near a table", "object", (1, 2)
+
+    assert said(Caption()) == Said("caption", "object", "a chair near a table", (1,), (2,))
+    Caption.kind = "room"
+    assert said(Caption()) == Said("caption", "room", "a chair near a table", (1, 2), ())
+
+
 def test_a_short_list_shows_every_kind():
     texts = [Said("referral", "relation", f"{k}") for k in range(8)] + [Said("caption", "scene", "home")]
     assert [text.sentence for text in spread(texts, 3)] == ["0", "1", "home"]

@@ -4,14 +4,12 @@ import pyarrow as pa
 import pyarrow.compute
 import pytest
 
-from core.errors import InputError, MissingFileError
+from core.errors import InputError
 from scene.texts import (
     TEXT_SCHEMA,
     Caption,
     Question,
     Referral,
-    load_texts,
-    save_texts,
     sentence,
     texts_from_table,
     texts_to_table,
@@ -67,14 +65,3 @@ def test_a_strange_table_is_refused():
     odd = table.slice(0, 1).set_column(0, "type", pa.array(["poem"]))
     with pytest.raises(InputError, match="'poem', expected one of referral"):
         texts_from_table(odd)
-
-
-def test_a_file_of_texts_survives_the_disk_and_a_torn_one_is_refused(tmp_path):
-    path = save_texts(tmp_path / "train.parquet", TEXTS)
-    assert load_texts(path) == TEXTS
-    torn = tmp_path / "torn.parquet"
-    torn.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(InputError, match="damaged or not Parquet"):
-        load_texts(torn)
-    with pytest.raises(MissingFileError, match="corpus of texts not found"):
-        load_texts(tmp_path / "val.parquet")
