@@ -72,7 +72,7 @@ EPISODE_SETS: Final[dict[str, EpisodeSet]] = {
         seed=2026,
         sha256={
             "find_object": "a20aad722f222708900736472da018cb32a1d8caa22670cd90f25d108d24aa87",
-            "find_referral": "b88e0a2342e3ddc14a82baab43cb870fac74f8d0d388ff47ed9fc47c5c55d3bf",
+            "find_referral": "d3928215aa457534a369c5f3fdf760fe8f804990ce331351aaef304f61715873",
             "follow_instruction": "18ed220a4670eedaf054c605e84c2fbe8b0489851980cf38d70a5c86e829bba9",
             "point_goal": "a2ed0002411a059f400d6a38e4f18c01cd2a9211c568fef6ec0efdaf5619f82d",
             "rearrange": "b25bc86223a6e10305ece919e4e2a2cd60c2933dc3cfd92def2c51c4a31e8444",
@@ -85,10 +85,10 @@ EPISODE_SETS: Final[dict[str, EpisodeSet]] = {
         seed=2026,
         sha256={
             "find_object": "6b3fb257984ab81d89522edd38bd939009ee7840551b576bd9bb2a00f8830237",
-            "find_referral": "914da4630e391c2990dbaddebb07b9a6d9152005c1fe5b56fe26920e1cd4b03f",
+            "find_referral": "d06dfe8988abb88630bbb75e7e984da6ae04b581cf573079ce5cf08adf9c3a34",
             "follow_instruction": "809b42eba10cb3127a47f5409eb5485dfd2c45fb47c30dd309e40640257ec045",
             "point_goal": "3c249c76c0b7c2078bd92774e814bd25b2e2b7d8ba21be0422a4cf38036a7f32",
-            "rearrange": "414fa1c8c8f0150ee0521c99cc962af574dde16a84430b3824b4b3221f43b53f",
+            "rearrange": "2b4ba73d9ed36b22da9eeed8ce971dc6c1d64b9e9a7c6f25bae04cf45ee11fbd",
         },
     ),
 }

@@ -18,6 +18,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+from scene.english import plural
+
 DISTANCES: Final = (
     (1.0, "within reach"),  # where FindObject counts an object as found
     (2.0, "close by"),
@@ -34,17 +36,6 @@ BASELINE_PROMPTS: Final = tuple(f"{EMPTY} {word}" for _, word in DISTANCES)
 def distance_word(distance_m: float) -> str:
     """The words for a horizontal distance."""
     return next(word for limit, word in DISTANCES if distance_m < limit or limit == float("inf"))
-
-
-def plural(label: str) -> str:
-    """More than one of a label: "bookshelves", "boxes", "floor lamps"."""
-    if label.endswith("shelf"):
-        return label[:-1] + "ves"
-    if label.endswith(("s", "x", "ch", "sh")):
-        return label + "es"
-    if label.endswith("y") and label[-2:-1] not in "aeiou":
-        return label[:-1] + "ies"
-    return label + "s"
 
 
 def noun(label: str, color: str = "", count: int = 1) -> str:

@@ -36,7 +36,9 @@ def said(text: Any) -> Said:
     if hasattr(text, "question"):
         situation = f"{text.situation}: " if text.situation else ""
         return Said("question", text.kind, situation + text.question, tuple(text.objects), (), text.answers[0])
-    return Said("caption", text.kind, text.text, tuple(text.objects[:1]), tuple(text.objects[1:]))
+    spoken = tuple(text.objects)  # an object's caption has that object first; of a room or a home it speaks of all
+    first = 1 if text.kind == "object" else len(spoken)
+    return Said("caption", text.kind, text.text, spoken[:first], spoken[first:])
 
 
 def written(store: SceneStore, scene_id: str) -> list[Said]:
