@@ -18,19 +18,22 @@ if TYPE_CHECKING:
     from scene.graph import SceneGraph, build_graph
     from scene.grounding import Grounder, Ranking
     from scene.io import load_scene, save_scene
-    from scene.language import Referral, generate_referrals
+    from scene.language import TextPlan, generate_referrals, write_texts
     from scene.render import prepare, render
     from scene.store import SceneStore
+    from scene.texts import Caption, Question, Referral
     from scene.types import Scene, SceneMesh, SceneObject
     from vl.embedder import load_embedder
     from vl.rewards import StepBatch, VLMReward
     from vl.two_tower import VLModel
 
 _PLACES = {  # public name: module it lives in
+    "Caption": "scene.texts",
     "Grounder": "scene.grounding",
     "InputError": "core.errors",
+    "Question": "scene.texts",
     "Ranking": "scene.grounding",
-    "Referral": "scene.language",
+    "Referral": "scene.texts",
     "Scene": "scene.types",
     "SceneGraph": "scene.graph",
     "SceneMesh": "scene.types",
@@ -38,6 +41,7 @@ _PLACES = {  # public name: module it lives in
     "SceneStore": "scene.store",
     "Simulator": "envs.simulator",
     "StepBatch": "vl.rewards",
+    "TextPlan": "scene.language",
     "VLModel": "vl.two_tower",
     "VLMReward": "vl.rewards",
     "VLMRewardWrapper": "agents.reward_wrapper",
@@ -49,11 +53,14 @@ _PLACES = {  # public name: module it lives in
     "prepare": "scene.render",
     "render": "scene.render",
     "save_scene": "scene.io",
+    "write_texts": "scene.language",
 }
 
 __all__ = [
+    "Caption",
     "Grounder",
     "InputError",
+    "Question",
     "Ranking",
     "Referral",
     "Scene",
@@ -63,6 +70,7 @@ __all__ = [
     "SceneStore",
     "Simulator",
     "StepBatch",
+    "TextPlan",
     "VLMReward",
     "VLMRewardWrapper",
     "VLModel",
@@ -74,6 +82,7 @@ __all__ = [
     "prepare",
     "render",
     "save_scene",
+    "write_texts",
 ]
 
 

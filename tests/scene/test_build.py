@@ -24,6 +24,7 @@ from scene.palette import GOAL_LABELS
 from scene.shards import ENDINGS, ShardWriter, shard_fault
 from scene.store import SceneStore
 from scene.types import Scene
+from vl.generator import GeneratorConfig
 
 TINY = {"train_homes": 4, "val_homes": 2, "test_homes": 3, "train_referrals": 12, "eval_referrals": 5, "shard_homes": 3}
 
@@ -88,7 +89,7 @@ def test_two_workers_write_the_same_bytes_and_another_seed_other_homes(built, tm
     again, other = tmp_path / "again", tmp_path / "other"
     run(BuildScenesConfig(out=str(again), seed=3, workers=2, **TINY))
     assert files(again) == files(out)
-    run(BuildScenesConfig(out=str(other), seed=4, **TINY))
+    run(BuildScenesConfig(out=str(other), seed=4, **{**TINY, "val_homes": 0, "test_homes": 0}))
     assert not set(SceneStore(other).split("train")) & set(SceneStore(out).split("train"))
 
 
@@ -148,6 +149,19 @@ def test_a_build_whose_processes_were_killed_ends_with_the_same_bytes(tmp_path):
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     run(BuildScenesConfig(out=str(tmp_path / "whole"), seed=3, **small))
     assert files(tmp_path / "s") == files(tmp_path / "whole")
+
+
+def test_a_language_model_that_says_nothing_useful_leaves_the_templates(built, tmp_path):
+    from tests.vl.chat_server import completion, serving
+
+    with serving(lambda request, number: completion("a chair")) as chat:
+        model = GeneratorConfig(f"{chat.url}#any", retries=0)
+        small = {**TINY, "train_homes": 2, "val_homes": 0, "test_homes": 0}
+        result = run(BuildScenesConfig(out=str(tmp_path / "s"), seed=3, rephrase=model, **small))
+    counts = result["rewrites"]
+    assert counts["kept"] == 0 and counts["total"] == sum(counts["rejected"].values())
+    assert len(chat.requests) == counts["total"] - counts["rejected"]["kind not rephrased"] > 0
+    assert {text.source for text in SceneStore(tmp_path / "s").texts("train")} == {"template"}
 
 
 def broken_source(wanted):
