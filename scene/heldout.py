@@ -9,7 +9,6 @@ of a held-out pair occurs in training in other pairs. Texts of val and test may 
 """
 
 import hashlib
-import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
@@ -85,12 +84,6 @@ def reasons(
         any(is_held_out_color(noun.color, noun.label) for noun in named),
     )
     return ",".join(reason for reason, holds in zip(REASONS, found) if holds)
-
-
-def says_held_out_synonym(text: str) -> bool:
-    """Whether a sentence that no template made uses one of HELD_OUT_SYNONYMS, as whole words."""
-    words = f" {' '.join(re.findall(r'[a-z]+', text.lower()))} "
-    return any(f" {synonym} " in words for synonym in HELD_OUT_SYNONYMS)
 
 
 def overlap(train: Iterable[Text], test: Iterable[Text]) -> float:

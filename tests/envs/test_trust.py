@@ -229,7 +229,8 @@ def test_sliding_never_gains_speed_and_ends_on_free_floor(homes, seed, yaw, spee
 
 
 def test_a_home_without_floor_is_told():
-    scene = replace(three_homes()[0], rooms=[])
+    home = three_homes()[0]
+    scene = replace(home, rooms=[], objects=[replace(item, room=-1) for item in home.objects])
     with pytest.raises(InputError, match="no rooms"):
         HomePool([scene])
 
