@@ -82,7 +82,7 @@ CONVERSES: Final[dict[Relation, Relation]] = {
 VIEW_DEPENDENT: Final = frozenset({R.LEFT_OF, R.RIGHT_OF, R.BEHIND, R.IN_FRONT_OF})
 SYNONYMS: Final[dict[Relation, tuple[str, ...]]] = {
     R.SUPPORTED_BY: ("on", "on top of"),
-    R.EMBEDDED_INTO: ("set into", "built into"),
+    R.EMBEDDED_INTO: ("in", "set into"),
     R.PLACED_IN: ("in", "placed in"),
     R.INSIDE: ("in", "inside"),
     R.HANGING_ON: ("hanging on",),

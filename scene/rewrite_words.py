@@ -174,7 +174,10 @@ def _relation_phrases() -> dict[str, frozenset[str]]:
             says.setdefault(phrase, set())
     for key, predicate in PREDICATES.items():
         # of several relations each may be narrower than the predicate: "touching" says more than "next to"
-        synonyms = SYNONYMS[predicate.relations[0]] if len(predicate.relations) == 1 and not predicate.inverse else ()
+        alone = len(predicate.relations) == 1 and not predicate.inverse
+        # nor does a word that says another predicate stand for this one: "in" says less than "set into"
+        others = {word for other, said in PREDICATES.items() if other != key for word in said.words}
+        synonyms = set(SYNONYMS[predicate.relations[0]]) - others if alone else set()
         for phrase in (*predicate.words, *synonyms, *PARAPHRASES.get(key, ())):
             says.setdefault(phrase, set()).add(key)
     return {phrase: frozenset(keys) for phrase, keys in says.items()}
