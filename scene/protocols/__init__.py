@@ -1,1 +1,1 @@
-"""The published evaluation protocols of 3D grounding and question answering: their files, their splits, their metrics."""
+"""Published evaluation protocols of 3D grounding and question answering: files, splits, metrics."""
