@@ -110,10 +110,11 @@ def object_set(
     Raises:
         InputError: there is no object to choose from, no such room, or a large home without a room.
     """
-    return _object_set(scene, object_points(scene, points, seed), room, viewpoint or Viewpoint())
+    return objects_from(scene, object_points(scene, points, seed), room, viewpoint or Viewpoint())
 
 
-def _object_set(scene: Scene, cloud: Float32[ndarray, "N P 6"], room: int, viewpoint: Viewpoint) -> ObjectSet:
+def objects_from(scene: Scene, cloud: Float32[ndarray, "N P 6"], room: int, viewpoint: Viewpoint) -> ObjectSet:
+    """`object_set` from points of all the scene's objects (`scene.geometry.object_points`)."""
     chosen = candidates(scene, room)
     if not chosen:
         place = f", room {room} ({scene.rooms[room].kind})" if scene.objects else ""
@@ -252,7 +253,7 @@ def grounding_rooms(
         cloud = object_points(scene, points, seed)
         graph = build_graph(scene) if captions else None
         for room, group in sorted(by_room.items()):
-            objects = _object_set(scene, cloud, room, Viewpoint())
+            objects = objects_from(scene, cloud, room, Viewpoint())
             slot = {int(identity): index for index, identity in enumerate(objects.ids)}
             targets = torch.tensor([slot[referral.targets[0]] for referral in group])
             caption = describe_scene(scene, graph, room) if graph else ""
