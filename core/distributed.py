@@ -2,10 +2,10 @@
 
 torchrun --nproc_per_node 4 -m agents.train ...
 
-Everything here also works in a plain process, where the world is of size one and nothing is sent. accelerate joins what
-torchrun (or `accelerate launch`) started; each process takes an equal share of the rows (`share`). Losses are divided by
-the number of rows of all processes and gradients are summed, so W processes make the same update as one process with
-all the rows would. A loss that compares rows with each other sees those of all processes (`gather_rows`).
+Everything here also works in a plain process, where the world is of size one and nothing is sent. accelerate joins
+what torchrun started; each process takes an equal share of the rows (`share`). Losses are divided by the number of rows
+of all processes and gradients are summed, so W processes make the same update as one process with all the rows would.
+A loss that compares rows with each other sees those of all processes (`gather_rows`).
 """
 
 import contextlib

@@ -8,7 +8,6 @@ coordinates, and a scene turned together with its viewer gives the same numbers.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int64
 from numpy import ndarray
@@ -173,58 +172,6 @@ def collate_tokens(tokens: Sequence[Sequence[int]], pad_id: int) -> tuple[Int64[
     padded = pad_sequence(rows, batch_first=True, padding_value=pad_id)
     lengths = torch.tensor([len(row) for row in rows])
     return padded, torch.arange(padded.shape[1])[None] < lengths[:, None]
-
-
-def mirrored(
-    locations: Float[Tensor, "N 6"], tokens: Sequence[int], swap: Mapping[int, int]
-) -> tuple[Float[Tensor, "N 6"], list[int]]:
-    """A room and a sentence seen in a mirror: y is negated and words such as left and right change places.
-
-    Args:
-        swap: token id to the id it becomes, in both directions.
-    """
-    flipped = locations.clone()
-    flipped[:, 1] = -flipped[:, 1]
-    return flipped, [swap.get(token, token) for token in tokens]
-
-
-def referral_batch(
-    rooms: Sequence[GroundingRoom],
-    scenes: int,
-    sentences: int,
-    pad_id: int,
-    rng: np.random.Generator,
-    swap: Mapping[int, int] | None = None,
-) -> ReferralBatch:
-    """A random training batch: rooms drawn by how many sentences they have, then sentences within each.
-
-    Args:
-        scenes, sentences: rooms per batch, and sentences per room (repeated only where a room has fewer).
-        swap: tokens that change places in a mirror; given, every room is mirrored with probability 1/2.
-    """
-    weight = np.array([len(room.sentences) for room in rooms], dtype=np.float64)
-    chosen = rng.choice(len(rooms), size=min(scenes, len(rooms)), replace=False, p=weight / weight.sum())
-    features, locations, tokens, scene, target, anchors = [], [], [], [], [], []
-    for slot, index in enumerate(chosen):
-        room = rooms[index]
-        assert room.features is not None, "rooms are encoded before they are batched"
-        mirror = swap if swap and rng.random() < 0.5 else None
-        features.append(room.features[int(rng.integers(len(room.features)))])
-        place = room.objects.locations
-        for s in rng.choice(len(room.sentences), size=sentences, replace=len(room.sentences) < sentences):
-            row = room.tokens[s]
-            if mirror:
-                place, row = mirrored(room.objects.locations, row, mirror)
-            tokens.append(row)
-            target.append(room.targets[s])
-            anchors.append(room.anchors[s])
-            scene.append(slot)
-        locations.append(place)
-    padded, words = collate_tokens(tokens, pad_id)
-    captions = [rooms[index].caption_tokens for index in chosen]
-    batch = collate(features, locations)
-    shares = anchor_shares(anchors, batch.valid.shape[1])
-    return ReferralBatch(batch, padded, words, torch.tensor(scene), torch.stack(target), shares, captions)
 
 
 def anchor_shares(anchors: Sequence[Sequence[int]], objects: int) -> Float[Tensor, "S N"]:

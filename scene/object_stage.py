@@ -52,7 +52,6 @@ class ObjectStage:
     model: GroundingModel
     tokenizer: PreTrainedTokenizerFast
     pool: ObjectPool
-    steps: int
     batch: int  # objects per update, of all processes
     loss_name: str = "contrast"
     frozen_text: bool = False  # the text tower stands still
@@ -88,7 +87,9 @@ class ObjectStage:
         text = text[[names.index(caption) for caption in captions[mine]]]
         scale = scale_of(model.object_log_scale)
         features, text = distributed.gather_rows(features.float()), distributed.gather_rows(text.float())
-        return info_nce(features, text, scale, ids) / distributed.world_size(), {"object_scale": scale.detach()}
+        return info_nce(features, text, scale, ids) / distributed.world_size(), {
+            "object_scale": scale.detach() / distributed.world_size()
+        }
 
     def _text(self, texts: Sequence[str]) -> Tensor:
         tokens, words = tokenize(self.tokenizer, texts, self.model.config.max_tokens)

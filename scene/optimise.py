@@ -62,9 +62,7 @@ def learning_rate_factor(step: int, steps: int, warmup: float, floor: float = 0.
     return floor + (1 - floor) / 2 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 
-def update(
-    optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], loss: Tensor, clip: float
-) -> Tensor:
+def update(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], loss: Tensor, clip: float) -> Tensor:
     """One step down the gradient of the losses of all processes, summed; the norm before it is clipped at `clip`."""
     optimizer.zero_grad()
     loss.backward()

@@ -252,9 +252,7 @@ def placed(locations: Float[Tensor, "N 6"], item: Drawn) -> Float[Tensor, "N 6"]
     return torch.stack([x, -y if item.mirror else y, z, dx, dy, dz], 1)
 
 
-def kept(
-    room: Room, wanted: Int64[ndarray, " m"], slots: int, rng: np.random.Generator
-) -> Int64[ndarray, " n"]:
+def kept(room: Room, wanted: Int64[ndarray, " m"], slots: int, rng: np.random.Generator) -> Int64[ndarray, " n"]:
     """Which objects stay when a room has more than slots: those that are meant, then others of their class, then any.
 
     Raises:

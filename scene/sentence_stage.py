@@ -71,7 +71,6 @@ class SentenceStage:
     model: GroundingModel
     tokenizer: PreTrainedTokenizerFast
     sampler: Sampler
-    steps: int
     task: str  # referral, multi or answers
     weights: Weights
     scene_text: str = "words"
@@ -79,7 +78,6 @@ class SentenceStage:
     bfloat16: bool = False
     swap: Mapping[int, int] | None = None  # tokens that change places in a mirror
     seed: int = 0
-    name: str = "scene"
 
     def __post_init__(self) -> None:
         self.scenes = min(self.sampler.drawing.scenes, len(self.sampler.rooms))
