@@ -2,8 +2,8 @@
 
 Whether the object encoder learns along with sentences: once it has been trained on objects (in this run or in that of
 `init`) it is frozen, as in GPS, and every object is encoded once. Without that training a frozen encoder would be a
-random one, and a comparison "without object pretraining" would measure the lack of any object features; so it is trained
-along, at several times the cost of a step.
+random one, and a comparison "without object pretraining" would measure the lack of any object features; so it is
+trained along, at several times the cost of a step.
 """
 
 from collections.abc import Iterator

@@ -32,7 +32,6 @@ from scene.heads import AnswerHead, object_head, word_head
 from scene.losses import INITIAL_LOG_SCALE, scale_of, scene_pool
 from scene.model_config import ModelConfig
 from scene.objects import ObjectEncoder
-from scene.relations import Relation
 from scene.spatial import BLOCKED, PAIR_FEATURES, SpatialLayer, Speakers, key_mask, pair_features
 from scene.text_tower import TextTower
 
@@ -118,7 +117,7 @@ class GroundingModel(nn.Module):
         if config.graph_layers:
             from scene.graph_encoder import GraphEncoder
 
-            self.graph = GraphEncoder(dim, config.graph_layers, config.heads, len(Relation))
+            self.graph = GraphEncoder(dim, config.graph_layers, config.heads, dropout=config.dropout)
             self.graph_out = nn.Linear(dim, dim)
         # log of the contrastive scales: parameters of the model, so the optimiser trains them
         self.object_log_scale = nn.Parameter(torch.tensor(INITIAL_LOG_SCALE))

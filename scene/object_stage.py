@@ -1,8 +1,8 @@
 """The object stage: a feature of an object's points learns to mean the words that name it.
 
-`contrast` is the paper's loss (features against the captions of the batch), `classes` the released code's (a class among
-all labels of the corpus, whose text features stand still, with label smoothing). Afterwards the encoder can be frozen
-and every object encoded once, for several draws of its points, turned by random angles.
+`contrast` is the paper's loss (features against the captions of the batch), `classes` the released code's (a class
+among all labels of the corpus, whose text features stand still, with label smoothing). Afterwards the encoder can be
+frozen and every object encoded once, for several draws of its points, turned by random angles.
 
 Source: SceneVerse, arXiv:2401.09340, section 4.2 and equation 4. Left out: longer captions written for single objects;
 an object is named by colour and label, which the paper does where no caption exists ("the point cloud of <CLASS>").

@@ -1,4 +1,4 @@
-"""How weights are updated: learning rates by module and by progress, decay, clipping, and what a random draw hangs on."""
+"""How weights are updated: learning rates by module and by progress, decay, clipping; and seeds of random draws."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping

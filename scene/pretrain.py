@@ -1,7 +1,7 @@
 """Trains a grounding model on built scenes: sightline pretrain-grounding scenes=SCENES
 
-stages=object,scene: first the object encoder and the words learn which object is "the red armchair"; then the encoder is
-frozen, every object's feature is computed once for several draws of its points, and the spatial, text and joint
+stages=object,scene: first the object encoder and the words learn which object is "the red armchair"; then the encoder
+is frozen, every object's feature is computed once for several draws of its points, and the spatial, text and joint
 transformers learn which object a sentence means. stages=finetune goes on from a trained model (init=FOLDER) with task=
 referral, multi (sentences that mean several objects or none) or answers (questions). stages=scene without init has no
 trained encoder to freeze: it is trained along with the sentences, unless encoder=frozen. recipe=gps-paper and others
@@ -162,8 +162,8 @@ def unusable(loss: float, stage: str, step: int, batch: str, checkpoints: Checkp
     kept = checkpoints.steps()
     where = f"the checkpoint of step {kept[-1]} stays in {checkpoints.folder}" if kept else "there is no checkpoint yet"
     return (
-        f"the loss is {loss} at step {step} of stage {stage} ({batch}); {where}. Train again with a lower learning rate, "
-        "or with precision=float32, and look at these scenes for coordinates that are no numbers"
+        f"the loss is {loss} at step {step} of stage {stage} ({batch}); {where}. Train again with a lower learning "
+        "rate, or with precision=float32, and look at these scenes for coordinates that are no numbers"
     )
 
 

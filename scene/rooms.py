@@ -222,7 +222,7 @@ class RoomReader:
                     self._tokens([row["text"] for row in inside]),
                     Ragged.of([[slot[i] for i in row["members"]] for row in inside]),
                     Ragged.of([[slot[i] for i in row["anchors"] or [] if i in slot] for row in inside]),
-                    Ragged.of([self.answers(row["answers"]) if self.answers else [] for row in inside]),
+                    Ragged.of([self.answers(row["answers"] or ()) if self.answers else [] for row in inside]),
                     np.array([bool(row["view_dependent"]) for row in inside]),
                     self._tokens(about),
                 )

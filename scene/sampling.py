@@ -262,8 +262,8 @@ def kept(room: Room, wanted: Int64[ndarray, " m"], slots: int, rng: np.random.Ge
     """
     if len(wanted) > slots:
         raise InputError(
-            f"{len(wanted)} objects of {room.key} are meant by sentences of one batch, but the model has slots={slots}; "
-            "give fewer batch_sentences"
+            f"{len(wanted)} objects of {room.key} are meant by sentences of one batch, but the model has "
+            f"slots={slots}; give fewer batch_sentences"
         )
     labels = {room.objects.labels[int(i)] for i in wanted}
     first = np.full(len(room.objects), 2.0)

@@ -4,8 +4,8 @@ Losses, each with a weight (scene/losses.py has the equations): the referral los
 loss; scenes against their captions; targets against sentences across the batch, before they are fused; masked words;
 of sentences that mean several objects or none, one decision per object; answers to questions.
 
-Every loss is computed so that the parts of all processes sum to the loss of the whole batch, whatever their number: rows
-are split evenly, and contrasts see the rows of all processes.
+Every loss is computed so that the parts of all processes sum to the loss of the whole batch, whatever their number:
+rows are split evenly, and contrasts see the rows of all processes.
 
 Source: SceneVerse, arXiv:2401.09340, section 4.2, equations 5 to 8; fine-tuning: its released configurations.
 """
@@ -235,9 +235,9 @@ def evaluate(
 ) -> float:
     """What `MEASURES` names for a task, over all sentences of these rooms; the processes share the work.
 
-    accuracy: the target scores highest. f1: 2 |P and G| / (|P| + |G|) of the objects with a probability above 1/2, 1 for
-    a sentence that means nothing where none is predicted (Multi3DRefer, arXiv:2309.05251). exact_match: the likeliest
-    answer is among the right ones.
+    accuracy: the target scores highest. f1: 2 |P and G| / (|P| + |G|) of the objects with a probability above 1/2, 1
+    for a sentence that means nothing where none is predicted (Multi3DRefer, arXiv:2309.05251). exact_match: the
+    likeliest answer is among the right ones.
 
     Args:
         cloud: points of a room; given, objects are encoded now.
