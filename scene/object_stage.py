@@ -87,9 +87,8 @@ class ObjectStage:
         text = text[[names.index(caption) for caption in captions[mine]]]
         scale = scale_of(model.object_log_scale)
         features, text = distributed.gather_rows(features.float()), distributed.gather_rows(text.float())
-        return info_nce(features, text, scale, ids) / distributed.world_size(), {
-            "object_scale": scale.detach() / distributed.world_size()
-        }
+        world = distributed.world_size()
+        return info_nce(features, text, scale, ids) / world, {"object_scale": scale.detach() / world}
 
     def _text(self, texts: Sequence[str]) -> Tensor:
         tokens, words = tokenize(self.tokenizer, texts, self.model.config.max_tokens)
