@@ -6,6 +6,7 @@ in length, and times 10. An n-gram's document frequency is the number of example
 right answer; groups and bootstrap draws keep that of the split. One example alone has no frequencies and gets 0.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final
@@ -23,21 +24,21 @@ def cider(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) ->
     """The mean over examples; the value of one lies in 0..10 before the table's factor of 100."""
     counted = [[ngram_counts(words, LONGEST) for words in right] for right in references]
     frequency = Counter(ngram for right in counted for ngram in set().union(*right))
-    examples = np.log(max(len(references), 1))
-    weight = {ngram: float(examples - np.log(count)) for ngram, count in frequency.items()}
+    unseen = math.log(max(len(references), 1))  # of n-grams that no right answer has
+    weight = {ngram: unseen - math.log(count) for ngram, count in frequency.items()}
 
     def vectors(counts: Counter[Words]) -> list[dict[Words, float]]:
         """Per length, each n-gram's count times its weight; equation 1 of the paper."""
         found: list[dict[Words, float]] = [{} for _ in range(LONGEST)]
         for ngram, count in counts.items():
-            found[len(ngram) - 1][ngram] = count * weight.get(ngram, examples)
+            found[len(ngram) - 1][ngram] = count * weight.get(ngram, unseen)
         return found
 
     values = []
     for said, right, right_counts in zip(candidates, references, counted):
         mine = vectors(ngram_counts(said, LONGEST))
         likeness = [
-            _likeness(mine, vectors(counts)) * np.exp(-((len(said) - len(words)) ** 2) / (2 * SIGMA**2))
+            _likeness(mine, vectors(counts)) * math.exp(-((len(said) - len(words)) ** 2) / (2 * SIGMA**2))
             for words, counts in zip(right, right_counts)
         ]
         values.append(10 * float(np.mean(likeness)))

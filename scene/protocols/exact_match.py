@@ -62,15 +62,15 @@ def _letters(text: str) -> str:
     return "".join(clean_answer(text).split())
 
 
-_SPELLINGS: Final = {
-    **{"letf": "left", "let": "left", "tehre": "there", "rigth": "right", "rght": "right"},
-    **{"behine": "behind", "tv": "TV", "chai": "chair", "wasing": "washing", "waslked": "walked"},
-    **{"oclock": "o'clock", "none": "zero", "backwards": "backward"},
-}
+_SPELLINGS: Final = (
+    {"letf": "left", "let": "left", "tehre": "there", "rigth": "right", "rght": "right"}
+    | {"behine": "behind", "tv": "TV", "chai": "chair", "wasing": "washing", "waslked": "walked"}
+    | {"oclock": "o'clock", "none": "zero", "backwards": "backward"}
+)
 _NUMBERS: Final = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty"
-).split()
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
+)
 
 
 def clean_answer(text: str) -> str:
@@ -88,4 +88,8 @@ def clean_answer(text: str) -> str:
 def _number(digits: str) -> str:
     if digits == "23":
         return "twenty-three"
-    return _NUMBERS[int(digits)] if len(digits) <= 2 and int(digits) < len(_NUMBERS) and str(int(digits)) == digits else digits
+    return (
+        _NUMBERS[int(digits)]
+        if len(digits) <= 2 and int(digits) < len(_NUMBERS) and str(int(digits)) == digits
+        else digits
+    )

@@ -39,13 +39,13 @@ def _combine(total: Float[ndarray, "*r K"]) -> Float[ndarray, "*r"]:
     weighted, said, right, chunks, matches = np.moveaxis(total, -1, 0)
     precision, recall = weighted / np.maximum(said, 1), weighted / np.maximum(right, 1)
     mean = precision * recall / np.maximum(ALPHA * precision + (1 - ALPHA) * recall, 1e-12)
-    identical = (chunks == 1) & (matches == said) & (matches == right)  # METEOR's own exception
-    fragmentation = np.where(identical, 0.0, chunks / np.maximum(matches, 1))
-    return mean * (1 - GAMMA * fragmentation**BETA)
+    return mean * (1 - GAMMA * (chunks / np.maximum(matches, 1)) ** BETA)
 
 
 def _counts(said: Words, right: Words) -> tuple[float, int, int, int, int]:
     weighted, chunks, matches = align(said, right)
+    if matches == len(said) == len(right) and chunks == 1:
+        chunks = 0  # METEOR 1.5 holds one piece against no answer that is aligned as a whole, nor in the sum
     return weighted, len(said), len(right), chunks, matches
 
 

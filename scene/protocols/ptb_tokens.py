@@ -21,7 +21,7 @@ _CLITIC: Final = re.compile(r"(?<=[a-z])(n't|'(?:s|m|d|ll|re|ve))$")
 _WORD: Final = re.compile(
     r"\d+(?:[.,:/]\d+)+"  # 2.5, 1,000, 3:30, 1/2
     r"|[^\W_]+(?:[-'./&_][^\W_]+)*"  # l-shaped, o'clock, black/white
-    r"|[%$#&+=@°]",
+    r"|[%$#&+=@°/]",
 )
 
 

@@ -8,24 +8,27 @@ import re
 from functools import lru_cache
 from typing import Final
 
-_SPECIAL: Final = {
-    **{"skis": "ski", "skies": "sky", "dying": "die", "lying": "lie", "tying": "tie", "idly": "idl"},
-    **{"gently": "gentl", "ugly": "ugli", "early": "earli", "only": "onli", "singly": "singl"},
-    **{word: word for word in ("sky", "news", "howe", "atlas", "cosmos", "bias", "andes")},
-}
+_SPECIAL: Final = (
+    {"skis": "ski", "skies": "sky", "dying": "die", "lying": "lie", "tying": "tie", "idly": "idl"}
+    | {"gently": "gentl", "ugly": "ugli", "early": "earli", "only": "onli", "singly": "singl"}
+    | {word: word for word in ("sky", "news", "howe", "atlas", "cosmos", "bias", "andes")}
+)
 _KEPT: Final = frozenset({"inning", "outing", "canning", "herring", "earring", "proceed", "exceed", "succeed"})
-_STEP_2: Final = {
-    **{"tional": "tion", "enci": "ence", "anci": "ance", "abli": "able", "entli": "ent", "izer": "ize"},
-    **{"ization": "ize", "ational": "ate", "ation": "ate", "ator": "ate", "alism": "al", "aliti": "al", "alli": "al"},
-    **{"fulness": "ful", "ousli": "ous", "ousness": "ous", "iveness": "ive", "iviti": "ive", "biliti": "ble"},
-    **{"bli": "ble", "ogi": "og", "fulli": "ful", "lessli": "less", "li": ""},
-}
-_STEP_3: Final = {
-    **{"tional": "tion", "ational": "ate", "alize": "al", "icate": "ic", "iciti": "ic", "ical": "ic"},
-    **{"ful": "", "ness": "", "ative": ""},
+_STEP_2: Final = (
+    {"tional": "tion", "enci": "ence", "anci": "ance", "abli": "able", "entli": "ent", "izer": "ize"}
+    | {"ization": "ize", "ational": "ate", "ation": "ate", "ator": "ate", "alism": "al", "aliti": "al", "alli": "al"}
+    | {"fulness": "ful", "ousli": "ous", "ousness": "ous", "iveness": "ive", "iviti": "ive", "biliti": "ble"}
+    | {"bli": "ble", "ogi": "og", "fulli": "ful", "lessli": "less", "li": ""}
+)
+_STEP_3: Final = {"tional": "tion", "ational": "ate", "alize": "al", "icate": "ic", "iciti": "ic", "ical": "ic"} | {
+    "ful": "",
+    "ness": "",
+    "ative": "",
 }
 _STEP_4: Final = dict.fromkeys(
-    "al ance ence er ic able ible ant ement ment ent ism ate iti ous ive ize ion".split(), ""
+    ("al", "ance", "ence", "er", "ic", "able", "ible", "ant", "ement", "ment", "ent", "ism", "ate", "iti", "ous", "ive")
+    + ("ize", "ion"),
+    "",
 )
 
 _VOWELS: Final = "aeiouy"
