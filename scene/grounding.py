@@ -33,7 +33,7 @@ from core.errors import InputError, existing_file
 from core.files import atomic_folder, read_json
 from scene.batch import GroundingRoom, ObjectSet, SceneBatch, collate, object_set, whole_batch
 from scene.losses import INITIAL_LOG_SCALE, scale_of, scene_pool
-from scene.objects import ObjectEncoder
+from scene.objects import object_encoder
 from scene.spatial import BLOCKED, PAIR_FEATURES, SpatialLayer, bearings, pair_features
 from scene.types import Scene
 from vl.tokenizer import SPECIAL_TOKENS, knows_a_word, load_tokenizer, save_tokenizer, unknown_words
@@ -92,7 +92,7 @@ class GroundingModel(nn.Module):
         self.config = config
         dim = config.dim
         layer = (dim, config.heads, config.hidden, config.dropout)
-        self.object_encoder = ObjectEncoder(dim)
+        self.object_encoder = object_encoder("small", dim)
         self.object_in = nn.Linear(dim, dim)
         self.place = nn.Sequential(nn.Linear(6, dim), nn.LayerNorm(dim))
         self.spatial = nn.ModuleList(SpatialLayer(*layer) for _ in range(config.spatial_layers))
