@@ -40,6 +40,7 @@ class TextTower(nn.Module):
             self.encoder = random_bert(config)
         self.owned = encoder_config is None and not config.text  # random BERT, described by ModelConfig alone
         if config.checkpointing:
+            self.encoder.config.use_cache = False  # of decoders, and warned about otherwise
             self.encoder.gradient_checkpointing_enable({"use_reentrant": False})
         embedding = self.encoder.get_input_embeddings()
         rows, self.embedding_dim = embedding.weight.shape
