@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
+from core.errors import check_choice
 from vl.losses import softmax_loss
 
 IGNORED = -100
@@ -65,9 +66,37 @@ def anchor_loss(fit: Float[Tensor, "S N"], shares: Float[Tensor, "S N"]) -> Floa
     return -(shares * log_prob).sum() / len(fit)
 
 
-def scene_pool(objects: Float[Tensor, "B N D"], valid: Bool[Tensor, "B N"]) -> Float[Tensor, "B D"]:
-    """Maximum over a scene's real objects, per feature. Source: arXiv:2401.09340, scene-level alignment."""
-    return objects.masked_fill(~valid[..., None], -torch.inf).amax(1)
+def scene_pool(
+    objects: Float[Tensor, "B N D"],
+    valid: Bool[Tensor, "B N"],
+    mode: str = "max",
+    *,
+    slots: int = 0,
+    empty: Float[Tensor, "B D"] | None = None,
+) -> Float[Tensor, "B D"]:
+    """One vector for a scene's objects.
+
+        max:  s_d = max over valid n of o_nd
+        mean: s_d = (sum over valid n of o_nd + e empty_d) / (n_valid + e), e = max(slots - n_valid, 0)
+
+    Args:
+        mode: "max" (the paper, after a projection), or "mean", with `slots` that of the released code: empty slots up
+            to that number count. How far the batch is padded never matters.
+        slots: of every scene, for "mean"; 0 = only objects count.
+        empty: what an empty slot becomes, with `slots`.
+
+    Source: arXiv:2401.09340, scene-level alignment.
+    """
+    if mode == "max":
+        return objects.masked_fill(~valid[..., None], -torch.inf).amax(1)
+    check_choice("scene_pool mode", mode, ("max", "mean"))
+    count = valid.sum(1, keepdim=True)
+    total = (objects * valid[..., None]).sum(1)
+    if not slots:
+        return total / count.clamp(min=1)
+    assert empty is not None, "a mean over slots needs what an empty slot becomes"
+    missing = (slots - count).clamp(min=0)
+    return (total + missing * empty) / (count + missing)
 
 
 def masked_word_loss(logits: Float[Tensor, "S L V"], target: Int64[Tensor, "S L"]) -> Float[Tensor, ""]:

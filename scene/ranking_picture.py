@@ -14,7 +14,7 @@ from scene.types import Scene
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from scene.grounding import Scored
+    from scene.grounder import Scored
 
 MARKED: Final = 5  # candidates numbered on the map
 BARS: Final = 12  # candidates with a bar
