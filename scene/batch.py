@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int64
 from numpy import ndarray
 from torch import Tensor
-from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from core.errors import InputError
@@ -21,6 +20,7 @@ from scene.descriptions import describe_scene
 from scene.geometry import object_points
 from scene.graph import build_graph, candidates, spoken_room_by_room
 from scene.objects import location_tokens, rotate_points
+from scene.relation_edges import batch_edges
 from scene.relations import Viewpoint
 from scene.support import room_of_objects
 from scene.texts import Referral
@@ -155,14 +155,11 @@ def collate(
     if empty := [index for index, part in enumerate(features) if not len(part)]:
         raise InputError(f"scenes {empty} of the batch have no objects; there is nothing a sentence could mean")
     counts = torch.tensor([len(part) for part in features])
-    joined = None
-    if edges is not None:
-        joined = torch.cat([F.pad(part, (1, 0), value=index) for index, part in enumerate(edges)])
     return SceneBatch(
         pad_sequence(list(features), batch_first=True),
         pad_sequence(list(locations), batch_first=True),
         torch.arange(int(counts.max()))[None] < counts[:, None],
-        joined,
+        None if edges is None else batch_edges(edges),
     )
 
 

@@ -40,6 +40,7 @@ class TextTower(nn.Module):
             self.encoder = random_bert(config)
         self.owned = encoder_config is None and not config.text  # random BERT, described by ModelConfig alone
         if config.checkpointing:
+            self.encoder.config.use_cache = False  # of decoders, and warned about otherwise
             self.encoder.gradient_checkpointing_enable({"use_reentrant": False})
         embedding = self.encoder.get_input_embeddings()
         rows, self.embedding_dim = embedding.weight.shape
@@ -100,7 +101,7 @@ def pretrained_encoder(text: str) -> "PreTrainedModel":
     try:
         config = AutoConfig.from_pretrained(text)
         config = getattr(config, "text_config", None) or config
-        return AutoModel.from_pretrained(text, config=config)
+        return AutoModel.from_pretrained(text, config=config, dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise InputError(
             f"text={text} does not load as a transformers encoder ({str(error).splitlines()[0]}); expected a hub id "
@@ -155,6 +156,8 @@ def first_layers(encoder: "PreTrainedModel", layers: int) -> "PreTrainedModel":
         raise InputError(f"text_layers={layers}, but {name} has {len(stack)} layers")
     del stack[layers:]
     config.num_hidden_layers = layers
+    if getattr(config, "layer_types", None):  # one kind of attention per layer, as in ModernBERT
+        config.layer_types = config.layer_types[:layers]
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # of the whole encoder; nothing here reads it
     return encoder
