@@ -25,7 +25,7 @@ from torch import Tensor
 
 from core.conventions import camera_pose
 from core.errors import InputError, check_choice
-from scene.geometry import box_corners
+from scene.geometry import box_corners, footprint
 from scene.occupancy import Occupancy, occupancy
 from scene.render import PreparedScene, prepare, render
 from scene.splats import Splats
@@ -39,12 +39,13 @@ TURNS: Final = 12  # directions around an object in which places are tried
 REACHES: Final = (1.0, 1.5, 0.6)  # in units of the distance that suits its size
 SUITS_M: Final = (0.9, 2.6)  # least and most such distance, from the rim of the object's footprint
 MARGIN: Final = 1.25  # the picture is this much wider than the object
-CONTEXT_M: Final = 0.35  # and never shows less than this, so that a mug keeps a piece of its table
+CONTEXT_M: Final = 0.25  # and never shows less than this, so that a mug keeps a piece of its table
 WIDEST_TAN: Final = 1.3  # half the picture's width at 1 m: a field of view of 105 degrees at most
 PROBE_PX: Final = 48  # side of the pictures in which the visible share and the outline are measured
-LEAST_SHARE: Final = 0.06  # what shows less of itself from everywhere is drawn alone
+LEAST_SHARE: Final = 0.15  # what shows less of itself from everywhere is drawn alone
 ALMOST: Final = 0.6  # further pictures show at least this share of what the best one shows
 SAME_SIDE: Final = 0.02  # places that look the same way to within 16 degrees give one picture
+PROBE_POINTS: Final = 50_000  # of a scan, when looking for places
 POOLS: Final = ("max", "mean")
 
 
@@ -89,6 +90,7 @@ class ObjectViews:
                 "baseline out or give scenes with surfaces or points"
             )
         self.drawer: _Drawer = _Surfaces(scene) if self.surfaces else Splats(scene)
+        self.scout: _Drawer = self.drawer if self.surfaces else Splats(scene, PROBE_POINTS)
         self.points = score_points(scene) if self.surfaces else _some_points(scene)
         self.floors = storeys(scene) if scene.rooms else [_floor(scene)]
         self.grids = [self._grid(floor_z) for floor_z in self.floors]
@@ -103,7 +105,7 @@ class ObjectViews:
     def take(self, index: int) -> UInt8[ndarray, "V H W 3"]:
         """Pictures of an object, the one that shows most of it first; where few places show it, some are used again."""
         drawer, poses = self.drawer, self._places(index)
-        lenses, share = self._probe(index, poses, drawer)
+        lenses, share = self._probe(index, poses, self.scout)
         chosen = self._choose(poses, share)
         if not chosen:
             drawer, poses = self._alone(index), self._ring(index, 1.0)
@@ -116,10 +118,14 @@ class ObjectViews:
         return np.stack([pictures[k] for k in np.resize(chosen, self.views).tolist()])
 
     def _places(self, index: int) -> Float64[ndarray, "K 4 4"]:
-        """Cameras that look at an object from free floor; from anywhere where no floor is known."""
+        """Cameras that look at an object from free floor; where no floor is known, from among the things."""
         poses = np.concatenate([self._ring(index, reach) for reach in REACHES])
         grid = self.grids[storey_of_thing(self.scene.objects[index].box, self.floors)]
-        return poses if grid is None else poses[grid.is_free(poses[:, :2, 3])]
+        if grid is not None:
+            return poses[grid.is_free(poses[:, :2, 3])]
+        corners = footprint(self.scene.boxes).reshape(-1, 2)
+        within = ((poses[:, :2, 3] > corners.min(axis=0)) & (poses[:, :2, 3] < corners.max(axis=0))).all(axis=1)
+        return poses[within] if within.any() else poses
 
     def _ring(self, index: int, reach: float) -> Float64[ndarray, "K 4 4"]:
         """TURNS cameras around an object at eye height, the first across its longer side."""
