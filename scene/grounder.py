@@ -82,10 +82,16 @@ class Ranking:
     sentence: str
     objects: list[Scored]
     unknown_words: tuple[str, ...] = ()  # words the model has never seen; it read the sentence without them
+    present: frozenset[int] | None = None  # ids of the objects that may be meant; None = the model is not calibrated
 
     @property
     def best(self) -> Scored:
         return self.objects[0]
+
+    @property
+    def not_there(self) -> bool | None:
+        """Whether no object fits well enough to be meant (scene/conformal.py); None = the model is not calibrated."""
+        return None if self.present is None else not self.present
 
 
 class Grounder:
@@ -151,11 +157,16 @@ class Grounder:
         """
         unknown = self.check_sentence(sentence)
         objects = self.objects(scene, room=room, seed=seed)
-        scores = self.score(objects, [sentence])[0].softmax(0)
+        fused = next(self.read(objects, [sentence]))
+        scores = fused.scores[0].softmax(0).cpu()
         order = scores.argsort(descending=True, stable=True).tolist()
         ranked = [scene.objects[int(objects.ids[i])] for i in order]
         scored = [Scored(item.id, item.label, item.box, float(scores[i])) for item, i in zip(ranked, order)]
-        return Ranking(sentence, scored, unknown)
+        if self.conformal is None:
+            return Ranking(sentence, scored, unknown)
+        meant = scores if self.conformal.score == "share" else fused.members[0].sigmoid().cpu()
+        inside = self.conformal.present(meant.numpy())
+        return Ranking(sentence, scored, unknown, frozenset(objects.ids[torch.from_numpy(inside)].tolist()))
 
     @torch.no_grad()
     def read(self, objects: ObjectSet, sentences: Sequence[str], chunk: int = 64) -> Iterator[Fused]:

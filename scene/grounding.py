@@ -31,7 +31,7 @@ from scene.batch import SceneBatch
 from scene.heads import AnswerHead, object_head, word_head
 from scene.losses import INITIAL_LOG_SCALE, scale_of, scene_pool
 from scene.model_config import ModelConfig
-from scene.objects import ObjectEncoder
+from scene.objects import object_encoder
 from scene.spatial import BLOCKED, PAIR_FEATURES, SpatialLayer, Speakers, key_mask, pair_features
 from scene.text_tower import TextTower
 
@@ -82,7 +82,7 @@ class GroundingModel(nn.Module):
         self.config = config
         dim, post = config.dim, config.norm == "post"
         sizes = (dim, config.heads, config.hidden, config.dropout)
-        self.object_encoder = ObjectEncoder(config.object_width)
+        self.object_encoder = object_encoder(config.object_encoder, config.object_width)
         width = config.object_width
         # GPS hands features of its own width straight to the spatial transformer
         self.object_in = nn.Dropout(config.dropout) if post and width == dim else nn.Linear(width, dim)
@@ -93,6 +93,7 @@ class GroundingModel(nn.Module):
         self.text = TextTower(config, text_config)
         self.kind = nn.Embedding(2, dim)  # text, object
         if config.roles:
+            self.text_projection = nn.Linear(self.text.embedding_dim, dim)  # to the space of object names
             self.role = nn.Linear(dim, config.roles)
             clues = config.roles * (1 + PAIR_FEATURES + 3) + dim  # fit and bearing per role, and the sentence
             self.clues = nn.Sequential(nn.Linear(clues, dim), nn.GELU(), nn.Linear(dim, dim))
@@ -108,7 +109,6 @@ class GroundingModel(nn.Module):
         self.object_projection = nn.Linear(width, dim)
         if config.scene_pool == "max":
             self.scene_projection = nn.Linear(dim, dim)
-        self.text_projection = nn.Linear(self.text.embedding_dim, dim)
         self.member_head = object_head(dim, config.head_dropout)
         if post:  # GPS has a second location embedding for the joint transformer
             self.joint_place = nn.Sequential(nn.Linear(6, dim), nn.LayerNorm(dim))

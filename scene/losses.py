@@ -1,9 +1,9 @@
 """Losses of grounded pretraining as functions of tensors: object, referral and scene level, masked words, answers.
 
-Equations follow SceneVerse (arXiv:2401.09340, section 4.2). Where its paper and its released code differ, both are here:
-`info_nce` and `object_class_loss` for objects, `scene_pool` in two modes for scenes, `referral_loss` on the scores of
-either scorer (scene/grounding.py) and `referral_contrast` for referrals. Different from both: the contrastive scale is
-a parameter of the model and trained, padding never counts, and what is equal in a batch is a positive of each other.
+Equations follow SceneVerse (arXiv:2401.09340, section 4.2). Where its paper and its released code differ, both are
+here: `info_nce` and `object_class_loss` for objects, `scene_pool` in two modes for scenes, `referral_loss` on scores
+of either scorer (scene/grounding.py) and `referral_contrast` for referrals. Different from both: the contrastive scale
+is a parameter of the model and trained, padding never counts, and what is equal in a batch is a positive of each other.
 All of them compute in float32, whatever the features come in.
 """
 
@@ -121,7 +121,7 @@ def answer_loss(logits: Float[Tensor, "S A"], right: Shaped[Tensor, "S A"]) -> F
         L = -1/S sum_s sum_a [ y_sa log sigmoid(z_sa) + (1 - y_sa) log(1 - sigmoid(z_sa)) ]
 
     Args:
-        right: y, 1 or True at answers that count as right; a row without any is a question whose answers are unknown.
+        right: y, 1 or True at answers that count as right; a row without any counts as all wrong.
 
     Source: released code of SceneVerse (arXiv:2401.09340) for ScanQA and SQA3D.
     """
