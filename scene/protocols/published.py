@@ -3,9 +3,9 @@
 All figures are percentages, CIDEr times 100. ScanRefer's unique and multiple are counted in three ways
 (scene/protocols/scanrefer.py). Which one a row follows is told by its own numbers: with a share u of unique targets,
 overall = u unique + (1 - u) multiple, and u is about 19 % by the official count and 15 % by all objects of the scan in
-18 classes. Rows are filed by that share. (About 24 %, all objects in NYU40, is the mark of ZSVG3D, SeeGround and Z3D, of
-which only the overall figures are kept.) Only "overall" compares across counts. In the same way the easy and hard of
-3D-VisTA and GPS count labels in the scan, as their code does; those of other methods follow stimulus_id.
+18 classes. Rows are filed by that share. (About 24 %, all objects in NYU40, is the mark of ZSVG3D, SeeGround and Z3D;
+of these only the overall figures are kept.) Only "overall" compares across counts. In the same way the easy and hard
+of 3D-VisTA and GPS count labels in the scan, as their code does; those of other methods follow stimulus_id.
 """
 
 from collections.abc import Mapping, Sequence
