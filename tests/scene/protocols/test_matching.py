@@ -1,9 +1,11 @@
 """IoU of boxes, matching and F1: values by hand, and IoU of turned boxes against counting points."""
 
+import itertools
+
 import numpy as np
 import pytest
 
-from scene.protocols.matching import box_iou, f1, matched_ious
+from scene.protocols.matching import box_iou, box_ious, f1, matched
 
 
 def iou(a: list[float], b: list[float]) -> float:
@@ -34,7 +36,7 @@ def test_a_box_turned_by_a_quarter_or_half_is_the_box_with_sides_exchanged():
 
 def test_turned_boxes_agree_with_counting_points():
     rng = np.random.default_rng(0)
-    points = rng.uniform(-1.5, 1.5, (200_000, 3))
+    points = rng.uniform(-1.5, 1.5, (60_000, 3))
 
     def inside(box: np.ndarray) -> np.ndarray:
         offset = points - box[:3]
@@ -43,7 +45,7 @@ def test_turned_boxes_agree_with_counting_points():
         half = box[3:6] / 2
         return (np.abs(local) <= half[:2]).all(1) & (np.abs(offset[:, 2]) <= half[2])
 
-    for _ in range(10):
+    for _ in range(6):
         a, b = (
             np.concatenate([rng.uniform(-0.3, 0.3, 3), rng.uniform(0.4, 1.4, 3), rng.uniform(-3, 3, 1)])
             for _ in range(2)
@@ -55,14 +57,47 @@ def test_turned_boxes_agree_with_counting_points():
 def test_boxes_without_volume_and_no_boxes_at_all():
     assert iou([0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 1, 1, 1, 0]) == 0.0
     assert box_iou(np.zeros((0, 7)), np.ones((2, 7))).shape == (0, 2)
-    assert matched_ious(np.zeros((0, 7)), np.ones((2, 7))).shape == (0,)
+    assert matched(np.zeros((0, 2))).shape == (0,) and box_ious([]) == []
 
 
 def test_each_box_is_matched_once_and_the_sum_decides():
     truth = np.array([[0.5, 0, 0, 1, 1, 1, 0], [2, 0, 0, 2, 1, 1, 0]])  # [0, 1] and [1, 3]
     # [0, 2] has IoU 1/2 with the first and 1/3 with the second, [0, 1] has 1 and 0: the sum gives [0, 2] the second
     predicted = np.array([[1, 0, 0, 2, 1, 1, 0], [0.5, 0, 0, 1, 1, 1, 0]])
-    assert sorted(matched_ious(predicted, truth)) == pytest.approx([1 / 3, 1.0])
+    assert sorted(matched(box_iou(predicted, truth))) == pytest.approx([1 / 3, 1.0])
+
+
+def test_the_matching_is_the_best_of_all():
+    rng = np.random.default_rng(1)
+    for predicted_count, truth_count in ((3, 3), (4, 2), (1, 4)):
+        a, b = (
+            np.concatenate([rng.uniform(0, 1, (n, 3)), rng.uniform(0.5, 1, (n, 3)), np.zeros((n, 1))], axis=1)
+            for n in (predicted_count, truth_count)
+        )
+        iou = box_iou(a, b)
+        found = matched(iou).sum()
+        if predicted_count < truth_count:
+            iou = iou.T
+        orders = itertools.permutations(range(len(iou)), iou.shape[1])
+        best = max(sum(iou[row, column] for column, row in enumerate(order)) for order in orders)
+        assert found == pytest.approx(best)
+
+
+def test_many_sets_at_once_are_the_sets_one_by_one():
+    rng = np.random.default_rng(2)
+    sets = []
+    for n, m in ((2, 3), (0, 2), (1, 0), (4, 1)):
+        boxes = np.concatenate([rng.uniform(0, 1, (n + m, 3)), rng.uniform(0.5, 2, (n + m, 4))], axis=1)
+        sets.append((boxes[:n], boxes[n:]))
+    for together, (a, b) in zip(box_ious(sets), sets, strict=True):
+        assert together.shape == (len(a), len(b))
+        assert together.tolist() == [[iou(p.tolist(), q.tolist()) for q in b] for p in a]
+
+
+def test_iou_is_the_same_both_ways():
+    a, b = [0, 0, 0, 2, 1, 1, 0.4], [0.5, 0.3, 0.2, 1, 2, 1, -1.1]
+    assert iou(a, b) == pytest.approx(iou(b, a)) and 0 < iou(a, b) < 1
+    assert iou(a, a) == pytest.approx(1.0)
 
 
 def test_f1_of_sets():
