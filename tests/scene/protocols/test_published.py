@@ -38,6 +38,11 @@ def test_easy_and_hard_mix_to_the_overall_figure():
                 assert hard <= row.values[OVERALL, "Acc"] <= easy
 
 
+def test_a_method_has_one_row_unless_its_figures_are_known_in_different_ways():
+    names = [(row.protocol, row.method, row.evidence, row.source) for row in PUBLISHED]
+    assert len(set(names)) == len(names)
+
+
 def test_gps_stands_in_every_table_it_published():
     for protocol in ("nr3d", "sr3d", "scanrefer", "sceneverse-val", "scanqa", "sqa3d"):
         assert any(row.method.startswith("GPS") for row in published(protocol))
