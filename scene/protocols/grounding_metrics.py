@@ -111,9 +111,17 @@ def _share(total: Float[ndarray, "*r K"]) -> Float[ndarray, "*r"]:
     return np.divide(total[..., 0], total[..., 1], out=nan, where=total[..., 1] > 0)
 
 
-def by_boxes(examples: Sequence[Example], predictions: Predictions) -> bool:
-    """Whether any of the examples' predictions gives boxes in place of objects."""
-    return any(predictions[example.id].boxes for example in examples if example.id in predictions)
+def by_boxes(examples: Sequence[Example], predictions: Predictions, proposals: Scenes) -> bool:
+    """Whether boxes are to be compared, not ids: some prediction is of boxes, or the proposals are others than the
+    annotated objects, told by the boxes of the targets; ids say nothing there."""
+    if any(predictions[example.id].boxes for example in examples if example.id in predictions):
+        return True
+    for example in examples:
+        objects = _proposals(proposals, example)
+        for target, box in zip(example.targets, example.boxes):
+            if target >= len(objects) or tuple(map(float, objects[target].box)) != box:
+                return True
+    return False
 
 
 def _of(examples: Sequence[Example], predictions: Predictions) -> Predictions:

@@ -128,10 +128,11 @@ def _tokens(row: Row) -> list[str]:
 
 
 def measure(examples: Sequence[Example], predictions: Predictions, objects: Scenes) -> list[Metric]:
-    """Accuracy of the chosen object; for predictions of boxes, Acc@0.25 and Acc@0.5 (the "detection" track).
+    """Accuracy of the chosen object; of boxes or of other proposals, Acc@0.25 and Acc@0.5 (the "detection" track).
 
-    `objects` are what predicted objects index; on that second track any proposals, else the scans' annotated objects.
+    Args:
+        objects: scene id -> what predicted objects index: the scans' annotated objects, or other proposals.
     """
-    if by_boxes(examples, predictions):
+    if by_boxes(examples, predictions, objects):
         return accuracy_at_iou(examples, predictions, objects)
     return [accuracy_of_choice(examples, predictions)]

@@ -52,6 +52,11 @@ def test_a_bad_file_is_named_with_what_was_found(tmp_path: Path, name: str, cont
         read(tmp_path / name)
 
 
+def test_only_line_ends_end_a_row(tmp_path: Path):
+    (tmp_path / "a.csv").write_text('id,text\n1,"two\nlines"\n2,one\u2028line\n', encoding="utf-8")
+    assert [row.text("text") for row in read(tmp_path / "a.csv")] == ["two\nlines", "one\u2028line"]
+
+
 def test_a_file_that_is_not_there_or_no_text(tmp_path: Path):
     with pytest.raises(MissingFileError, match="toy annotations not found"):
         read(tmp_path / "none.json")

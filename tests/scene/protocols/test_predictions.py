@@ -10,7 +10,6 @@ from core.errors import InputError, MissingFileError
 from scene.protocols.annotations import Loaded, Row
 from scene.protocols.grounding_metrics import accuracy_at_iou, accuracy_of_choice, f1_of_choice
 from scene.protocols.predictions import (
-    as_boxes,
     boxes_of,
     complete,
     read_predictions,
@@ -124,9 +123,6 @@ def test_objects_index_the_proposals():
     assert boxes_of(Prediction("a", objects=(2, 0)), proposals)[:, 0].tolist() == [20.0, 0.0]
     assert boxes_of(Prediction("a", boxes=(box(5.0),)), proposals).tolist() == [list(box(5.0))]
     assert boxes_of(Prediction("a"), proposals).shape == (0, 7)
-    assert as_boxes(Prediction("a", objects=(1,), scores=(0.5,)), proposals) == Prediction(
-        "a", boxes=(box(10.0),), scores=(0.5,)
-    )
     with pytest.raises(InputError, match="object 3 is none of the 3 proposals"):
         boxes_of(Prediction("a", objects=(3,)), proposals)
 
@@ -157,3 +153,8 @@ def test_jsonl_leaves_out_what_is_empty(tmp_path: Path):
 def test_what_to_predict_is_written_without_the_truth(tmp_path: Path):
     path = write_examples(tmp_path / "examples.jsonl", examples("a", "b"))
     assert json.loads(path.read_text().splitlines()[1]) == {"id": "b", "scene_id": "s", "room": -1, "text": "text"}
+
+
+def test_a_prediction_that_was_never_made_is_not_written(tmp_path: Path):
+    found = complete(examples("a", "b"), {"a": Prediction("a", objects=(0,))}, missing="wrong")
+    assert list(read_predictions(write_predictions(tmp_path / "p.jsonl", found.values()))) == ["a"]

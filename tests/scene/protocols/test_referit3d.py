@@ -62,6 +62,9 @@ def test_sceneverse_lines_have_the_scans_groups_only(tmp_path: Path):
     }  # fmt: skip
     (example,) = load_nr3d(jsonl_file(tmp_path / "nr3d.jsonl", [item]), SCENES)
     assert (example.id, example.groups) == ("nr3d_000001", ("hard (scan)", "view-dependent"))
+    item["stimulus_id"] = "scene0011_00-chair-2-10-11"
+    (example,) = load_nr3d(jsonl_file(tmp_path / "nr3d.jsonl", [item]), SCENES)
+    assert example.groups == ("easy", "hard (scan)", "view-dependent")
 
 
 def test_sr3d_needs_no_tokens(tmp_path: Path):
@@ -84,6 +87,16 @@ def test_accuracy_of_the_chosen_object_and_of_boxes(tmp_path: Path):
     assert (accuracy.name, accuracy.value()) == ("Acc", 50.0)
     detected = measure(examples, {a: Prediction(a, boxes=(box(0.5),)), b: Prediction(b, boxes=(box(10.0),))}, SCENES)
     assert [(m.name, m.value()) for m in detected] == [("Acc@0.25", 100.0), ("Acc@0.5", 50.0)]
+
+
+def test_other_proposals_are_compared_by_boxes_not_by_ids(tmp_path: Path):
+    path = csv_file(tmp_path / "nr3d.csv", [row(10, "scene0011_00-chair-3-10-11-12", ["a"])])
+    (example,) = load_nr3d(path, SCENES)
+    segments = {"scene0011_00": list(reversed(SCENES["scene0011_00"]))}  # the target's box is the last of them
+    found = [
+        [m.value() for m in measure([example], {example.id: Prediction(example.id, (k,))}, segments)] for k in (0, 3)
+    ]
+    assert found == [[0.0, 0.0], [100.0, 100.0]]
 
 
 @pytest.mark.parametrize(
