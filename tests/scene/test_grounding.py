@@ -14,8 +14,18 @@ from scene.model_config import ModelConfig, gps_code, gps_paper
 WIDTH, VOCABULARY = 16, 40
 DEFAULT = ModelConfig(vocab_size=VOCABULARY, dim=WIDTH, heads=2, hidden=32, points=16, max_tokens=16, dropout=0.0)
 SMALL = {
-    "dim": WIDTH, "heads": 2, "hidden": 32, "text_hidden": 32, "text_layers": 2, "spatial_layers": 2,
-    "fusion_layers": 2, "points": 16, "max_tokens": 16, "dropout": 0.0, "slots": 9, "object_encoder": "small",
+    "dim": WIDTH,
+    "heads": 2,
+    "hidden": 32,
+    "text_hidden": 32,
+    "text_layers": 2,
+    "spatial_layers": 2,
+    "fusion_layers": 2,
+    "points": 16,
+    "max_tokens": 16,
+    "dropout": 0.0,
+    "slots": 9,
+    "object_encoder": "small",
 }
 CONFIGS = {
     "default": DEFAULT,
