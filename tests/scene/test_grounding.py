@@ -272,6 +272,15 @@ def test_captions_and_sentences_are_told_by_their_own_features():
     torch.testing.assert_close(default.caption_features(framed, framed > 0), mean)  # special tokens are no words
 
 
+@torch.no_grad()
+def test_words_are_guessed_in_all_places_or_in_those_asked_for():
+    model = make(DEFAULT)
+    fused = model.fuse(model.encode_scene(batch_of(model, [3])), *sentences(4, 6), torch.tensor([0, 0]))
+    everywhere = model.word_logits(fused)
+    assert everywhere.shape == (2, 6, VOCABULARY)
+    torch.testing.assert_close(model.word_logits(fused, torch.tensor([1, 8])), everywhere[[0, 1], [1, 2]])
+
+
 def test_only_a_model_with_a_question_head_answers():
     model = GroundingModel(DEFAULT)
     fused = model.fuse(model.encode_scene(batch_of(model, [3])), *sentences(4), torch.tensor([0]))
