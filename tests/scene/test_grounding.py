@@ -219,17 +219,18 @@ def test_scorers_are_cosines_and_only_the_papers_has_a_temperature():
     torch.testing.assert_close(paper(scenes, *text), fused.scores / 0.07, atol=1e-4, rtol=1e-4)
 
 
-def test_recomputing_activations_changes_no_gradient(model: GroundingModel):
+@pytest.mark.parametrize("name", ["default", "gps-code"])
+def test_recomputing_activations_changes_no_gradient(name: str):
     gradients = []
     for checkpointing in (False, True):
-        again = make(replace(model.config, checkpointing=checkpointing)).train()
+        again = make(replace(CONFIGS[name], checkpointing=checkpointing)).train()
         again.text.eval()  # transformers' own dropout would draw in another order
         scores = again(batch_of(again, [4]), *sentences(5), torch.tensor([0]))
         referral_loss(scores, torch.tensor([2])).backward()
         gradients.append({n: p.grad for n, p in again.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys()
-    for name, gradient in gradients[0].items():
-        torch.testing.assert_close(gradients[1][name], gradient, atol=1e-6, rtol=1e-4)
+    for parameter, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][parameter], gradient, atol=1e-6, rtol=1e-4)
 
 
 def test_under_autocast_scores_are_single_precision_and_near(model: GroundingModel):
