@@ -105,7 +105,7 @@ class Curriculum:
         """What to say when a split holds no text of a task."""
         wanted = {"referral": "sentences that mean one object", "multi": "referral sentences", "answers": "questions"}
         part = "" if self.cfg.share == 1 or split != "train" else f" at share={self.cfg.share}"
-        return f"{self.cfg.scenes} has no {wanted[task]} in its {split} split{part}; build it with more texts"
+        return f"{self.cfg.scenes} has no {wanted[task]} in its {split} split{part}; build it with more"
 
     def steps(self, stage: str) -> int:
         """Updates of a stage."""

@@ -391,7 +391,7 @@ def _clauses(
 
 
 def _anchors(thing: _Said, labels: frozenset[str]) -> Iterable[Noun | Query]:
-    if thing.claims:
-        yield from (query for query, _ in _queries(thing, labels))
+    if thing.claims:  # where none of them says anything, the thing alone
+        yield from (query if query.predicate else query.noun for query, _ in _queries(thing, labels))
     else:
         yield from (Noun(label, thing.noun.color) for label in class_of(thing.noun.label, labels))

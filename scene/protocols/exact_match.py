@@ -8,17 +8,18 @@ import numpy as np
 
 from core.errors import InputError
 from scene.protocols.metric import Metric
+from scene.protocols.predictions import complete
 from scene.protocols.records import Example, Prediction
 
 Answers = tuple[str, ...]
 
 
 def answers_given(examples: Sequence[Example], predictions: Mapping[str, Prediction]) -> list[Answers]:
-    """The ranked answers to every example, in its order.
+    """The ranked answers to every example, in its order; who said nothing said "".
 
     Raises:
-        InputError: an example whose right answers are unknown, or that no prediction answers. Saying nothing is an
-            answer: an empty text.
+        InputError: an example whose right answers are unknown, or without prediction; or predictions none of which
+            has answers.
     """
     closed = [example.id for example in examples if not example.answers]
     if closed:
@@ -26,13 +27,13 @@ def answers_given(examples: Sequence[Example], predictions: Mapping[str, Predict
             f"{len(closed)} of {len(examples)} questions have no right answers to measure against, the first is "
             f"{closed[0]!r}; the answers of test splits are kept by their benchmark's server: measure on val"
         )
-    missing = [e.id for e in examples if e.id not in predictions or not predictions[e.id].answers]
-    if missing:
+    found = [prediction.answers for prediction in complete(examples, predictions).values()]
+    if examples and not any(found):
         raise InputError(
-            f"{len(missing)} of {len(examples)} questions have no predicted answer, the first is {missing[0]!r}; "
-            'a model that says nothing answers ""'
+            f"none of the {len(found)} predictions has answers: questions are answered by "
+            '{"id": ..., "answers": ["best", "second", ...]}'
         )
-    return [predictions[example.id].answers for example in examples]
+    return [ranked or ("",) for ranked in found]
 
 
 def exact_match(said: Sequence[Answers], right: Sequence[Answers], top: int) -> Metric:

@@ -11,10 +11,12 @@ from safetensors.torch import load_file, save_file
 
 from core.errors import InputError, MissingFileError
 from scene.batch import object_set
+from scene.conformal import Conformal
 from scene.geometry import rotate_scene
 from scene.grounder import Grounder, predict, tokenize
 from scene.grounding import GroundingModel
 from scene.model_config import ModelConfig, gps_code
+from scene.provenance import Provenance, unseen
 from scene.relations import Viewpoint
 from scene.types import Scene
 from tests.scene.test_batch import rooms_of
@@ -94,6 +96,22 @@ def test_a_saved_grounder_scores_the_same(grounder: Grounder, tmp_path: Path):
     assert (again.answers, again.conformal, again.provenance) == ((), None, None)
     names = {path.name for path in (tmp_path / "model").iterdir()}
     assert not names & {"text", "answers.json", "training.json"}  # nothing that the grounder does not have
+
+
+def test_a_grounder_keeps_its_threshold_and_what_it_was_trained_on(tmp_path: Path):
+    conformal = Conformal(level=0.9, threshold=0.25, n=40, homes=8)
+    provenance = Provenance.collect([], [("toy-1", "the red cube"), ("toy-2", "the pole")])
+    grounder = Grounder(GroundingModel(CONFIG), TOKENIZER, conformal=conformal, provenance=provenance)
+    grounder.save_pretrained(tmp_path / "model")
+    again = Grounder.from_pretrained(tmp_path / "model")
+    assert again.conformal == conformal
+    assert again.provenance is not None and again.provenance.sentences.tolist() == provenance.sentences.tolist()
+    assert unseen(again.provenance, "toy", [("toy-1", "the red cube")]).sentences_seen == 1
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    config["conformal"]["colour"] = "red"
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="'conformal' entry"):
+        Grounder.from_pretrained(tmp_path / "model")
 
 
 def test_a_grounder_reads_questions_and_keeps_its_answers(tmp_path: Path):

@@ -84,6 +84,7 @@ def test_generated_sentences_are_read_without_a_word_to_spare():
         ("the one under the table", Query(Noun(""), "below", (TABLE,))),
         ("the gizmo on the table", Query(Noun("gizmo"), "on", (TABLE,))),
         ("the mug in the corner of the room", Query(MUG)),
+        ("the picture hanging on the wall in this room", Query(Noun("picture"), "hung", (Noun("wall"),))),
         ("the couch far from the bed", Query(SOFA, "farthest", (BED,))),
         ("the computer chair", Query(CHAIR)),
         ("near the bed, a chair", Query(CHAIR, "near", (BED,))),
