@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 COLORS: Final = {OURS: "#2457a7", "baseline": "#9aa7bb", PUBLISHED: "#d9822b"}
 BARS: Final = 16  # of the chart
 STYLE: Final = """
-main { max-width: 1240px; } table { font-size: 14px; } th, td { padding-right: 10px; }
+main { max-width: 1240px; } table { font-size: 14px; } th, td { padding-right: 10px; } p { max-width: 100ch; }
+th.number { white-space: normal; vertical-align: bottom; max-width: 90px; } td:first-child { white-space: nowrap; }
+td { padding-top: 4px; padding-bottom: 4px; }
+.grid.two { grid-template-columns: 1fr 1fr; align-items: start; } .grid.two figure img { max-height: none; }
+@media (max-width: 900px) { .grid.two { grid-template-columns: 1fr; } }
 .verdict { border-left: 4px solid var(--accent); padding: 6px 14px; background: var(--ground); max-width: none; }
 figure img { max-height: none; }
 """
@@ -47,7 +51,7 @@ def evaluation_page(
     if coverage is not None:
         sections.append(("Not there", [_coverage(coverage)]))
     if failures:
-        sections.append(("Wrong answers", list(failures)))
+        sections.append(("Wrong answers", [f'<div class="grid two">{"".join(failures)}</div>']))
     sections.append(("How it was measured", [_rules(result)]))
     return page_html(f"Grounding: {title}", lead, sections, STYLE)
 
@@ -104,14 +108,16 @@ def _measured(rows: Sequence[Row]) -> str:
             lines.append(metric)
         for group in groups:
             found = [row.cells.get((group, metric)) for row in rows]
-            lines.append([group, f"{max(cell.count for cell in found if cell):,}", *map(_shown, found)])
+            count = max(cell.count for cell in found if cell)
+            cells = [_shown(cell, row.kind == OURS) for row, cell in zip(rows, found)]
+            lines.append([group, f"{count:,}", *cells])
     return table_html(header, lines, numbers=range(1, len(header)))
 
 
-def _shown(cell: Cell | None) -> str:
+def _shown(cell: Cell | None, with_interval: bool) -> str:
     if cell is None:
         return ""
-    spread = f" ({cell.interval[0]:.1f}–{cell.interval[1]:.1f})" if cell.interval else ""
+    spread = f" ({cell.interval[0]:.1f}–{cell.interval[1]:.1f})" if cell.interval and with_interval else ""
     return f"{cell.value:.1f}{spread}"
 
 
