@@ -40,8 +40,7 @@ class TextTower(nn.Module):
             self.encoder = random_bert(config)
         self.owned = encoder_config is None and not config.text  # random BERT, described by ModelConfig alone
         if config.checkpointing:
-            self.encoder.config.use_cache = False  # of decoders, and warned about otherwise
-            self.encoder.gradient_checkpointing_enable({"use_reentrant": False})
+            recompute_layers(self.encoder)
         embedding = self.encoder.get_input_embeddings()
         rows, self.embedding_dim = embedding.weight.shape
         width = self.encoder.config.hidden_size
@@ -161,6 +160,21 @@ def first_layers(encoder: "PreTrainedModel", layers: int) -> "PreTrainedModel":
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # of the whole encoder; nothing here reads it
     return encoder
+
+
+def recompute_layers(encoder: "PreTrainedModel") -> None:
+    """Makes the layers recompute their activations in the backward pass of training.
+
+    Raises:
+        InputError: transformers cannot do this for such an encoder.
+    """
+    encoder.config.use_cache = False  # of decoders; transformers warns about the two together
+    # the older name of transformers 5.17 warns in later versions
+    enable = getattr(encoder, "activation_checkpointing_enable", None) or encoder.gradient_checkpointing_enable
+    try:
+        enable({"use_reentrant": False})
+    except ValueError as error:
+        raise InputError(f"checkpointing=true: {error}; train with checkpointing=false") from error
 
 
 def longest_sentence(encoder: "PreTrainedModel") -> int:
