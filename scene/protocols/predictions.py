@@ -8,7 +8,6 @@ protocols: the whole set), with "scores" of the same length if there are any; qu
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,6 +61,8 @@ def read_predictions(path: str | Path) -> dict[str, Prediction]:
 def write_predictions(path: str | Path, predictions: Iterable[Prediction]) -> Path:
     """Writes predictions in the format the name ends in; the file appears whole or not at all.
 
+    Those that were never made (see `complete`) are left out.
+
     Raises:
         InputError: the name ends in none of FORMATS.
     """
@@ -76,6 +77,7 @@ def write_predictions(path: str | Path, predictions: Iterable[Prediction]) -> Pa
             "answers": list(item.answers),
         }
         for item in predictions
+        if NO_OBJECT not in item.objects
     ]
     if path.suffix == ".parquet":
         with atomic_file(path) as out:
@@ -88,6 +90,18 @@ def write_predictions(path: str | Path, predictions: Iterable[Prediction]) -> Pa
     if path.suffix == ".json":
         return atomic_write(path, json.dumps(short, indent=1) + "\n")
     return atomic_write(path, "".join(json.dumps(row) + "\n" for row in short))
+
+
+def write_examples(path: str | Path, examples: Iterable[Example]) -> Path:
+    """What a model is to predict, without the truth, for use elsewhere: a .jsonl of id, scene_id, room and text.
+
+    Raises:
+        InputError: the name does not end in .jsonl.
+    """
+    path = Path(path)
+    check_choice("the examples' file format", path.suffix, (".jsonl",))
+    rows = [{"id": e.id, "scene_id": e.scene_id, "room": e.room, "text": e.text} for e in examples]
+    return atomic_write(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _items(file: Path) -> Iterator[tuple[str, Any]]:
@@ -236,12 +250,6 @@ def boxes_of(prediction: Prediction, proposals: Sequence[SceneObject]) -> Float6
     nowhere = np.zeros(7)  # a box without volume meets no other
     found = [nowhere if index == NO_OBJECT else proposals[index].box for index in prediction.objects]
     return np.array(found, dtype=np.float64).reshape(-1, 7)
-
-
-def as_boxes(prediction: Prediction, proposals: Sequence[SceneObject]) -> Prediction:
-    """The same prediction in boxes: for proposals that are not the annotated objects, whose ids say nothing there."""
-    boxes = tuple(tuple(map(float, box)) for box in boxes_of(prediction, proposals))
-    return replace(prediction, objects=(), boxes=boxes)
 
 
 def check_best_first(prediction: Prediction) -> None:
