@@ -6,7 +6,7 @@ random one, and a comparison "without object pretraining" would measure the lack
 trained along, at several times the cost of a step.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
@@ -20,13 +20,14 @@ from core.checkpoint import load_weights
 from core.errors import InputError
 from core.precision import uses_bfloat16
 from scene.answers import AnswerVocabulary
+from scene.feature_cache import FeatureCache, FeatureSpec, weights_digest
 from scene.grounder import Grounder
 from scene.grounding import GroundingModel
 from scene.model_config import MODELS, ModelConfig
-from scene.object_stage import ObjectPool, ObjectStage, encode_room, object_accuracy
+from scene.object_stage import ObjectPool, ObjectStage, object_accuracy
 from scene.optimise import seed_of, seeded
 from scene.pretrain_config import STAGES, PretrainGroundingConfig
-from scene.provenance import Provenance
+from scene.provenance import Corpus, Provenance
 from scene.rooms import Room, RoomReader, draw_points, object_names, texts_by_scene
 from scene.sampling import Drawing, Sampler
 from scene.sentence_stage import SentenceStage, Weights, evaluate
@@ -42,12 +43,16 @@ HEADS: Final = ("head.", "answer_head.", "member_head.", "word_head.")  # may di
 class Curriculum:
     """Makes the stages of a run, each when its turn comes.
 
+    Args:
+        run_folder: of the run; features are cached there unless the configuration names a folder.
+
     Raises:
         InputError: no scenes, no sentences of the wanted kind, or an init of other sizes.
     """
 
-    def __init__(self, cfg: PretrainGroundingConfig, device: torch.device) -> None:
+    def __init__(self, cfg: PretrainGroundingConfig, device: torch.device, run_folder: Path) -> None:
         self.cfg, self.device = cfg, device
+        self.cache_folder = Path(cfg.cache).expanduser() if cfg.cache else run_folder / "features"
         self.store = SceneStore(cfg.scenes)
         self.init = Grounder.from_pretrained(model_folder(cfg.init)) if cfg.init else None
         self.answers = self._answers()
@@ -83,13 +88,17 @@ class Curriculum:
             share = self.cfg.share if split == "train" else 1.0
             rooms = list(self.reader.rooms(split, task, share, self.cfg.object_pool))
             if not rooms:
-                wanted = {"referral": "sentences that mean one object", "multi": "referral sentences"}
-                raise InputError(
-                    f"{self.store.folder} has no {wanted.get(task, 'questions')} in its {split} split"
-                    f"{'' if share == 1 else f' at share={share}'}; build it again with more homes or texts"
-                )
+                raise InputError(self._nothing(split, task))
             self._rooms[split, task] = rooms
         return self._rooms[split, task]
+
+    def _nothing(self, split: str, task: str) -> str:
+        """What to say when a split holds no text of a task."""
+        wanted = {"referral": "sentences that mean one object", "multi": "referral sentences", "answers": "questions"}
+        part = "" if self.cfg.share == 1 or split != "train" else f" at share={self.cfg.share}"
+        return (
+            f"{self.store.folder} has no {wanted[task]} in its {split} split{part}; build it with more texts"
+        )
 
     def steps(self, stage: str) -> int:
         """Updates of a stage."""
@@ -126,8 +135,11 @@ class Curriculum:
             return self.init.answers
         if self.cfg.task != "answers":
             return ()
-        rows = (row for _, rows, _ in texts_by_scene(self.store, "train", "answers", self.cfg.share) for row in rows)
-        return AnswerVocabulary.of(row["answers"] for row in rows).answers
+        homes = texts_by_scene(self.store, "train", "answers", self.cfg.share)
+        right = [row["answers"] for _, rows, _ in homes for row in rows]
+        if not right:
+            raise InputError(self._nothing("train", "answers"))
+        return AnswerVocabulary.of(right).answers
 
     def _begin(self) -> tuple[PreTrainedTokenizerFast, GroundingModel]:
         cfg = self.cfg
@@ -139,7 +151,7 @@ class Curriculum:
         else:
             words = [text for _, text in self.texts()]
             if not words:
-                raise InputError(f"{self.store.folder} has no train sentences; build it again with more homes or texts")
+                raise InputError(self._nothing("train", self.task(cfg.stage_names[-1])))
             tokenizer = train_tokenizer([*words, *object_names(self.store, "train")], cfg.vocab_size)
         config = altered(
             MODELS[cfg.model](vocab_size=len(tokenizer)),
@@ -241,11 +253,27 @@ class Curriculum:
         return draw_points(self.store, room, self.reader.points, self.cfg.seed)
 
     def _encode(self, rooms: list[Room], draws: int) -> None:
-        """Fills the features of rooms that have none, and frees their points."""
-        for index, room in enumerate(rooms):
-            if room.features is None:
-                room.features = encode_room(self.model, self._points(room), draws, (self.cfg.seed, index, draws))
-                room.drop_points()
+        """Has the features of rooms in the cache, and frees their points."""
+        if all(room.cache is not None for room in rooms):
+            return
+        encoder, config = self.model.object_encoder, self.model.config
+        by_key = {room.key: room for room in rooms}
+
+        def load(keys: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
+            return ((key, self._points(by_key[key])) for key in keys)
+
+        spec = FeatureSpec(
+            encoder=weights_digest(encoder),
+            source=Corpus.of(self.store).manifest,
+            points=config.points,
+            seed=self.cfg.seed,
+            draws=draws,
+            bfloat16=uses_bfloat16(self.cfg.precision, self.device.type),
+        )
+        cache = FeatureCache.build(self.cache_folder, spec, encoder, list(by_key), load)
+        for room in rooms:
+            room.cache = cache
+            room.drop_points()
 
 
 def model_folder(path: str) -> Path:

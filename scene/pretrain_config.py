@@ -71,6 +71,7 @@ class PretrainGroundingConfig(JobConfig):
     mirror: bool = True  # show half of the rooms in a mirror, left and right exchanged
     rotate: str = "none"  # quarter turns of rooms: none, sentences (that name no side), or all (as in released code)
     samplings: int = 4  # cached draws of each object's points
+    cache: str = ""  # folder of cached object features, which runs may share; empty = in the run folder while it runs
     eval_every: int = 100  # updates between evaluations on val; the best weights are kept
     checkpoint_every: int = 50  # updates between checkpoints
 

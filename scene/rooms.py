@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerFast
 from core.errors import InputError
 from scene.batch import ObjectSet, caption_of, objects_from
 from scene.descriptions import describe_scene
+from scene.feature_cache import FeatureCache
 from scene.geometry import object_points
 from scene.graph import build_graph, spoken_room_by_room
 from scene.provenance import sentence_digest
@@ -79,7 +80,7 @@ class Room:
     answers: Ragged  # of questions, numbers of the right answers; those nobody learns are left out
     viewed: Bool[ndarray, " S"]  # says left, right, behind or in front
     captions: Ragged  # token ids of what is said about the room as a whole
-    features: Float[Tensor, "K N D"] | None = field(default=None, repr=False)  # K encodings of its objects
+    cache: FeatureCache | None = field(default=None, repr=False)  # holds its objects' features, by `key`
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -88,6 +89,11 @@ class Room:
     def key(self) -> str:
         """Names the room among those of its corpus."""
         return f"{self.objects.scene_id}/{self.objects.room}"
+
+    def features(self, draw: float) -> Float[Tensor, "N D"]:
+        """One of the cached encodings of its objects; `draw` in [0, 1) says which."""
+        assert self.cache is not None, "rooms are encoded before they are batched"
+        return self.cache.draw(self.key, int(draw * self.cache.spec.encodings), len(self.objects))
 
     def drop_points(self) -> None:
         """Frees the points of its objects."""
