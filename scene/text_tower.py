@@ -5,7 +5,7 @@ of CLIP. Its own attention runs on `scaled_dot_product_attention`, which transfo
 up on the network unless `ModelConfig.text` names a hub id, and never when a saved grounder is loaded.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -41,8 +41,8 @@ class TextTower(nn.Module):
         self.owned = encoder_config is None and not config.text  # random BERT, described by ModelConfig alone
         if config.checkpointing:
             recompute_layers(self.encoder)
-        embedding = self.encoder.get_input_embeddings()
-        rows, self.embedding_dim = embedding.weight.shape
+        embedding = cast(nn.Embedding, self.encoder.get_input_embeddings())
+        rows, self.embedding_dim = embedding.num_embeddings, embedding.embedding_dim
         width = self.encoder.config.hidden_size
         longest = longest_sentence(self.encoder)
         if config.max_tokens > longest:
@@ -158,7 +158,7 @@ def first_layers(encoder: "PreTrainedModel", layers: int) -> "PreTrainedModel":
     if getattr(config, "layer_types", None):  # one kind of attention per layer, as in ModernBERT
         config.layer_types = config.layer_types[:layers]
     if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None  # of the whole encoder; nothing here reads it
+        encoder.add_module("pooler", None)  # of the whole encoder; nothing here reads it
     return encoder
 
 

@@ -219,17 +219,18 @@ def test_scorers_are_cosines_and_only_the_papers_has_a_temperature():
     torch.testing.assert_close(paper(scenes, *text), fused.scores / 0.07, atol=1e-4, rtol=1e-4)
 
 
-def test_recomputing_activations_changes_no_gradient(model: GroundingModel):
+@pytest.mark.parametrize("name", ["default", "gps-code"])
+def test_recomputing_activations_changes_no_gradient(name: str):
     gradients = []
     for checkpointing in (False, True):
-        again = make(replace(model.config, checkpointing=checkpointing)).train()
+        again = make(replace(CONFIGS[name], checkpointing=checkpointing)).train()
         again.text.eval()  # transformers' own dropout would draw in another order
         scores = again(batch_of(again, [4]), *sentences(5), torch.tensor([0]))
         referral_loss(scores, torch.tensor([2])).backward()
         gradients.append({n: p.grad for n, p in again.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys()
-    for name, gradient in gradients[0].items():
-        torch.testing.assert_close(gradients[1][name], gradient, atol=1e-6, rtol=1e-4)
+    for parameter, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][parameter], gradient, atol=1e-6, rtol=1e-4)
 
 
 def test_under_autocast_scores_are_single_precision_and_near(model: GroundingModel):
@@ -270,6 +271,15 @@ def test_captions_and_sentences_are_told_by_their_own_features():
     torch.testing.assert_close(default.caption_features(tokens, words)[:1], mean)
     framed = torch.cat([torch.full((1, 1), 2), tokens[:1, :4], torch.full((1, 1), 3)], 1)
     torch.testing.assert_close(default.caption_features(framed, framed > 0), mean)  # special tokens are no words
+
+
+@torch.no_grad()
+def test_words_are_guessed_in_all_places_or_in_those_asked_for():
+    model = make(DEFAULT)
+    fused = model.fuse(model.encode_scene(batch_of(model, [3])), *sentences(4, 6), torch.tensor([0, 0]))
+    everywhere = model.word_logits(fused)
+    assert everywhere.shape == (2, 6, VOCABULARY)
+    torch.testing.assert_close(model.word_logits(fused, torch.tensor([1, 8])), everywhere[[0, 1], [1, 2]])
 
 
 def test_only_a_model_with_a_question_head_answers():

@@ -86,6 +86,8 @@ def test_masked_word_loss_counts_chosen_positions_and_is_zero_without_any():
     target = torch.tensor([[IGNORED, 2, IGNORED]])
     assert masked_word_loss(logits, target).item() == pytest.approx(math.log(4))
     assert masked_word_loss(logits, torch.full((1, 3), IGNORED)).item() == 0.0
+    assert masked_word_loss(logits[:, 1], target[:, 1]).item() == pytest.approx(math.log(4))  # only where it is asked
+    assert masked_word_loss(logits[0, :0], target[0, :0]).item() == 0.0
 
 
 def test_masking_hides_about_a_share_and_never_special_tokens():
