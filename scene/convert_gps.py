@@ -123,7 +123,8 @@ def run(cfg: ConvertGrounderConfig) -> dict[str, Any]:
     Grounder(converted.model, tokenizer, answers).save_pretrained(folder.path / "model")
     print(
         f"{len(state) - len(converted.unused)} of {len(state)} tensors taken; {len(converted.unused)} that scores do "
-        f"not depend on left out; {len(converted.initial)} of ours keep their initial values ({_heads(converted.initial)})"
+        f"not depend on left out; {len(converted.initial)} of ours keep their initial values "
+        f"({_heads(converted.initial)})"
     )
     print(f"the grounder is in {folder.path / 'model'}")
     return folder.finish(

@@ -12,6 +12,7 @@ model is measured without running it. docs/evaluation.md says what each protocol
 """
 
 import hashlib
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -76,7 +77,7 @@ class EvaluateGroundingConfig(JobConfig):
     protocol: str = "corpus"  # corpus, scanrefer, nr3d, sr3d, multi3drefer, scanqa, sqa3d or sceneverse-val
     annotations: str = ""  # the protocol's official file; none for corpus
     split: str = "test"  # of corpus: train, val or test
-    options: dict[str, Any] = field(default_factory=dict)  # of the protocol's reader, e.g. +options.unknown_scenes=skip
+    options: dict[str, Any] = field(default_factory=dict)  # of the protocol's reader, e.g. options.unknown_scenes=skip
     missing: str = "error"  # sentences without a prediction in predictions: an error, or counted as wrong
     proposals: str = "ground-truth"  # what a model chooses from: ground-truth objects, predicted masks, or geometric
     masks: str = ""  # of proposals=masks: folder of <scene id>.mask.npz
@@ -198,7 +199,11 @@ def read_examples(cfg: EvaluateGroundingConfig, protocol: Protocol, true: StoreO
     unknown = [key for key in options if key not in protocol.options]
     if unknown:
         raise InputError(f"options.{unknown[0]}: not read by {cfg.protocol}; {nearest(unknown[0], protocol.options)}")
-    examples = protocol.load(cfg.scenes if own else cfg.annotations, true, **options)
+    try:
+        examples = protocol.load(cfg.scenes if own else cfg.annotations, true, **options)
+    except InputError as error:
+        said = re.sub(rf"(?<![.\w])({'|'.join(protocol.options)})=", r"options.\1=", str(error))
+        raise type(error)(said) from error
     if isinstance(examples, Loaded) and examples.left_out:
         print(examples.report())
     return examples
