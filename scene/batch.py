@@ -8,7 +8,6 @@ coordinates, and a scene turned together with its viewer gives the same numbers.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int64
 from numpy import ndarray
@@ -20,6 +19,7 @@ from scene.descriptions import describe_scene
 from scene.geometry import object_points
 from scene.graph import build_graph, candidates, spoken_room_by_room
 from scene.objects import location_tokens, rotate_points
+from scene.relation_edges import batch_edges
 from scene.relations import Viewpoint
 from scene.support import room_of_objects
 from scene.texts import Referral
@@ -37,6 +37,7 @@ class ObjectSet:
     captions: list[str]  # "red armchair": colour where known, and label
     points: Float[Tensor, "N P 6"]  # xyz in the viewer's frame in metres, rgb 0..255
     locations: Float[Tensor, "N 6"]  # mean of points, extents; same frame
+    edges: Int64[Tensor, "E 3"] | None = None  # subject, object, relation of the scene graph; None = not asked for
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -49,6 +50,11 @@ class SceneBatch:
     features: Float[Tensor, "B N D"]
     locations: Float[Tensor, "B N 6"]
     valid: Bool[Tensor, "B N"]  # False at padding
+    edges: Int64[Tensor, "E 4"] | None = None  # scene, subject, object, index into list(Relation); None = no graph
+
+    def to(self, device: torch.device | str) -> "SceneBatch":
+        edges = None if self.edges is None else self.edges.to(device)
+        return SceneBatch(self.features.to(device), self.locations.to(device), self.valid.to(device), edges)
 
 
 @dataclass
@@ -64,9 +70,8 @@ class ReferralBatch:
     captions: list[list[int]] = field(default_factory=list)  # token ids of each scene's caption
 
     def to(self, device: torch.device | str) -> "ReferralBatch":
-        scenes = self.scenes
         return ReferralBatch(
-            SceneBatch(scenes.features.to(device), scenes.locations.to(device), scenes.valid.to(device)),
+            self.scenes.to(device),
             self.tokens.to(device),
             self.words.to(device),
             self.scene.to(device),
@@ -110,10 +115,11 @@ def object_set(
     Raises:
         InputError: there is no object to choose from, no such room, or a large home without a room.
     """
-    return _object_set(scene, object_points(scene, points, seed), room, viewpoint or Viewpoint())
+    return objects_from(scene, object_points(scene, points, seed), room, viewpoint or Viewpoint())
 
 
-def _object_set(scene: Scene, cloud: Float32[ndarray, "N P 6"], room: int, viewpoint: Viewpoint) -> ObjectSet:
+def objects_from(scene: Scene, cloud: Float32[ndarray, "N P 6"], room: int, viewpoint: Viewpoint) -> ObjectSet:
+    """`object_set` from points of all the scene's objects (`scene.geometry.object_points`)."""
     chosen = candidates(scene, room)
     if not chosen:
         place = f", room {room} ({scene.rooms[room].kind})" if scene.objects else ""
@@ -133,13 +139,27 @@ def _object_set(scene: Scene, cloud: Float32[ndarray, "N P 6"], room: int, viewp
     )
 
 
-def collate(features: Sequence[Float[Tensor, "_ D"]], locations: Sequence[Float[Tensor, "_ 6"]]) -> SceneBatch:
-    """Object features and locations of several scenes in one padded batch; padding is 0 and not valid."""
+def collate(
+    features: Sequence[Float[Tensor, "_ D"]],
+    locations: Sequence[Float[Tensor, "_ 6"]],
+    edges: Sequence[Int64[Tensor, "_ 3"]] | None = None,
+) -> SceneBatch:
+    """Object features and locations of several scenes in one padded batch; padding is 0 and not valid.
+
+    Args:
+        edges: of each scene: subject, object, relation.
+
+    Raises:
+        InputError: a scene has no objects.
+    """
+    if empty := [index for index, part in enumerate(features) if not len(part)]:
+        raise InputError(f"scenes {empty} of the batch have no objects; there is nothing a sentence could mean")
     counts = torch.tensor([len(part) for part in features])
     return SceneBatch(
         pad_sequence(list(features), batch_first=True),
         pad_sequence(list(locations), batch_first=True),
         torch.arange(int(counts.max()))[None] < counts[:, None],
+        None if edges is None else batch_edges(edges),
     )
 
 
@@ -149,58 +169,6 @@ def collate_tokens(tokens: Sequence[Sequence[int]], pad_id: int) -> tuple[Int64[
     padded = pad_sequence(rows, batch_first=True, padding_value=pad_id)
     lengths = torch.tensor([len(row) for row in rows])
     return padded, torch.arange(padded.shape[1])[None] < lengths[:, None]
-
-
-def mirrored(
-    locations: Float[Tensor, "N 6"], tokens: Sequence[int], swap: Mapping[int, int]
-) -> tuple[Float[Tensor, "N 6"], list[int]]:
-    """A room and a sentence seen in a mirror: y is negated and words such as left and right change places.
-
-    Args:
-        swap: token id to the id it becomes, in both directions.
-    """
-    flipped = locations.clone()
-    flipped[:, 1] = -flipped[:, 1]
-    return flipped, [swap.get(token, token) for token in tokens]
-
-
-def referral_batch(
-    rooms: Sequence[GroundingRoom],
-    scenes: int,
-    sentences: int,
-    pad_id: int,
-    rng: np.random.Generator,
-    swap: Mapping[int, int] | None = None,
-) -> ReferralBatch:
-    """A random training batch: rooms drawn by how many sentences they have, then sentences within each.
-
-    Args:
-        scenes, sentences: rooms per batch, and sentences per room (repeated only where a room has fewer).
-        swap: tokens that change places in a mirror; given, every room is mirrored with probability 1/2.
-    """
-    weight = np.array([len(room.sentences) for room in rooms], dtype=np.float64)
-    chosen = rng.choice(len(rooms), size=min(scenes, len(rooms)), replace=False, p=weight / weight.sum())
-    features, locations, tokens, scene, target, anchors = [], [], [], [], [], []
-    for slot, index in enumerate(chosen):
-        room = rooms[index]
-        assert room.features is not None, "rooms are encoded before they are batched"
-        mirror = swap if swap and rng.random() < 0.5 else None
-        features.append(room.features[int(rng.integers(len(room.features)))])
-        place = room.objects.locations
-        for s in rng.choice(len(room.sentences), size=sentences, replace=len(room.sentences) < sentences):
-            row = room.tokens[s]
-            if mirror:
-                place, row = mirrored(room.objects.locations, row, mirror)
-            tokens.append(row)
-            target.append(room.targets[s])
-            anchors.append(room.anchors[s])
-            scene.append(slot)
-        locations.append(place)
-    padded, words = collate_tokens(tokens, pad_id)
-    captions = [rooms[index].caption_tokens for index in chosen]
-    batch = collate(features, locations)
-    shares = anchor_shares(anchors, batch.valid.shape[1])
-    return ReferralBatch(batch, padded, words, torch.tensor(scene), torch.stack(target), shares, captions)
 
 
 def anchor_shares(anchors: Sequence[Sequence[int]], objects: int) -> Float[Tensor, "S N"]:
@@ -252,7 +220,7 @@ def grounding_rooms(
         cloud = object_points(scene, points, seed)
         graph = build_graph(scene) if captions else None
         for room, group in sorted(by_room.items()):
-            objects = _object_set(scene, cloud, room, Viewpoint())
+            objects = objects_from(scene, cloud, room, Viewpoint())
             slot = {int(identity): index for index, identity in enumerate(objects.ids)}
             targets = torch.tensor([slot[referral.targets[0]] for referral in group])
             caption = describe_scene(scene, graph, room) if graph else ""

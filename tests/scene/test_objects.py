@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from core.errors import InputError
-from scene.objects import ObjectEncoder, location_tokens, normalise_points, rotate_points, subsample
+from scene.objects import ObjectEncoder, location_tokens, normalise_points, object_encoder, rotate_points, subsample
 
 
 def cloud(n: int, p: int = 40, seed: int = 0) -> torch.Tensor:
@@ -17,7 +17,7 @@ def cloud(n: int, p: int = 40, seed: int = 0) -> torch.Tensor:
 
 def encoder() -> ObjectEncoder:
     torch.manual_seed(0)
-    return ObjectEncoder(16)
+    return object_encoder("small", 16)
 
 
 def test_normalised_points_are_centred_within_radius_one_and_colours_within_one():
@@ -25,6 +25,11 @@ def test_normalised_points_are_centred_within_radius_one_and_colours_within_one(
     shape, radius = normalise_points(points)
     assert radius.tolist() == [1.0]
     assert shape.tolist() == [[[-1, 0, 0, -1, 0, 1], [1, 0, 0, 1, 0, -1]]]
+
+
+def test_many_points_at_one_place_far_from_the_origin_have_radius_zero():
+    shape, radius = normalise_points(torch.full((1, 12, 6), 123.4567))
+    assert radius.item() == 0 and (shape[..., :3] == 0).all()
 
 
 def test_a_location_is_the_mean_of_the_points_not_the_middle_of_the_box():
