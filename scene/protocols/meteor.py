@@ -35,7 +35,7 @@ def meteor(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -
 
 
 def _combine(total: Float[ndarray, "*r K"]) -> Float[ndarray, "*r"]:
-    """Equations 3-6 of the paper on (weighted matches, words said, words right, chunks, matches)."""
+    """The formula of METEOR 1.5 on (weighted matches, words said, words right, chunks, matches)."""
     weighted, said, right, chunks, matches = np.moveaxis(total, -1, 0)
     precision, recall = weighted / np.maximum(said, 1), weighted / np.maximum(right, 1)
     mean = precision * recall / np.maximum(ALPHA * precision + (1 - ALPHA) * recall, 1e-12)
