@@ -12,11 +12,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from core.errors import InputError, check_choice
 from scene.pointnet import SetAbstraction
-from scene.pointops import ball_query, farthest_points, gather, neighbourhoods, segment_max
+from scene.pointops import ball_query, farthest_points, gather, grouped, neighbourhoods, segment_max
 
 CENTRES, RADIUS, NEIGHBOURS = 32, 0.35, 16  # after normalisation an object has radius 1
 
@@ -145,8 +144,7 @@ class SmallStage(nn.Module):
         with torch.no_grad():
             centres = gather(xyz, farthest_points(xyz, min(CENTRES, xyz.shape[1])))
             around = neighbourhoods(ball_query(xyz, centres, RADIUS, NEIGHBOURS), xyz.shape[1])
-        rows = torch.cat([xyz, features], -1).flatten(0, 1)[around.point]
-        rows = rows - F.pad(centres.flatten(0, 1), (0, features.shape[-1]))[around.centre]
+        rows = grouped(torch.cat([xyz, features], -1), centres, around)
         return centres, segment_max(self.net(rows), around.start).unflatten(0, centres.shape[:2])
 
 
