@@ -2,7 +2,7 @@
 
 Reads what benchmarks/grounding_arms.sh left in RUNS: every arm trained from several seeds and evaluated once on the
 test homes and once, without ever having seen such a home, on the ProcTHOR houses (the arm `houses` the other way
-round). The intervals are Student's t over training seeds; that of one model over homes is in each run's own report. What an arm
+round). The intervals are Student's t over training seeds; that of one model over homes is in its own report. What an arm
 costs is a difference to `full`, seed by seed. The facts above the table are read from the runs' own records.
 """
 
@@ -34,7 +34,8 @@ ARMS: Final = {
     "graph": "with scene-graph encoder",
     "gps-form": "GPS's own parts alone, this size",
     "multi": "full, then several or none (multi)",
-    "houses": "trained on ProcTHOR houses",
+    "houses": "trained on ProcTHOR houses instead",
+    "both": "trained on both",
 }
 SHARES: Final = {"share-12": 12.5, "share-25": 25.0, "share-50": 50.0, "full": 100.0}
 NOT_RUN: Final = ("gps-paper", "gps-code")

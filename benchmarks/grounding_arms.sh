@@ -14,7 +14,7 @@ cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 export sightline=${SIGHTLINE:-.venv/bin/sightline} runs=${RUNS:-runs/grounding} STEPS=${STEPS:-600}
 SEEDS=${SEEDS:-0 1 2}
-ARMS=${ARMS:-full houses share-12 share-25 share-50 graph no-spatial no-scene gps-form multi no-object}
+ARMS=${ARMS:-full houses share-12 graph no-spatial no-scene no-object share-25 share-50 both gps-form multi}
 mkdir -p "$runs"
 
 job() { # name job [key=value ...]
@@ -25,35 +25,43 @@ job() { # name job [key=value ...]
   echo "$(date +%H:%M:%S) $name"
 }
 
-trial() { # arm seed
+train() { # arm seed
   local arm=$1 seed=$2 scenes=$runs/homes options=()
   case $arm in
     full) ;;
-    houses) scenes=$runs/houses ;;                                # trained on ProcTHOR alone
+    houses) scenes=$runs/houses ;;                        # ProcTHOR alone
+    both) scenes=$runs/homes,$runs/houses ;;
     share-12) options=(share=0.125) ;;
     share-25) options=(share=0.25) ;;
     share-50) options=(share=0.5) ;;
-    graph) options=(architecture.graph_layers=2) ;;                   # with the scene-graph encoder
-    no-spatial) options=(architecture.bias=none) ;;                   # attention without the spatial bias
+    graph) options=(architecture.graph_layers=2) ;;       # with the scene-graph encoder
+    no-spatial) options=(architecture.bias=none) ;;       # attention without the spatial bias
     no-scene) options=(scene_loss=0) ;;
-    no-object) options=(stages=scene) ;;                               # the object encoder learns along with sentences
-    gps-form) options=(architecture.roles=0 architecture.fusion_bias=false anchor_loss=0) ;;  # GPS's own parts alone
-    multi) options=(stages=finetune task=multi "init=$runs/full-$seed/model" steps=200) ;;
+    no-object) options=(stages=scene) ;;                  # the object encoder learns along with the sentences
+    gps-form) options=(architecture.roles=0 architecture.fusion_bias=false anchor_loss=0) ;; # GPS's own parts alone
+    multi) options=(stages=finetune task=multi init="$runs/full-$seed/model" steps=200) ;;
     gps-paper | gps-code) options=(recipe="$arm") ;;
     *) echo "no such arm: $arm"; return 1 ;;
   esac
-  [ "$arm" = multi ] || options=(steps="$STEPS" "${options[@]}")
+  case $arm in multi | gps-paper | gps-code) ;; *) options+=(steps="$STEPS") ;; esac
   job "$arm-$seed" pretrain-grounding scenes="$scenes" seed="$seed" "${options[@]}"
+}
+
+test_once() { # arm seed
   for asked in homes houses; do
-    job "$arm-$seed-on-$asked" evaluate-grounding scenes="$runs/$asked" model="$runs/$arm-$seed" failures=0 \
-      baselines="$([ "$arm-$seed" = full-0 ] && echo true || echo false)"
+    job "$1-$2-on-$asked" evaluate-grounding scenes="$runs/$asked" model="$runs/$1-$2" failures=0 \
+      baselines="$([ "$1-$2" = full-0 ] && echo true || echo false)"
   done
 }
 
-export -f job trial
+export -f job train test_once
 job homes build-scenes eval_referrals=40 &
 job houses build-scenes source=procthor source.path="$SIGHTLINE_DATA/procthor_houses/houses.jsonl.gz" \
   train_referrals=300 eval_referrals=120
 wait
-for arm in $ARMS; do for seed in $SEEDS; do echo "$arm $seed"; done; done | xargs -P 2 -L 1 bash -c 'trial "$@"' trial
+trials() { # all seeds of an arm before the next arm
+  for arm in $ARMS; do for seed in $SEEDS; do echo "$arm $seed"; done; done
+}
+trials | xargs -P 2 -L 1 bash -c 'train "$@"' train
+trials | xargs -P 2 -L 1 bash -c 'test_once "$@"' test_once
 "${PYTHON:-.venv/bin/python}" -m benchmarks.grounding_arms "$runs" --out "${TABLE:-benchmarks/results/grounding_arms.md}"
