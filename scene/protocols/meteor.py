@@ -3,7 +3,7 @@
 Denkowski & Lavie, WMT 2014 (METEOR 1.5), with its parameters for English. Left out are the two matchers that need
 tables of a language, WordNet synonyms and paraphrases, and the discount of function words, which needs a list of them:
 every word weighs the same. The metric's name says so. Values are comparable with each other; on answers of SQA3D and
-OpenEQA they lay 0.7 and 2.2 points above those of METEOR 1.5, on long descriptions of situations 0.2 below.
+OpenEQA they lay 2.2 and 0.7 points above those of METEOR 1.5, on long descriptions of situations 0.2 below.
 """
 
 from collections.abc import Sequence
