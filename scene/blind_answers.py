@@ -150,12 +150,8 @@ BLIND: Final[dict[str, Callable[[Sequence[Example]], Answerer]]] = {
 """Rows of a table: name -> what learns from training questions."""
 
 
-def cross_validated(
-    examples: Sequence[Example], fit: Callable[[Sequence[Example]], Answerer], *, folds: int = 2, seed: int = 0
-) -> dict[str, Prediction]:
-    """Predictions for a benchmark of which one split is at hand: learnt from the other scenes of that split.
-
-    Scenes, not questions, are dealt into `folds`: questions of one scene share answers.
+def deal(examples: Sequence[Example], *, folds: int, seed: int) -> dict[str, int]:
+    """Scene id -> fold. Scenes are dealt, not questions: those of one scene share answers.
 
     Raises:
         InputError: fewer scenes than folds.
@@ -163,7 +159,19 @@ def cross_validated(
     scenes = np.array(sorted({example.scene_id for example in examples}))
     if len(scenes) < folds:
         raise InputError(f"{len(scenes)} scenes do not make {folds} folds")
-    fold = dict(zip(np.random.default_rng(seed).permutation(scenes).tolist(), np.arange(len(scenes)) % folds))
+    order = np.random.default_rng(seed).permutation(scenes).tolist()
+    return {scene_id: place % folds for place, scene_id in enumerate(order)}
+
+
+def cross_validated(
+    examples: Sequence[Example], fit: Callable[[Sequence[Example]], Answerer], *, folds: int = 2, seed: int = 0
+) -> dict[str, Prediction]:
+    """Predictions for a benchmark of which one split is at hand: learnt from the other scenes of that split.
+
+    Raises:
+        InputError: fewer scenes than folds.
+    """
+    fold = deal(examples, folds=folds, seed=seed)
     found: dict[str, Prediction] = {}
     for number in range(folds):
         others = [example for example in examples if fold[example.scene_id] != number]

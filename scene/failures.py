@@ -1,8 +1,9 @@
 """Pictures of what a grounding model got wrong: the sentence, a map with what was meant and what was chosen, and both.
 
-What is meant is blue, what was chosen orange, other things of the class have a dashed gray outline; every one of them
-carries its name, and the words say the same as the colours. Things of the room that are not marked are named where
-there is place. Where the scene can be drawn, a picture of each of the two stands beside the map (scene/crops.py).
+What is meant is blue, what was chosen orange, what is both green; other things of the class have a dashed gray outline.
+Every one of them carries its name, and the words say the same as the colours. Things of the room that are not marked
+are named where there is place. Where the scene can be drawn, a picture of each of the two stands beside the map
+(scene/crops.py).
 """
 
 import io
@@ -42,7 +43,7 @@ from scene.types import Scene
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MEANT, CHOSEN, OTHER = "#1257c4", "#d9540b", "#5b6575"
+MEANT, CHOSEN, BOTH, OTHER = "#1257c4", "#d9540b", "#1b7a3d", "#5b6575"
 DPI: Final = 120
 WIDTH_IN: Final = 10.4
 MAP_IN: Final = (3.4, 6.4)  # least and most height of the map
@@ -99,7 +100,12 @@ def draw_failure(
     if not scene.objects:
         raise InputError(f"scene {scene.id} has no objects to draw")
     room = _room(scene, room, (*targets, *predictions))
-    others = same_class(scene, targets or predictions, room) if distractors is None else list(distractors)
+    understood = [reading.query for reading in readings(sentence, scene.labels)[:1]]
+    if distractors is None:
+        named = [item.id for item in scene.objects if [item.label] == [query.noun.label for query in understood]]
+        others = same_class(scene, targets or named or predictions, room)
+    else:
+        others = list(distractors)
     others = [i for i in others if i not in targets and i not in predictions]
     window = _window(scene, room, (*targets, *predictions, *others))
     lines = _lines(sentence)
@@ -117,7 +123,7 @@ def draw_failure(
         figure.text(0.02, y, line, fontsize=SENTENCE_PT, color=INK, va="center", fontweight="bold")
     _key(figure, 1 - (0.34 + 0.29 * len(lines)) / total, scene, targets, predictions, others)
     ax = figure.add_axes((0.06, FOOT_IN / total, map_width / WIDTH_IN - 0.06, (height - FOOT_IN - 0.1) / total))
-    said = {noun.label for reading in readings(sentence, scene.labels)[:1] for noun in reading.query.nouns()}
+    said = {noun.label for query in understood for noun in query.nouns()}
     _draw_map(ax, scene, room, window, targets, predictions, others, said)
     side = min(0.29 * WIDTH_IN, (height - 0.4) / 2 - 0.3)
     for row, picture in enumerate(pictures):
@@ -199,8 +205,8 @@ def _room(scene: Scene, room: int, ids: Sequence[int]) -> int:
 def _window(scene: Scene, room: int, ids: Sequence[int]) -> Window:
     """The room and everything marked, whole."""
     if not scene.rooms and ids:
-        low, high = window_around(scene, ids)
-        return low - AROUND_M, high + AROUND_M  # a scan: the neighbourhood
+        (low, high), (lowest, highest) = window_around(scene, ids), map_limits(scene)
+        return np.maximum(low - AROUND_M, lowest), np.minimum(high + AROUND_M, highest)  # a scan: the neighbourhood
     low, high = map_limits(scene)
     if room >= 0:
         polygon = np.asarray(scene.rooms[room].polygon, dtype=float)
@@ -238,9 +244,8 @@ def _draw_map(
     ax.set_xlabel("metres", fontsize=FONT_PT, color=FAINT), ax.set_ylabel("")
     ax.set_anchor("NW")
     corners = footprint(scene.boxes)
-    marks: dict[int, tuple[str, str]] = dict.fromkeys(others, ("", OTHER))
-    marks |= dict.fromkeys(predictions, ("chosen: ", CHOSEN))
-    marks |= dict.fromkeys(targets, ("meant: ", MEANT))
+    marks = dict.fromkeys(targets, ("meant: ", MEANT)) | dict.fromkeys(predictions, ("chosen: ", CHOSEN))
+    marks |= {i: ("both: ", BOTH) for i in targets if i in predictions} | dict.fromkeys(others, ("", OTHER))
     for i, (_, color) in marks.items():
         dashed: Any = (0, (3, 1.6)) if color == OTHER else "-"
         for width, ink, style in ((5.4, PAPER, "-"), (2.0 if color == OTHER else 3.2, color, dashed)):
@@ -260,10 +265,7 @@ def _draw_map(
             x0, y0, x1, y1 = texts.taken[-1]
             written.append((x0 - 0.5 * step, y0, x1 + 0.5 * step, y1))  # two words in a row need a space
 
-    for i in (*targets, *predictions, *others):
-        word, color = marks[i]
-        if i in targets and i in predictions:
-            word = "meant and chosen: "
+    for i, (word, color) in marks.items():
         size_pt = FONT_PT + (0.0 if color == OTHER else 1.0)
         put(i, word + _name(scene, i), size_pt, must=True, color=color, fontweight="bold")
     for item in sorted(drawn, key=lambda item: (item.label not in said, -float(item.box[3] * item.box[4]))):
@@ -294,15 +296,17 @@ def _key(
 
     labels = sorted({scene.objects[i].label for i in others})
     labels = labels if len(others) == 1 else [plural(label) for label in labels]
+    both = any(i in predictions for i in targets)
     shown: list[tuple[str, str, Any]] = [
-        (MEANT, "meant" if targets else "nothing is meant", "-"),
-        (CHOSEN, "chosen" if predictions else "nothing was chosen", "-"),
+        (MEANT if targets else PAPER, "meant" if targets else "nothing is meant", "-"),
+        (CHOSEN if predictions else PAPER, "chosen" if predictions else "nothing was chosen", "-"),
+        *([(BOTH, "meant and chosen", "-")] if both else []),
         *([(OTHER, f"other {' and '.join(labels)}: {len(others)}", (0, (3, 1.6)))] if others else []),
     ]
     handles = [
         Patch(facecolor="none", edgecolor=ink, linewidth=2, linestyle=style, label=text) for ink, text, style in shown
     ]
-    place = {"loc": "upper left", "bbox_to_anchor": (0.012, y + 0.02), "ncol": 3, "frameon": False}
+    place = {"loc": "upper left", "bbox_to_anchor": (0.012, y + 0.02), "ncol": 4, "frameon": False}
     figure.legend(handles=handles, fontsize=9.5, handlelength=1.4, columnspacing=1.6, **place)
 
 
@@ -317,13 +321,13 @@ def _studio(scene: Scene) -> ObjectViews | None:
 def _pictures(
     scene: Scene, targets: Sequence[int], predictions: Sequence[int], studio: ObjectViews | None
 ) -> list[tuple[str, str, UInt8[ndarray, "H W 3"], Bool[ndarray, "H W"]]]:
-    """What was meant and what was chosen, the first of each: title, colour, picture, and where it is in it."""
+    """One thing that was meant and one that was chosen, wrong ones first: title, colour, picture, where it is in it."""
     studio = studio or _studio(scene)
     if studio is None:
         return []
     found = []
-    for word, color, ids in (("meant", MEANT, targets), ("chosen", CHOSEN, predictions)):
-        for i in ids[:1]:
+    for word, color, ids, right in (("meant", MEANT, targets, predictions), ("chosen", CHOSEN, predictions, targets)):
+        for i in sorted(ids, key=lambda i: i in right)[:1]:
             rgb, instance, hidden = studio.look(i)
             found.append((f"{word}{' (hidden)' if hidden else ''}: {_name(scene, i)}", color, rgb[0], instance[0] == i))
     return found

@@ -147,7 +147,7 @@ def train(cfg: PretrainGroundingConfig, device: torch.device, folder: RunFolder 
         figures = ", ".join(f"{k} {v:.3f}" for k, v in result.items() if k in (*VAL_MEASURES, "object_accuracy"))
         print(f"{figures}; the grounder is in {place / 'model'}")
         result |= {
-            "left_out": curriculum.reader.left_out,
+            "left_out": curriculum.left_out,
             "parameters": sum(p.numel() for p in model.parameters()),
             "peak_memory_gb": round(peak_memory_gb(), 2),
             "seconds": round(time.monotonic() - started, 1),

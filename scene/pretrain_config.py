@@ -26,7 +26,7 @@ class PretrainGroundingConfig(JobConfig):
 
     CUDA = True
 
-    scenes: str = MISSING  # folder made by build-scenes
+    scenes: str = MISSING  # folder made by build-scenes; several are joined by commas
     stages: str = "object,scene"  # some of object, scene, finetune, in this order, joined by commas
     init: str = ""  # model folder to start from (a run or its model/); empty = random weights
     task: str = "referral"  # of stage finetune: referral, multi (several objects or none) or answers (questions)

@@ -20,7 +20,7 @@ def wall(x: float, color: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]
     """A grid of points 1 cm apart across the x axis."""
     y, z = np.meshgrid(np.arange(-0.5, 0.5, 0.01), np.arange(-0.5, 0.5, 0.01))
     points = np.stack([np.full(y.size, x), y.ravel(), z.ravel()], axis=1).astype(np.float32)
-    return points, np.tile(np.uint8(color), (len(points), 1))
+    return points, np.tile(np.array(color, np.uint8), (len(points), 1))
 
 
 def test_the_nearer_point_shows_and_the_rest_is_sky():
