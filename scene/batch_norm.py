@@ -143,11 +143,15 @@ def _gradient(
     return dx
 
 
-Rows, Columns = Float32[ndarray, "E D"], Float32[ndarray, " D"]
-
-
 @numba.njit(cache=True, nogil=True)
-def _sums_loop(first: int, stop: int, x: Rows, repeats: Float32[ndarray, " E"], mean: Columns, parts: ndarray) -> None:
+def _sums_loop(
+    first: int,
+    stop: int,
+    x: Float32[ndarray, "E D"],
+    repeats: Float32[ndarray, " E"],
+    mean: Float32[ndarray, " D"],
+    parts: Float32[ndarray, "K 2 D"],
+) -> None:
     for block in range(first, stop):
         total, square = parts[block, 0], parts[block, 1]
         for e in range(block * BLOCK, min((block + 1) * BLOCK, len(x))):
@@ -159,7 +163,14 @@ def _sums_loop(first: int, stop: int, x: Rows, repeats: Float32[ndarray, " E"], 
 
 
 @numba.njit(cache=True, nogil=True)
-def _apply_loop(first: int, stop: int, x: Rows, scale: Columns, shift: Columns, y: Rows) -> None:
+def _apply_loop(
+    first: int,
+    stop: int,
+    x: Float32[ndarray, "E D"],
+    scale: Float32[ndarray, " D"],
+    shift: Float32[ndarray, " D"],
+    y: Float32[ndarray, "E D"],
+) -> None:
     for e in range(first * BLOCK, min(stop * BLOCK, len(x))):
         for d in range(x.shape[1]):
             value = x[e, d] * scale[d] + shift[d]
@@ -168,7 +179,14 @@ def _apply_loop(first: int, stop: int, x: Rows, scale: Columns, shift: Columns, 
 
 @numba.njit(cache=True, nogil=True)
 def _gradient_sums_loop(
-    first: int, stop: int, x: Rows, grad: Rows, mean: Columns, scale: Columns, shift: Columns, parts: ndarray
+    first: int,
+    stop: int,
+    x: Float32[ndarray, "E D"],
+    grad: Float32[ndarray, "E D"],
+    mean: Float32[ndarray, " D"],
+    scale: Float32[ndarray, " D"],
+    shift: Float32[ndarray, " D"],
+    parts: Float32[ndarray, "K 2 D"],
 ) -> None:
     for block in range(first, stop):
         total, along = parts[block, 0], parts[block, 1]
@@ -183,14 +201,14 @@ def _gradient_sums_loop(
 def _gradient_loop(
     first: int,
     stop: int,
-    x: Rows,
-    grad: Rows,
+    x: Float32[ndarray, "E D"],
+    grad: Float32[ndarray, "E D"],
     repeats: Float32[ndarray, " E"],
-    scale: Columns,
-    shift: Columns,
-    level: Columns,
-    slope: Columns,
-    dx: Rows,
+    scale: Float32[ndarray, " D"],
+    shift: Float32[ndarray, " D"],
+    level: Float32[ndarray, " D"],
+    slope: Float32[ndarray, " D"],
+    dx: Float32[ndarray, "E D"],
 ) -> None:
     for e in range(first * BLOCK, min(stop * BLOCK, len(x))):
         weight = repeats[e]

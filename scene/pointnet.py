@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scene.batch_norm import BatchNormRelu
-from scene.pointops import ball_query, farthest_points, gather, neighbourhoods, segment_max
+from scene.pointops import ball_query, farthest_points, gather, grouped, neighbourhoods, segment_max
 
 EARLY = 16  # from this many input features on the first linear map comes before grouping
 
@@ -44,7 +44,8 @@ class SetAbstraction(nn.Module):
         self, xyz: Float[Tensor, "N P 3"], features: Float[Tensor, "N P C"]
     ) -> tuple[Float[Tensor, "N M 3"], Float[Tensor, "N M D"]]:
         """Centres and their features."""
-        flat = torch.cat([xyz, features], -1).flatten(0, 1)
+        points = torch.cat([xyz, features], -1)
+        flat = points.flatten(0, 1)
         weight, bias = self._map(0)
         if not self.centres:
             rows = self._network(F.linear(flat, weight, bias), None)
@@ -56,8 +57,7 @@ class SetAbstraction(nn.Module):
         if self.early:
             rows = F.linear(flat, weight, bias)[around.point] - F.linear(middle, weight[:, :3])[around.centre]
         else:
-            rows = flat[around.point] - F.pad(middle, (0, features.shape[-1]))[around.centre]
-            rows = F.linear(rows, weight, bias)
+            rows = F.linear(grouped(points, centres, around), weight, bias)
         pooled = segment_max(self._network(rows, around.repeats), around.start)
         return centres, pooled.unflatten(0, centres.shape[:2]).relu()  # which commutes with the maximum
 

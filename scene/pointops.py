@@ -91,6 +91,20 @@ def neighbourhoods(index: Int64[Tensor, "B M K"], points: int) -> Neighbourhoods
     return Neighbourhoods((index + cloud)[different], centre, start, repeats)
 
 
+def grouped(
+    points: Float[Tensor, "B P D"], centres: Float[Tensor, "B M 3"], around: Neighbourhoods
+) -> Float[Tensor, "E D"]:
+    """The rows of `neighbourhoods`: a point's place seen from its ball's centre, then its other numbers as they are."""
+    flat, middle = points.flatten(0, 1), centres.flatten(0, 1)
+    if points.device.type == "cpu" and points.dtype == torch.float32 and not points.requires_grad:
+        rows = torch.empty(len(around.point), points.shape[-1])
+        arrays = (flat, middle.detach().float().contiguous(), around.point, around.centre, rows)
+        spread(_grouped_loop, len(rows), *(array.numpy() for array in arrays))
+        return rows
+    offset = torch.nn.functional.pad(middle, (0, points.shape[-1] - 3))
+    return flat[around.point] - offset[around.centre]
+
+
 def segment_max(rows: Float[Tensor, "E D"], start: Int64[Tensor, " G+1"]) -> Float[Tensor, "G D"]:
     """The largest value of each column in each group start[g] : start[g + 1] of rows; no group is empty.
 
@@ -214,6 +228,24 @@ def _ball_query_loop(
                         break
             for k in range(found, samples):
                 index[b, m, k] = index[b, m, 0]
+
+
+@numba.njit(cache=True, nogil=True)
+def _grouped_loop(
+    first: int,
+    stop: int,
+    points: Float32[ndarray, "BP D"],
+    centres: Float32[ndarray, "BM 3"],
+    point: Int64[ndarray, " E"],
+    centre: Int64[ndarray, " E"],
+    rows: Float32[ndarray, "E D"],
+) -> None:
+    for e in range(first, stop):
+        source, middle = point[e], centre[e]
+        for d in range(3):
+            rows[e, d] = points[source, d] - centres[middle, d]
+        for d in range(3, points.shape[1]):
+            rows[e, d] = points[source, d]
 
 
 @numba.njit(cache=True, nogil=True)

@@ -37,14 +37,13 @@ def answers_given(examples: Sequence[Example], predictions: Mapping[str, Predict
 
 
 def exact_match(said: Sequence[Answers], right: Sequence[Answers], top: int) -> Metric:
-    """EM@k of ScanQA (Azuma et al., CVPR 2022, section 5.1): one of the first k answers is a right one, letter by
-    letter."""
+    """EM@k, as ScanQA's released scripts/score.py counts: one of the first k answers is right, letter by letter."""
     hits = [not set(ranked[:top]).isdisjoint(true) for ranked, true in zip(said, right)]
     return Metric.mean(f"EM@{top}", np.array(hits, dtype=bool))
 
 
 def refined_match(said: Sequence[Answers], right: Sequence[Answers]) -> Metric:
-    """The lenient match that papers on language models report: LEO (Huang et al., arXiv:2311.12871, appendix).
+    """The lenient match of papers on language models, as LEO's released evaluation has it (arXiv:2311.12871).
 
     Both sides are cleaned, spaces dropped; right is what equals a right answer, contains one, or is part of one, as
     letters: "table" fits "tablecloth". The released code also takes the empty answer for right; here it is wrong.

@@ -1,5 +1,7 @@
 """Batch norm over weighted rows: loops against tensor operations, and both against repeated rows in torch."""
 
+import threading
+
 import pytest
 import torch
 
@@ -78,3 +80,38 @@ def test_a_single_row_has_no_variance_and_stays_finite():
     y, dx, *_ = run(net, torch.full((1, 5), 3.0), None, torch.ones(1, 5))
     torch.testing.assert_close(y, net.bias.detach().clamp(min=0)[None])
     assert torch.isfinite(dx).all() and torch.isfinite(net.running_var).all()
+
+
+def test_two_processes_normalise_as_one(monkeypatch):
+    """Two threads that exchange their sums stand for two processes."""
+    x, repeats, grad = rows()
+    whole = run(norm(), x, repeats, grad)
+    barrier, given = threading.Barrier(2), {}
+
+    def exchange(mine: torch.Tensor) -> torch.Tensor:
+        given[threading.current_thread().name] = mine
+        barrier.wait()
+        total = given["0"] + given["1"]
+        barrier.wait()
+        return total
+
+    monkeypatch.setattr(batch_norm, "sum_over_ranks", exchange)
+    parts = (slice(0, 500), slice(500, None))
+    results = {}
+
+    def process(number: int) -> None:
+        part = parts[number]
+        results[number] = run(norm(), x[part], repeats[part], grad[part])
+
+    threads = [threading.Thread(target=process, args=(k,), name=str(k)) for k in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for k, part in enumerate(parts):
+        for index in (0, 1):  # outputs and gradients of its own rows
+            torch.testing.assert_close(results[k][index], whole[index][part], atol=1e-4, rtol=1e-4)
+        for index in (4, 5):  # running statistics of all
+            torch.testing.assert_close(results[k][index], whole[index])
+    for index in (2, 3):  # each process's share of the parameters' gradients
+        torch.testing.assert_close(results[0][index] + results[1][index], whole[index], atol=1e-3, rtol=1e-4)

@@ -11,6 +11,7 @@ from scene.pointops import (
     farthest_points,
     farthest_points_torch,
     gather,
+    grouped,
     neighbourhoods,
     segment_max,
 )
@@ -76,6 +77,18 @@ def test_neighbourhoods_list_each_point_of_a_ball_once_and_say_how_many_slots_it
     assert around.centre.tolist() == [0, 0, 0, 1, 2, 2, 2, 2, 3, 3]
     assert around.start.tolist() == [0, 3, 4, 8, 10]
     assert around.repeats.tolist() == [2, 1, 1, 4, 1, 1, 1, 1, 3, 1]
+
+
+def test_grouped_rows_are_seen_from_their_centre_by_loops_and_by_tensor_operations_with_gradient():
+    points = torch.tensor([[[1.0, 2, 3, 7], [4, 5, 6, 8]], [[0, 0, 0, 9], [1, 1, 1, 5]]])
+    centres = torch.tensor([[[1.0, 1, 1]], [[0, 0, 1]]])
+    around = neighbourhoods(torch.tensor([[[0, 1]], [[1, 1]]]), 2)
+    expected = [[0, 1, 2, 7], [3, 4, 5, 8], [1, 1, 0, 5]]
+    assert grouped(points, centres, around).tolist() == expected
+    points.requires_grad_()
+    rows = grouped(points, centres, around)
+    rows.sum().backward()
+    assert rows.tolist() == expected and points.grad[:, :, 3].tolist() == [[1, 1], [0, 1]]
 
 
 def test_the_largest_of_a_segment_gets_the_gradient_and_of_equals_the_first():
