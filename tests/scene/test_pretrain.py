@@ -65,6 +65,8 @@ def test_a_killed_and_resumed_run_ends_with_the_same_numbers_to_the_last_bit(
     assert not (tmp_path / "run/result.json").exists() and not (tmp_path / "run/model").exists()
     run(broken)
     assert (tmp_path / "run/metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    ends = [json.loads((path / "result.json").read_text()) for path in (tmp_path / "run", whole)]
+    assert ends[0]["object_accuracy"] == ends[1]["object_accuracy"] and ends[0].keys() == ends[1].keys()
     assert folder_fingerprint(tmp_path / "run/model") == folder_fingerprint(whole / "model")
 
 
@@ -175,6 +177,14 @@ def test_the_model_folder_says_what_it_was_trained_on(
     second = Provenance.load(run(replace(tuned, out=str(tmp_path / "run")))["model"])
     assert second is not None and len(second.corpora) == 2 and second.complete
     assert set(first.sentences.tolist()) <= set(second.sentences.tolist())
+
+
+def test_several_corpora_are_one(config: PretrainGroundingConfig, rich: str, tmp_path: Path):
+    both = replace(config, scenes=f"{config.scenes},{rich}", object_steps=1, steps=1, cache=str(tmp_path / "cache"))
+    result = run(replace(both, out=str(tmp_path / "run")))  # scenes of one id in both folders are two rooms
+    assert result["train_rooms"] == 6 + 5 and len(list((tmp_path / "cache").iterdir())) == 2
+    record = Provenance.load(result["model"])
+    assert record is not None and len(record.corpora) == 2
 
 
 def test_a_scene_graph_and_the_choices_of_gps_train(config: PretrainGroundingConfig, tmp_path: Path):
