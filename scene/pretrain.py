@@ -141,7 +141,7 @@ def train(cfg: PretrainGroundingConfig, device: torch.device, folder: RunFolder 
         grounder = Grounder(model.cpu(), curriculum.tokenizer, curriculum.answers, None, curriculum.provenance())
         if best["model"] and cfg.task != "answers":
             grounder.conformal = calibrated(
-                grounder, curriculum.store, score="member" if cfg.task == "multi" else "score", seed=cfg.seed
+                grounder, curriculum.stores, score="member" if cfg.task == "multi" else "score", seed=cfg.seed
             )
         grounder.save_pretrained(place / "model")
         figures = ", ".join(f"{k} {v:.3f}" for k, v in result.items() if k in (*VAL_MEASURES, "object_accuracy"))
