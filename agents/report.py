@@ -207,7 +207,8 @@ def grounding_blocks(stages: Mapping[str, Stage], each: int = 3) -> list[str]:
         blocks.append(f'<div class="grid">{"".join(pictures)}</div>')
     groups = stage.result["groups"]
     lines = [
-        [name, str(g["sentences"]), f"{g['accuracy']:.3f}", f"{g['interval'][0]:.3f} to {g['interval'][1]:.3f}",
+        [name, str(g["sentences"]), f"{g['accuracy']:.3f}",
+         "{:.3f} to {:.3f}".format(*g["interval"]) if "interval" in g else "",
          f"{g['chance']:.3f}", f"{g['label']:.3f}", f"{g['label_color']:.3f}", f"{g['no_text']:.3f}"]
         for name, g in groups.items()
     ]  # fmt: skip

@@ -14,23 +14,18 @@ model is measured without running it. docs/evaluation.md says what each protocol
 import hashlib
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from omegaconf import MISSING
-
 from core.errors import InputError, check_choice, nearest
-from core.files import atomic_file, atomic_write
+from core.files import atomic_write
 from core.job import JobConfig, job_main
-from core.progress import track
 from core.run import RunFolder
-from scene.answering import Alternatives, Said, ask, ask_baselines, ask_questions, turns
-from scene.conformal import Coverage, measure
+from scene.conformal import Coverage
+from scene.evaluation_answers import NO_SENTENCE, Heard, coverage_of, listen
+from scene.evaluation_choices import failure_blocks, save_choices
 from scene.evaluation_page import evaluation_page
 from scene.evaluation_table import (
     BASELINE,
@@ -43,24 +38,23 @@ from scene.evaluation_table import (
     show,
     table_json,
 )
-from scene.failures import Failure, failures_html, worst
 from scene.grounder import Grounder
 from scene.model_folder import model_folder
 from scene.proposed import PROPOSALS, StoreObjects, proposed
 from scene.protocols.annotations import Loaded
-from scene.protocols.predictions import boxes_of, complete, read_predictions, write_predictions
-from scene.protocols.records import Example, Prediction
+from scene.protocols.predictions import complete, read_predictions, write_predictions
+from scene.protocols.records import Example
 from scene.protocols.registry import PROTOCOLS, Protocol, rows
 from scene.provenance import source_of, unseen_of_folder
 from scene.store import SceneStore
 from scene.types import Scene
 
-BLIND = "no sentence"  # the same model reading an empty sentence
+OWN = ("corpus", "corpus-questions")  # protocols whose annotations are in the folder of scenes itself
 SHORT_NAMES = {
     "chance": "chance",
     "label": "label (oracle)",
     "label_color": "label + colour (oracle)",
-    "no_text": BLIND,
+    "no_text": NO_SENTENCE,
 }
 """Keys of result.json, and the rows they are taken from."""
 
@@ -71,13 +65,15 @@ class EvaluateGroundingConfig(JobConfig):
 
     CUDA = True
 
-    scenes: str = MISSING  # folder made by build-scenes, of the scenes that the annotations speak of
+    scenes: str = ""  # folder made by build-scenes, of the scenes that the annotations speak of
     model: str = ""  # folder of a grounder, or of the run that trained it
     predictions: str = ""  # in place of a model: what anybody's model said, .jsonl, .json or .parquet
-    protocol: str = "corpus"  # corpus, scanrefer, nr3d, sr3d, multi3drefer, scanqa, sqa3d or sceneverse-val
-    annotations: str = ""  # the protocol's official file; none for corpus
-    split: str = "test"  # of corpus: train, val or test
+    # corpus, corpus-questions, scanrefer, nr3d, sr3d, multi3drefer, sceneverse-val, scanqa or sqa3d
+    protocol: str = "corpus"
+    annotations: str = ""  # the protocol's official file, or folder of sqa3d; none for corpus and corpus-questions
+    split: str = "test"  # of corpus, corpus-questions and sqa3d; elsewhere the file is the split
     options: dict[str, Any] = field(default_factory=dict)  # of the protocol's reader, e.g. options.unknown_scenes=skip
+    training: str = ""  # of scanqa, sqa3d: annotations of the training questions, for baselines that read no scene
     missing: str = "error"  # sentences without a prediction in predictions: an error, or counted as wrong
     proposals: str = "ground-truth"  # what a model chooses from: ground-truth objects, predicted masks, or geometric
     masks: str = ""  # of proposals=masks: folder of <scene id>.mask.npz
@@ -91,18 +87,18 @@ class EvaluateGroundingConfig(JobConfig):
         check_choice("protocol", self.protocol, PROTOCOLS)
         check_choice("proposals", self.proposals, PROPOSALS)
         check_choice("missing", self.missing, ("error", "wrong"))
-        own = self.protocol == "corpus"
+        protocol, own = PROTOCOLS[self.protocol], self.protocol in OWN
+        questions = protocol.kind == "answers"
+        masked = self.proposals == "masks"
         for wrong, said in (
             (self.resamples < 1, f"resamples={self.resamples}: expected at least 1"),
             (self.failures < 0, f"failures={self.failures}: expected 0 or more"),
             (bool(self.model and self.predictions), "model and predictions are both given; measure one of them"),
-            (own and bool(self.annotations), "annotations are not read with protocol=corpus; name their protocol"),
+            (own and bool(self.annotations), f"annotations are not read with protocol={self.protocol}; name theirs"),
             (not own and not self.annotations, f"protocol={self.protocol} needs annotations=FILE, its official file"),
-            (not own and self.split != "test", f"split={self.split} is of protocol=corpus; the file is the split"),
-            (
-                bool(self.masks) != (self.proposals == "masks"),
-                "masks=FOLDER goes with proposals=masks, and it with masks",
-            ),
+            (self.split != "test" and "split" not in protocol.options, f"split={self.split}: the file is the split"),
+            (bool(self.masks) != masked, "masks=FOLDER goes with proposals=masks, and it with masks"),
+            (bool(self.training) and (own or not questions), "training=FILE is of protocol=scanqa and protocol=sqa3d"),
         ):
             if wrong:
                 raise InputError(said)
@@ -117,32 +113,52 @@ def run(cfg: EvaluateGroundingConfig) -> dict[str, Any]:
     if (finished := folder.result()) is not None:
         folder.close()
         return finished
+    protocol = PROTOCOLS[cfg.protocol]
     if not cfg.model and not cfg.predictions:
         raise InputError("give model=FOLDER, written by pretrain-grounding, or predictions=FILE of any model")
+    if not cfg.scenes and (cfg.model or protocol.kind != "answers" or cfg.protocol in OWN):
+        raise InputError("scenes is required: scenes=FOLDER, made by build-scenes; only answers are measured without")
     started = time.monotonic()
-    protocol = PROTOCOLS[cfg.protocol]
-    store = SceneStore(cfg.scenes, cache=2)
-    true = StoreObjects(SceneStore(cfg.scenes, cache=2, points=False))
+    store = SceneStore(cfg.scenes, cache=2) if cfg.scenes else None
+    true = StoreObjects(SceneStore(cfg.scenes, cache=2, points=False)) if store else None
     examples = read_examples(cfg, protocol, true)
     place = model_folder(cfg.model) if cfg.model else None
-    verdict = unseen_of_folder(place, source_of(store), [(e.scene_id, e.text) for e in examples])
+    source = source_of(store) if store else protocol.title.lower()
+    verdict = unseen_of_folder(place, source, [(e.scene_id, e.text) for e in examples])
 
-    def scene_of(scene_id: str) -> Scene:
-        return proposed(store.load(scene_id), cfg.proposals, Path(cfg.masks) if cfg.masks else None, cfg.seed)
-
+    given = cfg.proposals == "ground-truth"
+    heard = Heard()
     grounder = None
-    if place is not None:
-        grounder = Grounder.from_pretrained(place)
-        grounder.model.to(cfg.device)
-    heard = listen(cfg, protocol, examples, grounder, scene_of)
+    if store is not None:
+        homes = store  # the scenes, for the function below
+
+        def scene_of(scene_id: str) -> Scene:
+            return proposed(homes.load(scene_id), cfg.proposals, Path(cfg.masks) if cfg.masks else None, cfg.seed)
+
+        if place is not None:
+            grounder = Grounder.from_pretrained(place)
+            grounder.model.to(cfg.device)
+        crops = None
+        if cfg.vl and cfg.baselines and protocol.kind != "answers":
+            from scene.crops import CropScorer
+            from vl.embedder import load_embedder
+
+            crops = CropScorer(load_embedder(cfg.vl, cfg.device))
+        heard = listen(
+            protocol, examples, scene_of, grounder,
+            given=given, baselines=cfg.baselines, crops=crops, seed=cfg.seed,
+        )  # fmt: skip
+    if cfg.baselines and protocol.kind == "answers":
+        answer_blindly(cfg, protocol, examples, heard)
     if cfg.predictions:
         heard.own = complete(examples, read_predictions(cfg.predictions), cfg.missing)
     write_predictions(folder.file("predictions.jsonl"), heard.own.values())
 
+    objects = (true if true is not None else {}) if given else heard.objects
     evaluation = Evaluation(
         examples,
         tuple(rows(protocol, examples)),
-        lambda asked, said: protocol.measure(asked, said, heard.objects if cfg.proposals != "ground-truth" else true),
+        lambda asked, said: protocol.measure(asked, said, objects),
         cfg.seed,
         cfg.resamples,
     )
@@ -154,140 +170,70 @@ def run(cfg: EvaluateGroundingConfig) -> dict[str, Any]:
 
     coverage = None
     if grounder is not None and grounder.conformal is not None and heard.meant:
-        coverage = coverage_of(grounder, examples, heard, cfg)
-    counts = counts_of(evaluation)
+        coverage = coverage_of(grounder.conformal, examples, heard, seed=cfg.seed, resamples=cfg.resamples)
     result: dict[str, Any] = {
         "protocol": cfg.protocol,
         "title": protocol.title,
-        "split": cfg.split if cfg.protocol == "corpus" else "",
-        "source": source_of(store),
+        "split": cfg.split if "split" in protocol.options else "",
+        "source": source,
         "proposals": cfg.proposals,
         "model": str(place or ""),
         "files": {key: sha256(path) for key in ("annotations", "predictions") if (path := getattr(cfg, key))},
         "examples": len(examples),
-        "scenes": counts_of_scenes(examples),
+        "scenes": count_scenes(examples),
         "left_out": examples.report() if isinstance(examples, Loaded) else "",
-        "counts": counts,
+        "counts": counts_of(evaluation),
         "table": table_json(table),
         "zero_shot": verdict.to_json(),
         "conformal": None if coverage is None else asdict(coverage),
-        **short_numbers(table, counts, examples),
+        **({} if protocol.kind == "answers" else short_numbers(table, examples)),
         "seconds": round(time.monotonic() - started, 1),
     }
-    title = f"{protocol.title}, {result['source']} {result['split']}".rstrip()
+    title = f"{protocol.title}, {source} {result['split']}".rstrip()
     show(table, f"{title}: {len(examples):,} sentences in {result['scenes']:,} scenes")
     print(verdict)
     if coverage is not None:
         print(said_of(coverage))
     save_choices(folder.file("predictions.parquet"), examples, heard.own)
-    pictures = failure_blocks(cfg, protocol, examples, heard.own, store)
+    pictures = failure_blocks(protocol, examples, heard.own, store, cfg.failures) if store and given else []
     page = evaluation_page(title, result, table, verdict, coverage, pictures)
     atomic_write(folder.file("report.html"), page)
     print(f"report: {folder.path / 'report.html'}")
     return folder.finish(result)
 
 
-def read_examples(cfg: EvaluateGroundingConfig, protocol: Protocol, true: StoreObjects) -> list[Example]:
+def read_examples(cfg: EvaluateGroundingConfig, protocol: Protocol, true: StoreObjects | None) -> list[Example]:
     """The protocol's examples, and a line on what of its file is left out.
 
     Raises:
         MissingFileError, InputError: no such file, a damaged one, another protocol's, an unknown option, or a sentence
             about a scene or an object that is not there (see the protocol's `load`).
     """
-    own = cfg.protocol == "corpus"
-    options = {"split": cfg.split, **cfg.options} if own else dict(cfg.options)
-    unknown = [key for key in options if key not in protocol.options]
+    known = protocol.options
+    options = ({"split": cfg.split} if "split" in known else {}) | cfg.options
+    unknown = [key for key in options if key not in known]
     if unknown:
-        raise InputError(f"options.{unknown[0]}: not read by {cfg.protocol}; {nearest(unknown[0], protocol.options)}")
+        raise InputError(f"options.{unknown[0]}: not read by {cfg.protocol}; {nearest(unknown[0], known)}")
     try:
-        examples = protocol.load(cfg.scenes if own else cfg.annotations, true, **options)
-    except InputError as error:
-        said = re.sub(rf"(?<![.\w])({'|'.join(protocol.options)})=", r"options.\1=", str(error))
+        examples = protocol.load(cfg.scenes if cfg.protocol in OWN else cfg.annotations, true, **options)
+    except InputError as error:  # it names its own keywords
+        said = re.sub(rf"(?<![.\w])({'|'.join({*known} - {'split'})})=", r"options.\1=", str(error))
         raise type(error)(said) from error
     if isinstance(examples, Loaded) and examples.left_out:
         print(examples.report())
     return examples
 
 
-@dataclass
-class Heard:
-    """What everybody said."""
+def answer_blindly(cfg: EvaluateGroundingConfig, protocol: Protocol, examples: Sequence[Example], heard: Heard) -> None:
+    """Adds what the training questions give away without a scene; nothing where no training questions are at hand."""
+    from scene.blind_answers import BLIND
 
-    own: dict[str, Prediction] = field(default_factory=dict)  # by example id, in the order of the examples
-    others: dict[str, dict[str, Alternatives]] = field(default_factory=dict)  # by name of the baseline
-    meant: dict[str, np.ndarray] = field(default_factory=dict)  # of the calibrated grounder: probabilities
-    ids: dict[str, tuple[int, ...]] = field(default_factory=dict)  # of `meant`: which objects they are of
-    objects: dict[str, Sequence[Any]] = field(default_factory=dict)  # of proposals: what there is to choose from
-
-
-def listen(
-    cfg: EvaluateGroundingConfig, protocol: Protocol, examples: Sequence[Example], grounder: Grounder | None, load: Any
-) -> Heard:
-    """Asks the grounder and the baselines, scene by scene."""
-    heard = Heard()
-    choose = protocol.kind != "answers"
-    given = cfg.proposals == "ground-truth"
-    crops = None
-    if cfg.vl and choose:
-        from scene.crops import CropScorer
-        from vl.embedder import load_embedder
-
-        crops = CropScorer(load_embedder(cfg.vl, cfg.device))
-    if grounder is None and given and not (choose and (cfg.baselines or crops)):
-        return heard
-    rng = np.random.default_rng(cfg.seed)
-    own: dict[str, Prediction] = {}
-    blind: dict[str, Prediction] = {}
-    with track(len(examples), "sentences") as progress:
-        for turn in turns(examples, load, true=given):
-            if not given:
-                heard.objects[turn.scene.id] = turn.scene.objects
-            if choose and cfg.baselines:
-                for name, said in ask_baselines(turn, protocol.asks_for_set, rng, crops).items():
-                    rows_of = heard.others.setdefault(name, {})
-                    rows_of.update(
-                        {e.id: _boxed(options, turn.scene, given) for e, options in zip(turn.examples, said)}
-                    )
-            if grounder is not None:
-                said_now: Said = (
-                    ask(grounder, turn, protocol.asks_for_set, cfg.seed)
-                    if choose
-                    else ask_questions(grounder, turn, cfg.seed)
-                )
-                own |= {p.id: _boxed([p], turn.scene, given)[0] for p in said_now.own}
-                blind |= {p.id: _boxed([p], turn.scene, given)[0] for p in said_now.blind}
-                if given and said_now.meant:
-                    heard.meant |= {e.id: row for e, row in zip(turn.examples, said_now.meant)}
-                    heard.ids |= dict.fromkeys((e.id for e in turn.examples), turn.ids)
-            progress.advance(len(turn.examples))
-    if own:
-        heard.own = {example.id: own[example.id] for example in examples}
-        heard.others[BLIND] = {example.id: [blind[example.id]] for example in examples}
-    return heard
-
-
-def _boxed(options: Alternatives, scene: Scene, given: bool) -> Alternatives:
-    """Predictions among proposals that are not the annotated objects say boxes, which is what they are measured by."""
-    if given or not any(option.objects for option in options):
-        return options
-    return [
-        Prediction(o.id, boxes=tuple(map(tuple, boxes_of(o, scene.objects).tolist())), scores=o.scores) for o in options
-    ]
-
-
-def coverage_of(
-    grounder: Grounder, examples: Sequence[Example], heard: Heard, cfg: EvaluateGroundingConfig
-) -> Coverage | None:
-    """Whether the conformal sets hold the target of sentences that have one, as those they were calibrated on, and how
-    many are empty of sentences that mean nothing; None where no sentence has one target."""
-    assert grounder.conformal is not None
-    asked = [e for e in examples if not e.targets or (len(e.targets) == 1 and e.targets[0] in heard.ids[e.id])]
-    if not any(example.targets for example in asked):
-        return None
-    slots = [[heard.ids[e.id].index(target) for target in e.targets] for e in asked]
-    probabilities = [heard.meant[example.id] for example in asked]
-    homes = [example.scene_id for example in asked]
-    return measure(grounder.conformal, probabilities, slots, homes, seed=cfg.seed, resamples=cfg.resamples)
+    if cfg.protocol not in OWN and not cfg.training:
+        return
+    options = {"split": "train"} if "split" in protocol.options else {}
+    trained = protocol.load(cfg.scenes if cfg.protocol in OWN else cfg.training, None, **options)
+    for name, learn in BLIND.items():
+        heard.others[name] = {key: [said] for key, said in learn(trained).predict(examples).items()}
 
 
 def said_of(coverage: Coverage) -> str:
@@ -304,101 +250,40 @@ def said_of(coverage: Coverage) -> str:
     )
 
 
-def short_numbers(table: Sequence[Row], counts: Mapping[str, int], examples: Sequence[Example]) -> dict[str, Any]:
-    """The first metric as shares from 0 to 1, by group, for reports that show one number; empty of questions."""
-    if not any(example.targets for example in examples):
-        return {}
+def short_numbers(table: Sequence[Row], examples: Sequence[Example]) -> dict[str, Any]:
+    """The first metric as shares from 0 to 1, by group, for reports that show one number."""
     ours = table[0]
     metric = next(iter(ours.cells))[1]
     by_name = {row.name: row for row in table}
 
     def of(group: str) -> dict[str, Any]:
         cell = ours.cells[group, metric]
-        found: dict[str, Any] = {"accuracy": round(cell.value / 100, 4)}
-        found["interval"] = [round(end / 100, 4) for end in cell.interval or (np.nan, np.nan)]
+        found: dict[str, Any] = {"accuracy": round(cell.value / 100, 4), "sentences": cell.count}
+        if cell.interval:
+            found["interval"] = [round(end / 100, 4) for end in cell.interval]
         for key, name in SHORT_NAMES.items():
             other = by_name[name].cells.get((group, metric)) if name in by_name else None
             if other is not None:
                 found[key] = round(other.value / 100, 4)
         return found
 
-    single = sum(len(example.targets) == 1 for example in examples)
-    return {
-        **of(OVERALL),
-        "homes": counts_of_scenes(examples),
-        "sentences": single,
-        "groups": {
-            group: of(group) | {"sentences": single if group == OVERALL else count}
-            for group, count in counts.items()
-            if (group, metric) in ours.cells
-        },
-    }
+    groups = [group for group, named in ours.cells if named == metric]
+    return {**of(OVERALL), "homes": count_scenes(examples), "groups": {group: of(group) for group in groups}}
 
 
-def counts_of_scenes(examples: Sequence[Example]) -> int:
+def count_scenes(examples: Sequence[Example]) -> int:
     return len({example.scene_id for example in examples})
 
 
 def sha256(path: str) -> str:
-    with open(Path(path).expanduser(), "rb") as file:
+    """Of a file; of a folder that of its files' names and digests."""
+    place = Path(path).expanduser()
+    if place.is_dir():
+        inside = sorted(file for file in place.rglob("*") if file.is_file())
+        listed = "".join(f"{file.relative_to(place)} {sha256(str(file))}\n" for file in inside)
+        return hashlib.sha256(listed.encode()).hexdigest()
+    with open(place, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def save_choices(path: Path, examples: Sequence[Example], said: Mapping[str, Prediction]) -> None:
-    """One row per sentence with one target: ids, text, kind, and object ids of target and first choice (-1 = none)."""
-    chosen = [e for e in examples if len(e.targets) == 1 and not said[e.id].boxes]
-    columns = {
-        "id": [e.id for e in chosen],
-        "scene_id": [e.scene_id for e in chosen],
-        "room": [e.room for e in chosen],
-        "utterance": [e.text for e in chosen],
-        "kind": [kind_of(e) for e in chosen],
-        "target": [e.targets[0] for e in chosen],
-        "predicted": [said[e.id].objects[0] if said[e.id].objects else -1 for e in chosen],
-    }
-    with atomic_file(path) as file:
-        pq.write_table(pa.table(columns), file)
-
-
-def kind_of(example: Example) -> str:
-    """The kind of a corpus' sentence; empty elsewhere."""
-    return next((group.removeprefix("kind ") for group in example.groups if group.startswith("kind ")), "")
-
-
-def failure_blocks(
-    cfg: EvaluateGroundingConfig,
-    protocol: Protocol,
-    examples: Sequence[Example],
-    said: Mapping[str, Prediction],
-    store: SceneStore,
-) -> list[str]:
-    """The worst wrong answers as pictures; none of questions, and none of boxes that are no objects."""
-    if protocol.kind == "answers" or cfg.proposals != "ground-truth" or not cfg.failures:
-        return []
-    wrong = [
-        failure_of(e, said[e.id], protocol.asks_for_set(e))
-        for e in examples
-        if not said[e.id].boxes and not is_right(e, said[e.id], protocol.asks_for_set(e))
-    ]
-    return failures_html(worst(wrong, cfg.failures), store.load)
-
-
-def is_right(example: Example, said: Prediction, whole: bool) -> bool:
-    """Whether the first object, or the whole set, is what is meant."""
-    if whole:
-        return set(said.objects) == set(example.targets)
-    return bool(said.objects) and said.objects[0] in example.targets
-
-
-def failure_of(example: Example, said: Prediction, whole: bool) -> Failure:
-    chosen = tuple(i for i in (said.objects if whole else said.objects[:1]) if i >= 0)
-    scores = dict(zip(said.objects, said.scores))
-    margin = 0.0
-    if scores and not whole:  # a target beyond the kept ranking scored less than its last
-        margin = said.scores[0] - max(scores.get(target, min(said.scores)) for target in example.targets)
-    return Failure(
-        example.scene_id, example.text, example.targets, chosen, float(margin), kind_of(example), example.room
-    )
 
 
 if __name__ == "__main__":

@@ -131,6 +131,9 @@ READ: Final = {
     "made from such a graph",
     "2D embedder on crops": "the object whose pictures are closest to the sentence",
     "no sentence": "the same model reading an empty sentence",
+    "most frequent answer": "the answers that are right most often in training, whatever is asked",
+    "answer prior by question type": "those that are right most often for the type of question",
+    "nearest questions": "the answers to the training questions that are worded most alike",
 }
 """What each baseline chooses."""
 

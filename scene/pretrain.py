@@ -140,7 +140,7 @@ def train(cfg: PretrainGroundingConfig, device: torch.device, folder: RunFolder 
         grounder = Grounder(model.cpu(), curriculum.tokenizer, curriculum.answers, None, curriculum.provenance())
         if best["model"] and cfg.task != "answers":
             grounder.conformal = calibrated(
-                grounder, curriculum.store, score="member" if cfg.task == "multi" else "score", seed=cfg.seed
+                grounder, curriculum.stores, score="member" if cfg.task == "multi" else "score", seed=cfg.seed
             )
         grounder.save_pretrained(place / "model")
         # from the log, since an earlier part of the run may have measured it

@@ -14,13 +14,12 @@ import torch
 from core.errors import InputError, MissingFileError
 from core.job import load_config
 from scene.conformal import Conformal
-from scene.evaluate import EvaluateGroundingConfig, failure_of, is_right, run
+from scene.evaluate import EvaluateGroundingConfig, run
 from scene.geometry import object_points
 from scene.grounder import Grounder
 from scene.grounding import GroundingModel
 from scene.model_config import ModelConfig
 from scene.protocols.predictions import read_predictions, write_predictions
-from scene.protocols.records import Example, Prediction
 from scene.provenance import Provenance
 from scene.store import SceneStore, write_corpus
 from scene.texts import Referral
@@ -185,6 +184,8 @@ def test_a_scanrefer_file_is_measured_by_boxes_beside_published_rows(
         ({"protocol": "scanref"}, "did you mean 'scanrefer'"),
         ({"annotations": "x.json"}, "not read with protocol=corpus"),
         ({"proposals": "masks"}, "masks=FOLDER goes with"),
+        ({"training": "x.json"}, "training=FILE is of protocol=scanqa"),
+        ({"scenes": ""}, "scenes is required"),
         ({"split": "tests"}, "did you mean 'test'"),
         ({"options": {"unknown_scene": "skip"}}, "did you mean 'unknown_scenes'"),
         ({"resamples": 0}, "at least 1"),
@@ -207,16 +208,6 @@ def test_options_of_a_protocol_come_from_the_command_line():
     assert cfg.options == {"unknown_scenes": "skip"}
 
 
-def test_right_and_wrong_answers_of_one_object_and_of_sets():
-    example = Example("a", "s", "the chairs", targets=(1, 2), room=3, groups=("kind multi",))
-    assert is_right(example, Prediction("a", (2, 0)), whole=False)
-    assert not is_right(example, Prediction("a", (2, 0)), whole=True)
-    assert is_right(example, Prediction("a", (2, 1)), whole=True)
-    failure = failure_of(example, Prediction("a", (0, 2), scores=(0.7, 0.2)), whole=False)
-    assert (failure.predictions, failure.targets, failure.room, failure.kind) == ((0,), (1, 2), 3, "multi")
-    assert failure.margin == pytest.approx(0.5)
-
-
 def test_proposals_are_measured_by_their_boxes(scenes: Path, model: Path, tmp_path: Path):
     scene = toy_scene(2)
     cloud = object_points(scene, 300, seed=0)
@@ -234,3 +225,28 @@ def test_proposals_are_measured_by_their_boxes(scenes: Path, model: Path, tmp_pa
     assert row(masks, "ours")["overall"]["Acc@0.25"]["value"] == row(plain, "ours")["overall"]["Acc"]["value"]
     geometric = run(EvaluateGroundingConfig(**given, out=str(tmp_path / "c"), proposals="geometric"))
     assert {"Acc@0.25", "Acc@0.5"} <= set(row(geometric, "ours")["overall"])
+
+
+def test_answers_are_measured_without_scenes_beside_what_training_gives_away(tmp_path: Path):
+    def question(k: int, answer: str) -> dict[str, Any]:
+        return {"scene_id": "scene0011_00", "question_id": f"val-scene0011-{k}", "question": "what color is it?",
+                "answers": [answer], "object_ids": [1], "object_names": ["chair"]}  # fmt: skip
+
+    for name, answers in (("val", ["brown", "red", "red"]), ("train", ["brown", "brown", "blue"])):
+        (tmp_path / f"{name}.json").write_text(json.dumps([question(k, said) for k, said in enumerate(answers)]))
+    said = [{"id": f"val-scene0011-{k}", "answers": ["brown", "red"]} for k in range(3)]
+    (tmp_path / "said.json").write_text(json.dumps(said))
+    found = run(
+        EvaluateGroundingConfig(
+            protocol="scanqa",
+            annotations=str(tmp_path / "val.json"),
+            training=str(tmp_path / "train.json"),
+            predictions=str(tmp_path / "said.json"),
+            out=str(tmp_path / "out"),
+            resamples=20,
+        )
+    )
+    overall = row(found, "said.json")["overall"]
+    assert overall["EM@1"]["value"] == pytest.approx(100 / 3, abs=1e-3) and overall["EM@10"]["value"] == 100.0
+    assert row(found, "most frequent answer")["overall"]["EM@1"]["value"] == pytest.approx(100 / 3, abs=1e-3)
+    assert row(found, "GPS")["overall"]["EM@1"]["value"] == 22.7 and found["zero_shot"]["zero_shot"] is None
