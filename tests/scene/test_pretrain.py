@@ -18,7 +18,7 @@ from scene.grounder import Grounder
 from scene.object_stage import ObjectStage
 from scene.pretrain import PretrainGroundingConfig, run, summed
 from scene.provenance import Provenance
-from scene.texts import Question, Referral
+from scene.texts import Question, Referral, Text
 from tests.core.test_distributed import launch
 from tests.scene.toy import toy_folder, toy_referrals, toy_scene
 from vl.tokenizer import train_tokenizer
@@ -140,7 +140,7 @@ def rich(tmp_path_factory: pytest.TempPathFactory) -> str:
         for seed in seeds:
             scene = toy_scene(seed)
             cubes = tuple(i for i, label in enumerate(scene.labels) if label == "cube")
-            texts = toy_referrals(scene)
+            texts: list[Text] = [*toy_referrals(scene)]
             texts.append(Referral(scene.id, "every thing", tuple(range(6)), (), "multi", room=0))
             texts.append(Referral(scene.id, "the sofa", (), (), "zero", room=0))
             answer = "yes" if cubes else "no"
@@ -230,7 +230,7 @@ def test_the_result_model_loads_and_a_finished_run_returns_its_result(config: Pr
 
 def test_mirror_words_change_places_only_where_both_are_known():
     both = train_tokenizer(["left right cube"])
-    left, right = both.convert_tokens_to_ids(["left", "right"])
+    left, right = (both.get_vocab()[word] for word in ("left", "right"))
     assert mirror_tokens(both) == {left: right, right: left}
     assert mirror_tokens(train_tokenizer(["left cube"])) == {}
 
