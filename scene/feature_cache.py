@@ -25,7 +25,7 @@ from numpy import ndarray
 from torch import Tensor, nn
 
 from core.errors import InputError, MissingFileError, check_choice, nearest
-from core.files import atomic_file, atomic_write, fingerprint, plain, read_json, sync_folder
+from core.files import TEMPORARY, atomic_file, atomic_write, fingerprint, plain, read_json, sync_folder
 from scene.objects import ObjectEncoder, check_points, rotate_points, subsample
 
 FORMAT: Final = "sightline-features/1"  # counts on when the same spec would give other numbers
@@ -209,6 +209,8 @@ class _Build:
         self, rooms: Sequence[str], load: Callable[[Sequence[str]], Iterable[tuple[str, Float[Tensor, "N Q 6"]]]]
     ) -> None:
         self.partial.mkdir(parents=True, exist_ok=True)
+        for torn in self.partial.glob(f".*{TEMPORARY}*"):  # of a process killed while it wrote
+            torn.unlink()
         while (note := self.partial / f"{_shard_name(len(self.shards))}.json").exists():
             self.shards.append(read_json(note, "the note of a finished shard"))
         done = sum(len(shard["rooms"]) for shard in self.shards)

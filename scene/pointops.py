@@ -111,7 +111,11 @@ def segment_max(rows: Float[Tensor, "E D"], start: Int64[Tensor, " G+1"]) -> Flo
     The gradient goes to the first row that holds it.
     """
     if rows.device.type == "cpu" and rows.dtype == torch.float32:
-        return _SegmentMax.apply(rows, start)
+        if torch.is_grad_enabled() and rows.requires_grad:
+            return _SegmentMax.apply(rows, start)
+        best = torch.empty(len(start) - 1, rows.shape[1])
+        spread(_segment_max_loop, len(best), rows.detach().contiguous().numpy(), start.numpy(), best.numpy())
+        return best
     return torch.segment_reduce(rows, "max", offsets=start, axis=0)
 
 
@@ -121,7 +125,7 @@ class _SegmentMax(torch.autograd.Function):
         groups, width = len(start) - 1, rows.shape[1]
         best, at = torch.empty(groups, width), torch.empty(groups, width, dtype=torch.int32)
         arrays = (rows.detach().contiguous(), start, best, at)
-        spread(_segment_max_loop, groups, *(array.numpy() for array in arrays))
+        spread(_segment_argmax_loop, groups, *(array.numpy() for array in arrays))
         ctx.save_for_backward(at)
         ctx.rows = len(rows)
         return best
@@ -250,6 +254,21 @@ def _grouped_loop(
 
 @numba.njit(cache=True, nogil=True)
 def _segment_max_loop(
+    first: int,
+    stop: int,
+    rows: Float32[ndarray, "E D"],
+    start: Int64[ndarray, " G+1"],
+    best: Float32[ndarray, "G D"],
+) -> None:
+    for g in range(first, stop):
+        best[g] = rows[start[g]]
+        for e in range(start[g] + 1, start[g + 1]):
+            for d in range(rows.shape[1]):
+                best[g, d] = rows[e, d] if rows[e, d] > best[g, d] else best[g, d]
+
+
+@numba.njit(cache=True, nogil=True)
+def _segment_argmax_loop(
     first: int,
     stop: int,
     rows: Float32[ndarray, "E D"],

@@ -121,9 +121,15 @@ def test_an_interrupted_build_is_not_read_and_goes_on_behind_its_last_shard(tmp_
     spec = spec_of(net)
     with pytest.raises(MissingFileError, match="feature cache"):
         FeatureCache(tmp_path / spec.digest(list(COUNTS)))
+    (partial,) = tmp_path.iterdir()
+    (partial / ".shard-00001.npy.tmp-77").write_bytes(b"half")  # as a process leaves it that is killed while it writes
     rest = Rooms()
     resumed = build(tmp_path, net, rest)
     assert rest.given == ["c", "d", "e"]  # a and b have shards; c, without objects, waited for d
+    assert sorted(p.name for p in resumed.folder.iterdir()) == [
+        "index.json",
+        *(f"shard-0000{k}.npy" for k in range(4)),
+    ]
     whole = build(tmp_path / "whole", net)
     for name in COUNTS:
         assert torch.equal(resumed.features(name), whole.features(name))

@@ -98,6 +98,7 @@ def test_the_largest_of_a_segment_gets_the_gradient_and_of_equals_the_first():
     assert best.tolist() == [[3.0, 5.0], [-2.0, -1.0]]
     best.backward(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
     assert rows.grad.tolist() == [[0.0, 2.0], [1.0, 0.0], [3.0, 4.0]]
+    assert torch.equal(segment_max(rows.detach(), start), best)
     assert segment_max(rows.detach().bfloat16(), start).tolist() == best.tolist()
 
 
