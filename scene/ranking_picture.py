@@ -87,7 +87,7 @@ def _bars(ax: "Axes", ranked: Sequence["Scored"], present: Collection[int] | Non
                     fontsize=9, color=INK)  # fmt: skip
     names = [f"{textwrap.shorten(item.label, 22, placeholder='…')}  #{item.id}" for item in shown]
     ax.set_yticks(range(len(shown)), [f"{name}   {rank}" for rank, name in enumerate(names, start=1)], fontsize=9)
-    ax.set_ylim(BARS - 0.4, -0.6)
+    ax.set_ylim(max(len(shown), BARS // 2) - 0.4, -0.6)
     ax.set_xlim(0, max(1.22 * shown[0].score, 1e-6))
     ax.set_xticks([])
     ax.tick_params(length=0)
