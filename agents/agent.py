@@ -23,7 +23,7 @@ from envs.goals import Goal
 from envs.observation import task_name
 from envs.simulator import Simulator
 from envs.state import Sensors, SimState
-from scene.grounding import Grounder
+from scene.grounder import Grounder
 from scene.render import Frame
 from vl.embedder import Embedder
 from vl.rewards import VLMReward

@@ -26,7 +26,7 @@ from envs.simulator import Simulator
 from envs.state import Sensors, SimState
 from scene.batch import object_set
 from scene.graph import spoken_room_by_room
-from scene.grounding import Grounder
+from scene.grounder import Grounder
 from scene.render import Frame
 from scene.support import room_of_objects
 

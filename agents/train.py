@@ -63,7 +63,7 @@ from envs.pool import HomePool
 from envs.simulator import Simulator
 from envs.state import STOP, Sensors
 from envs.tasks import TASKS
-from scene.grounding import Grounder
+from scene.grounder import Grounder
 from vl.two_tower import VLModel
 
 ALGORITHMS = ("ppo", "bc")

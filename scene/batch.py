@@ -20,6 +20,7 @@ from scene.descriptions import describe_scene
 from scene.geometry import object_points
 from scene.graph import build_graph, candidates, spoken_room_by_room
 from scene.objects import location_tokens, rotate_points
+from scene.relation_edges import batch_edges
 from scene.relations import Viewpoint
 from scene.support import room_of_objects
 from scene.texts import Referral
@@ -37,6 +38,7 @@ class ObjectSet:
     captions: list[str]  # "red armchair": colour where known, and label
     points: Float[Tensor, "N P 6"]  # xyz in the viewer's frame in metres, rgb 0..255
     locations: Float[Tensor, "N 6"]  # mean of points, extents; same frame
+    edges: Int64[Tensor, "E 3"] | None = None  # subject, object, relation of the scene graph; None = not asked for
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -49,6 +51,11 @@ class SceneBatch:
     features: Float[Tensor, "B N D"]
     locations: Float[Tensor, "B N 6"]
     valid: Bool[Tensor, "B N"]  # False at padding
+    edges: Int64[Tensor, "E 4"] | None = None  # scene, subject, object, index into list(Relation); None = no graph
+
+    def to(self, device: torch.device | str) -> "SceneBatch":
+        edges = None if self.edges is None else self.edges.to(device)
+        return SceneBatch(self.features.to(device), self.locations.to(device), self.valid.to(device), edges)
 
 
 @dataclass
@@ -64,9 +71,8 @@ class ReferralBatch:
     captions: list[list[int]] = field(default_factory=list)  # token ids of each scene's caption
 
     def to(self, device: torch.device | str) -> "ReferralBatch":
-        scenes = self.scenes
         return ReferralBatch(
-            SceneBatch(scenes.features.to(device), scenes.locations.to(device), scenes.valid.to(device)),
+            self.scenes.to(device),
             self.tokens.to(device),
             self.words.to(device),
             self.scene.to(device),
@@ -133,13 +139,27 @@ def _object_set(scene: Scene, cloud: Float32[ndarray, "N P 6"], room: int, viewp
     )
 
 
-def collate(features: Sequence[Float[Tensor, "_ D"]], locations: Sequence[Float[Tensor, "_ 6"]]) -> SceneBatch:
-    """Object features and locations of several scenes in one padded batch; padding is 0 and not valid."""
+def collate(
+    features: Sequence[Float[Tensor, "_ D"]],
+    locations: Sequence[Float[Tensor, "_ 6"]],
+    edges: Sequence[Int64[Tensor, "_ 3"]] | None = None,
+) -> SceneBatch:
+    """Object features and locations of several scenes in one padded batch; padding is 0 and not valid.
+
+    Args:
+        edges: of each scene: subject, object, relation.
+
+    Raises:
+        InputError: a scene has no objects.
+    """
+    if empty := [index for index, part in enumerate(features) if not len(part)]:
+        raise InputError(f"scenes {empty} of the batch have no objects; there is nothing a sentence could mean")
     counts = torch.tensor([len(part) for part in features])
     return SceneBatch(
         pad_sequence(list(features), batch_first=True),
         pad_sequence(list(locations), batch_first=True),
         torch.arange(int(counts.max()))[None] < counts[:, None],
+        None if edges is None else batch_edges(edges),
     )
 
 

@@ -29,7 +29,7 @@ from core.job import JobConfig, job_main
 from core.progress import track
 from core.run import RunFolder
 from scene.batch import GroundingRoom, grounding_rooms
-from scene.grounding import Grounder, predict
+from scene.grounder import Grounder, predict
 from scene.store import SceneStore
 
 VIEW_WORDS = frozenset(

@@ -19,7 +19,7 @@ from scene.datasets.custom import load_scan
 from scene.datasets.posed_objects import POSES, load_objects
 from scene.datasets.scan_files import SUFFIXES
 from scene.evaluate import model_folder
-from scene.grounding import Grounder, Ranking
+from scene.grounder import Grounder, Ranking
 from scene.io import MANIFEST, load_scene
 from scene.store import SceneStore
 from scene.types import Scene

@@ -5,6 +5,8 @@ break ties by the lower index, so they agree exactly. Source of the operations: 
 section 3.2 (sampling layer, grouping layer).
 """
 
+from dataclasses import dataclass
+
 import numba
 import numpy as np
 import torch
@@ -13,6 +15,16 @@ from numpy import ndarray
 from torch import Tensor
 
 from core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Neighbourhoods:
+    """The different points of M balls in each of B clouds, as E rows, ball after ball."""
+
+    point: Int64[Tensor, " E"]  # index into the B * P points
+    centre: Int64[Tensor, " E"]  # index into the B * M balls
+    start: Int64[Tensor, " BM+1"]  # the rows of ball i are start[i] : start[i + 1]
+    repeats: Float[Tensor, " E"]  # how many of the ball's K slots this point fills
 
 
 def farthest_points(points: Float[Tensor, "B P 3"], count: int) -> Int64[Tensor, "B M"]:
@@ -49,6 +61,33 @@ def ball_query(
         cloud, middle = (x.detach().float().contiguous().numpy() for x in (points, centres))
         return torch.from_numpy(_ball_query_loop(cloud, middle, np.float32(radius * radius), samples))
     return ball_query_torch(points, centres, radius, samples)
+
+
+def neighbourhoods(index: Int64[Tensor, "B M K"], points: int) -> Neighbourhoods:
+    """The balls of `ball_query` without their repeats.
+
+    Args:
+        index: as it returns it: ascending, the first point repeated in the slots that stay free.
+        points: P, of each cloud.
+    """
+    different = index != index[..., :1]
+    different[..., 0] = True
+    widths = different.sum(-1).flatten()
+    free = index.shape[-1] - widths
+    start = torch.cat([widths.new_zeros(1), widths.cumsum(0)])
+    cloud = torch.arange(len(index), device=index.device)[:, None, None] * points
+    repeats = torch.ones(int(start[-1]), device=index.device)
+    repeats[start[:-1]] += free
+    centre = torch.repeat_interleave(widths, output_size=len(repeats))
+    return Neighbourhoods((index + cloud)[different], centre, start, repeats)
+
+
+def segment_max(rows: Float[Tensor, "E D"], start: Int64[Tensor, " G+1"]) -> Float[Tensor, "G D"]:
+    """The largest value of each column in each group start[g] : start[g + 1] of rows; no group is empty.
+
+    The gradient goes to the first row that holds it.
+    """
+    return torch.segment_reduce(rows, "max", offsets=start, axis=0)
 
 
 def gather(values: Float[Tensor, "B P D"], index: Int64[Tensor, "B *M"]) -> Float[Tensor, "B *M D"]:

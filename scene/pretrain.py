@@ -28,8 +28,10 @@ from core.job import JobConfig, job_main
 from core.progress import track
 from core.run import RunFolder
 from scene.batch import GroundingRoom, ReferralBatch, collate_tokens, grounding_rooms, object_set, referral_batch
-from scene.grounding import ANCHOR, Grounder, GroundingModel, ModelConfig, predict, tokenize
+from scene.grounder import Grounder, predict, tokenize
+from scene.grounding import ANCHOR, GroundingModel
 from scene.losses import anchor_loss, info_nce, mask_words, masked_word_loss, referral_loss, scale_of
+from scene.model_config import ModelConfig
 from scene.objects import rotate_points, subsample
 from scene.store import SceneStore
 from vl.tokenizer import train_tokenizer
@@ -318,7 +320,7 @@ def sentence_loss(
         scene, text = model.scene_features(encoded), model.caption_features(captions, words)
         parts["scene"] = info_nce(scene, text, scale_of(model.scene_log_scale), same)
     if hidden is not None:
-        parts["word"] = masked_word_loss(model.word_head(fused.words), hidden)
+        parts["word"] = masked_word_loss(model.word_logits(fused), hidden)
     loss = sum((weights.get(name, 1.0) * part for name, part in parts.items()), torch.zeros((), device=device))
     shown = {f"{name}_loss": part.item() for name, part in parts.items()}
     return loss, shown | {"accuracy": (fused.scores.argmax(1) == batch.target).float().mean().item()}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from envs.simulator import Simulator
     from scene.datasets.procedural import generate_home
     from scene.graph import SceneGraph, build_graph
-    from scene.grounding import Grounder, Ranking
+    from scene.grounder import Grounder, Ranking
     from scene.io import load_scene, save_scene
     from scene.language import TextPlan, generate_referrals, write_texts
     from scene.render import prepare, render
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 _PLACES = {  # public name: module it lives in
     "Caption": "scene.texts",
-    "Grounder": "scene.grounding",
+    "Grounder": "scene.grounder",
     "InputError": "core.errors",
     "Question": "scene.texts",
-    "Ranking": "scene.grounding",
+    "Ranking": "scene.grounder",
     "Referral": "scene.texts",
     "Scene": "scene.types",
     "SceneGraph": "scene.graph",

@@ -22,7 +22,9 @@ def folder(tmp_path, monkeypatch, tiny_grounder, tiny_towers):
 
 @pytest.fixture(scope="module")
 def tiny_grounder():
-    from scene.grounding import Grounder, GroundingModel, ModelConfig
+    from scene.grounder import Grounder
+    from scene.grounding import GroundingModel
+    from scene.model_config import ModelConfig
     from vl.tokenizer import train_tokenizer
 
     tokenizer = train_tokenizer(["the chair next to the table"])

@@ -19,7 +19,7 @@ from envs.pool import Home, HomePool
 from envs.simulator import Simulator
 from envs.state import FORWARD, TURN_LEFT, Sensors
 from envs.tasks.find_object import FindObject
-from scene.grounding import Grounder
+from scene.grounder import Grounder
 from tests.agents.test_train import config, losses, same_policies
 from tests.agents.tiny import make_grounder, make_scenes, make_towers
 from tests.envs.homes import make_home

@@ -8,7 +8,7 @@ from envs.pool import HomePool
 from envs.simulator import Simulator
 from envs.state import Sensors, SimState
 from envs.tasks.find_object import FindObject
-from scene.grounding import Grounder
+from scene.grounder import Grounder
 from scene.render import Frame
 from tests.agents.tiny import COLORS, LABELS, make_grounder
 from tests.envs.homes import make_home, three_homes

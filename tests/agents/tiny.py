@@ -5,8 +5,10 @@ from pathlib import Path
 import torch
 
 from scene.captions import BASELINE_PROMPTS, goal_prompts
-from scene.grounding import Grounder, GroundingModel, ModelConfig
+from scene.grounder import Grounder
+from scene.grounding import GroundingModel
 from scene.io import save_scene
+from scene.model_config import ModelConfig
 from scene.store import save_manifest
 from tests.envs.homes import three_homes
 from vl.tokenizer import train_tokenizer

@@ -18,7 +18,9 @@ from scene.evaluate import (
     run,
     save_predictions,
 )
-from scene.grounding import Grounder, GroundingModel, ModelConfig
+from scene.grounder import Grounder
+from scene.grounding import GroundingModel
+from scene.model_config import ModelConfig
 from tests.scene.toy import toy_folder, toy_referrals, toy_scene
 from vl.tokenizer import train_tokenizer
 

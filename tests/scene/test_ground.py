@@ -9,8 +9,10 @@ from PIL import Image
 
 from core.errors import InputError, MissingFileError
 from scene.ground import GroundConfig, read_scene, run
-from scene.grounding import Grounder, GroundingModel, ModelConfig
+from scene.grounder import Grounder
+from scene.grounding import GroundingModel
 from scene.io import save_scene
+from scene.model_config import ModelConfig
 from tests.scene.toy import toy_scene
 from vl.tokenizer import train_tokenizer
 

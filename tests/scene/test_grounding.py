@@ -9,7 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from core.errors import InputError, MissingFileError
 from scene.batch import SceneBatch, collate, object_set
-from scene.grounding import Grounder, GroundingModel, ModelConfig, predict, tokenize
+from scene.grounder import Grounder, predict, tokenize
+from scene.grounding import GroundingModel
+from scene.model_config import ModelConfig
 from scene.types import Scene
 from tests.scene.test_batch import rooms_of
 from tests.scene.toy import toy_referrals, toy_scene
@@ -66,7 +68,7 @@ def test_every_parameter_of_the_sentence_path_gets_a_gradient(grounder: Grounder
     model.zero_grad()
     scores = model(batch_of([4]), *words_for(grounder, "the red cube"), torch.tensor([0]))
     torch.nn.functional.cross_entropy(scores, torch.tensor([2])).backward()
-    unused = ("object_encoder", "scene_projection", "word_head", "scene_log_scale")
+    unused = ("object_encoder", "scene_projection", "word_head", "member_head", "scene_log_scale", "referral_log_scale")
     silent = [n for n, p in model.named_parameters() if p.grad is None and not any(part in n for part in unused)]
     assert silent == []
     model.zero_grad()

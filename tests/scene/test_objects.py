@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from core.errors import InputError
-from scene.objects import ObjectEncoder, location_tokens, normalise_points, rotate_points, subsample
+from scene.objects import ObjectEncoder, location_tokens, normalise_points, object_encoder, rotate_points, subsample
 
 
 def cloud(n: int, p: int = 40, seed: int = 0) -> torch.Tensor:
@@ -17,7 +17,7 @@ def cloud(n: int, p: int = 40, seed: int = 0) -> torch.Tensor:
 
 def encoder() -> ObjectEncoder:
     torch.manual_seed(0)
-    return ObjectEncoder(16)
+    return object_encoder("small", 16)
 
 
 def test_normalised_points_are_centred_within_radius_one_and_colours_within_one():

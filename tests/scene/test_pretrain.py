@@ -9,7 +9,7 @@ import torch
 from core.checkpoint import Checkpoints
 from core.errors import InputError
 from core.files import folder_fingerprint
-from scene.grounding import Grounder
+from scene.grounder import Grounder
 from scene.pretrain import PretrainGroundingConfig, learning_rate_factor, mirror_tokens, run, seeded
 from tests.scene.toy import toy_folder, toy_scene
 from vl.tokenizer import train_tokenizer

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from scene.spatial import SpatialLayer, bearings, pair_features, spatial_bias
+from scene.spatial import SpatialLayer, bearings, key_mask, pair_features, spatial_bias
 
 ALL = torch.ones(1, 2, dtype=torch.bool)
 
@@ -54,8 +54,8 @@ def test_keys_that_are_padding_change_nothing():
     torch.manual_seed(0)
     layer = SpatialLayer(16, 2, 32, 0.0).eval()
     x, centres = torch.randn(1, 5, 16), torch.randn(1, 3, 3)  # two words, three objects
-    words = torch.ones(1, 2, dtype=torch.bool)
-    alone = layer(x[:, :4], torch.ones(1, 4, dtype=torch.bool), pair_features(centres[:, :2], words))
+    two, four = torch.ones(1, 2, dtype=torch.bool), key_mask(torch.ones(1, 4, dtype=torch.bool), x.dtype)
+    alone = layer(x[:, :4], four, pair_features(centres[:, :2], two))
     valid = torch.tensor([[True, True, False]])
-    padded = layer(x, torch.cat([words, valid], 1), pair_features(centres, valid))
+    padded = layer(x, key_mask(torch.cat([two, valid], 1), x.dtype), pair_features(centres, valid))
     torch.testing.assert_close(padded[:, :4], alone)
