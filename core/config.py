@@ -36,15 +36,20 @@ class JobShape:
     def yaml_name(self) -> str:
         return self.job.replace("-", "_")
 
+    @property
+    def positional(self) -> tuple[str, ...]:
+        """Keys whose values may stand alone, in this order: `sightline ground scan.ply "the red chair"`."""
+        return getattr(self.config_class, "POSITIONAL", ())
+
 
 def compose_config(shape: JobShape, words: Sequence[str] = ()) -> Any:
-    """The configuration object of a job, `words` ("key=value", "group=option") applied.
+    """The configuration object of a job, `words` ("key=value", "group=option", values of positional keys) applied.
 
     Raises:
-        InputError: a word that is no key=value, an unknown key or option, a wrong type, a missing value, or a
-            combination that the dataclass refuses in __post_init__.
+        InputError: a word that is no key=value (but for values of positional keys), an unknown key or option, a wrong
+            type, a missing value, or a combination that the dataclass refuses in __post_init__.
     """
-    pairs = [_split(word) for word in words]
+    pairs = _pairs(shape, words)
     tree, groups = compose_tree(shape, {})
     chosen = {key: text for key, text in pairs if key in groups and not _is_leaf(tree, key)}
     for group, option in chosen.items():
@@ -109,11 +114,22 @@ def leaves(tree: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield key, node
 
 
-def _split(word: str) -> tuple[str, str]:
-    match = WORD.fullmatch(word)
-    if not match:
-        raise InputError(f"expected key=value, got {word!r}; --help lists the keys")
-    return match[2], match[3]
+def _pairs(shape: JobShape, words: Sequence[str]) -> list[tuple[str, str]]:
+    """Key and text of every word; what is no key=value belongs to the positional keys in turn."""
+    matches = [(word, WORD.fullmatch(word)) for word in words]
+    named = [(match[2], match[3]) for _, match in matches if match]
+    alone = [word for word, match in matches if not match]
+    if len(alone) > len(shape.positional):
+        if not shape.positional:
+            raise InputError(f"expected key=value, got {alone[0]!r}; --help lists the keys")
+        raise InputError(
+            f"{shape.job} takes {' and '.join(shape.positional)} without a key, but got {len(alone)} such words, "
+            f"{', '.join(map(repr, alone[:4]))}; put a sentence in quotes, and write other values as key=value"
+        )
+    for key, word in zip(shape.positional, alone):
+        if key in dict(named):
+            raise InputError(f"{key} is given twice: as {word!r} and as {key}={dict(named)[key]}")
+    return [*zip(shape.positional, alone), *named]
 
 
 def _options(group: str) -> list[str]:

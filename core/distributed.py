@@ -2,22 +2,23 @@
 
 torchrun --nproc_per_node 4 -m agents.train ...
 
-Everything here also works in a plain process, where the world is of size one and nothing is sent. Each process takes an
-equal share of the environments (`share`). Losses are divided by the number of rows of all processes and gradients are
-summed, so W processes make the same update as one process with all the rows would.
+Everything here also works in a plain process, where the world is of size one and nothing is sent. accelerate joins
+what torchrun started; each process takes an equal share of the rows (`share`). Losses are divided by the number of rows
+of all processes and gradients are summed, so W processes make the same update as one process with all the rows would.
+A loss that compares rows with each other sees those of all processes (`gather_rows`).
 """
 
 import contextlib
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from core.errors import InputError
+from core.errors import InputError, MissingLibraryError
 
 
 def rank() -> int:
@@ -47,6 +48,7 @@ def processes(device: str = "cpu") -> Iterator[torch.device]:
 
     Raises:
         InputError: torchrun's variables are incomplete, or a machine has more processes than GPUs.
+        MissingLibraryError: there are several processes, but accelerate is not installed.
     """
     if "WORLD_SIZE" not in os.environ or _started():
         yield torch.device(device)
@@ -56,9 +58,13 @@ def processes(device: str = "cpu") -> Iterator[torch.device]:
         raise InputError(
             f"WORLD_SIZE is set, but {', '.join(missing)} is not; start with torchrun, or unset WORLD_SIZE"
         )
-    place, backend = torch.device(device), "gloo"
+    try:
+        from accelerate import PartialState
+    except ImportError as error:
+        raise MissingLibraryError("training in several processes needs accelerate: pip install accelerate") from error
+    place = torch.device(device)
     if place.type == "cuda":
-        local, backend = int(os.environ["LOCAL_RANK"]), "nccl"
+        local = int(os.environ["LOCAL_RANK"])
         if local >= torch.cuda.device_count():
             raise InputError(
                 f"process {local} of this machine has no GPU of its own, there are {torch.cuda.device_count()}; "
@@ -66,12 +72,13 @@ def processes(device: str = "cpu") -> Iterator[torch.device]:
             )
         place = torch.device("cuda", local)
         torch.cuda.set_device(place)
-    dist.init_process_group(backend)
+    state = PartialState(cpu=place.type == "cpu")
     try:
         yield place
         dist.barrier()  # nobody leaves while another still talks; after a fault the others are not waited for
     finally:
-        dist.destroy_process_group()
+        state.destroy_process_group()
+        PartialState._reset_state()  # it is a singleton: a later block of this process joins anew
 
 
 def leave(code: int = 0) -> NoReturn:
@@ -128,6 +135,43 @@ def broadcast(module: nn.Module, source: int = 0) -> None:
         return
     for tensor in module.state_dict().values():
         dist.broadcast(tensor, source)
+
+
+class _Gather(torch.autograd.Function):
+    """Rows of all processes one below the other; backwards, each process gets what all of them derived for its rows."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        ctx.rows = len(rows)
+        parts = [torch.empty_like(rows) for _ in range(world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total[rank() * ctx.rows : (rank() + 1) * ctx.rows]
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """The rows of all processes in their order, (W * M, ...) of (M, ...); every process gives as many.
+
+    Gradients flow back to the process a row came from, summed over all processes. A loss that each of the W processes
+    computes of the gathered rows is therefore to be divided by W before `sum_gradients`.
+    """
+    return rows if world_size() == 1 else _Gather.apply(rows)
+
+
+def from_main(value: int) -> int:
+    """A whole number that the main process knows, told to all."""
+    if world_size() == 1:
+        return value
+    told = torch.tensor(value)
+    if dist.get_backend() == "nccl":
+        told = told.cuda()
+    dist.broadcast(told, 0)
+    return int(told)
 
 
 def barrier() -> None:

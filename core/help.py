@@ -26,7 +26,8 @@ def job_help(shape: JobShape, about: str) -> str:
     """The help page: usage, what the job does, group options, then every key with type, default and meaning."""
     tree, groups = compose_tree(shape, {})
     width = min(shutil.get_terminal_size((110, 24)).columns, 120)
-    lines = [f"usage: sightline {shape.job} [key=value ...]"]
+    alone = "".join(f" {key.upper()}" for key in shape.positional)
+    lines = [f"usage: sightline {shape.job}{alone} [key=value ...]"]
     if about.strip():
         lines += ["", *textwrap.dedent(_first_indented(about)).strip().splitlines()]
     if groups:

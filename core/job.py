@@ -41,6 +41,8 @@ class JobConfig:
 
     CUDA: ClassVar[bool] = False
     """Whether the job computes on `device`; a job that does sets True, all others refuse anything but the CPU."""
+    POSITIONAL: ClassVar[tuple[str, ...]] = ()
+    """Keys whose values may stand on the command line without their key, in this order."""
 
     out: str = ""  # run folder; empty = runs/<job>/<date-time>
     seed: int = 0  # decides every random draw

@@ -8,7 +8,6 @@ coordinates, and a scene turned together with its viewer gives the same numbers.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int64
 from numpy import ndarray
@@ -116,10 +115,11 @@ def object_set(
     Raises:
         InputError: there is no object to choose from, no such room, or a large home without a room.
     """
-    return _object_set(scene, object_points(scene, points, seed), room, viewpoint or Viewpoint())
+    return objects_from(scene, object_points(scene, points, seed), room, viewpoint or Viewpoint())
 
 
-def _object_set(scene: Scene, cloud: Float32[ndarray, "N P 6"], room: int, viewpoint: Viewpoint) -> ObjectSet:
+def objects_from(scene: Scene, cloud: Float32[ndarray, "N P 6"], room: int, viewpoint: Viewpoint) -> ObjectSet:
+    """`object_set` from points of all the scene's objects (`scene.geometry.object_points`)."""
     chosen = candidates(scene, room)
     if not chosen:
         place = f", room {room} ({scene.rooms[room].kind})" if scene.objects else ""
@@ -171,58 +171,6 @@ def collate_tokens(tokens: Sequence[Sequence[int]], pad_id: int) -> tuple[Int64[
     return padded, torch.arange(padded.shape[1])[None] < lengths[:, None]
 
 
-def mirrored(
-    locations: Float[Tensor, "N 6"], tokens: Sequence[int], swap: Mapping[int, int]
-) -> tuple[Float[Tensor, "N 6"], list[int]]:
-    """A room and a sentence seen in a mirror: y is negated and words such as left and right change places.
-
-    Args:
-        swap: token id to the id it becomes, in both directions.
-    """
-    flipped = locations.clone()
-    flipped[:, 1] = -flipped[:, 1]
-    return flipped, [swap.get(token, token) for token in tokens]
-
-
-def referral_batch(
-    rooms: Sequence[GroundingRoom],
-    scenes: int,
-    sentences: int,
-    pad_id: int,
-    rng: np.random.Generator,
-    swap: Mapping[int, int] | None = None,
-) -> ReferralBatch:
-    """A random training batch: rooms drawn by how many sentences they have, then sentences within each.
-
-    Args:
-        scenes, sentences: rooms per batch, and sentences per room (repeated only where a room has fewer).
-        swap: tokens that change places in a mirror; given, every room is mirrored with probability 1/2.
-    """
-    weight = np.array([len(room.sentences) for room in rooms], dtype=np.float64)
-    chosen = rng.choice(len(rooms), size=min(scenes, len(rooms)), replace=False, p=weight / weight.sum())
-    features, locations, tokens, scene, target, anchors = [], [], [], [], [], []
-    for slot, index in enumerate(chosen):
-        room = rooms[index]
-        assert room.features is not None, "rooms are encoded before they are batched"
-        mirror = swap if swap and rng.random() < 0.5 else None
-        features.append(room.features[int(rng.integers(len(room.features)))])
-        place = room.objects.locations
-        for s in rng.choice(len(room.sentences), size=sentences, replace=len(room.sentences) < sentences):
-            row = room.tokens[s]
-            if mirror:
-                place, row = mirrored(room.objects.locations, row, mirror)
-            tokens.append(row)
-            target.append(room.targets[s])
-            anchors.append(room.anchors[s])
-            scene.append(slot)
-        locations.append(place)
-    padded, words = collate_tokens(tokens, pad_id)
-    captions = [rooms[index].caption_tokens for index in chosen]
-    batch = collate(features, locations)
-    shares = anchor_shares(anchors, batch.valid.shape[1])
-    return ReferralBatch(batch, padded, words, torch.tensor(scene), torch.stack(target), shares, captions)
-
-
 def anchor_shares(anchors: Sequence[Sequence[int]], objects: int) -> Float[Tensor, "S N"]:
     """Each row spreads 1 evenly over its anchors."""
     shares = torch.zeros(len(anchors), objects)
@@ -272,7 +220,7 @@ def grounding_rooms(
         cloud = object_points(scene, points, seed)
         graph = build_graph(scene) if captions else None
         for room, group in sorted(by_room.items()):
-            objects = _object_set(scene, cloud, room, Viewpoint())
+            objects = objects_from(scene, cloud, room, Viewpoint())
             slot = {int(identity): index for index, identity in enumerate(objects.ids)}
             targets = torch.tensor([slot[referral.targets[0]] for referral in group])
             caption = describe_scene(scene, graph, room) if graph else ""

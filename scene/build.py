@@ -267,6 +267,15 @@ def _generator(task: ShardTask) -> Generator:
 _generators: dict[str, Generator] = {}
 
 
+def _dataset(source: SourceConfig) -> str:
+    """Which of its several datasets a source was read from; empty for a source that is one."""
+    if source.name != "sceneverse":
+        return ""
+    from scene.datasets.sceneverse import dataset_of
+
+    return dataset_of(source.path, source.dataset)
+
+
 def _conclude(
     cfg: BuildScenesConfig, shards: list[tuple[ShardTask, dict[str, Any]]], folder: RunFolder, seconds: float
 ) -> dict[str, Any]:
@@ -291,6 +300,7 @@ def _conclude(
         out,
         {
             "source": cfg.source.name,
+            "dataset": _dataset(cfg.source),
             "seed": cfg.seed,
             "code": describe_version()["code"],
             "splits": {split: numbers.ids for split, numbers in statistics.items()},

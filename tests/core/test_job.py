@@ -91,6 +91,37 @@ def test_wrong_words_give_one_line_naming_them_and_the_nearest_valid(capsys, wor
     assert os.listdir() == []
 
 
+@dataclass
+class PlacedConfig(JobConfig):
+    POSITIONAL = ("place", "goal")
+
+    place: str = ""  # where to look
+    goal: str = ""  # what to look for
+    lr: float = 0.1
+
+
+def test_words_without_a_key_are_the_positional_values_in_turn():
+    cfg = load_config("placed-job", PlacedConfig, ["a b.ply", "lr=0.5", "the lamp, left of the bed"])
+    assert (cfg.place, cfg.goal, cfg.lr) == ("a b.ply", "the lamp, left of the bed", 0.5)
+    cfg = load_config("placed-job", PlacedConfig, ["den.ply", "goal=the bed"])
+    assert (cfg.place, cfg.goal) == ("den.ply", "the bed")
+    assert "usage: sightline placed-job PLACE GOAL [key=value ...]" in job_help(
+        JobShape("placed-job", PlacedConfig), ""
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["den.ply", "the", "bed"], "got 3 such words, 'den.ply', 'the', 'bed'; put a sentence in quotes"),
+        (["den.ply", "place=hall.ply"], "place is given twice: as 'den.ply' and as place=hall.ply"),
+    ],
+)
+def test_too_many_words_without_a_key_and_values_given_twice_are_named(words: list[str], message: str):
+    with pytest.raises(InputError, match=message):
+        load_config("placed-job", PlacedConfig, words)
+
+
 def test_a_job_that_does_not_compute_on_the_device_refuses_cuda():
     for device in ("cuda", "cuda:1"):
         assert load_config("example-job", ExampleConfig, [f"device={device}"]).device == device
