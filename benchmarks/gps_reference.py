@@ -12,6 +12,7 @@ Source: arXiv:2401.09340, sections 4.1 and 4.2; sizes, orders of operations and 
 """
 
 import math
+import re
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BertConfig, BertModel
 
+from scene.grounding import GroundingModel
 from scene.pointops import ball_query, farthest_points, gather
 
 NOT_MASKED = -1
@@ -197,7 +199,7 @@ class ReferenceGPS(nn.Module):
                 max_position_embeddings=max(sizes.max_tokens, sizes.max_caption),
                 hidden_dropout_prob=sizes.dropout,
                 attention_probs_dropout_prob=sizes.dropout,
-                attn_implementation="eager",
+                attn_implementation="eager",  # type: ignore[call-arg]  # taken by PretrainedConfig
             ),
             add_pooling_layer=False,
         )
@@ -263,6 +265,33 @@ def training_step(model: ReferenceGPS, optimizer: torch.optim.Optimizer, batch: 
     nn.utils.clip_grad_norm_(model.parameters(), 5.0)
     optimizer.step()
     return loss.item()
+
+
+@torch.no_grad()
+def take_weights(reference: ReferenceGPS, model: GroundingModel) -> None:
+    """Gives the reference the weights of our model in GPS's setting, so that losses can be compared."""
+    theirs, ours = reference.state_dict(), model.state_dict()
+    for name, value in ours.items():
+        for before, after in (
+            ("text.encoder.", "text."), ("joint_place.", "joint_location."), ("place.", "location."),
+            ("fusion.", "joint."), ("object_encoder.", "encoder."), ("word_head.", "word_head."), ("kind.", "kind."),
+        ):  # fmt: skip
+            if name.startswith(before):
+                name = after + name.removeprefix(before)
+                break
+        name = re.sub(r"feed\.0\.", "first.", re.sub(r"feed\.3\.", "second.", name))
+        name = re.sub(r"layers\.(\d)\.weight", lambda k: f"net.{3 * int(k[1])}.weight", name)
+        name = re.sub(r"norms\.(\d)\.", lambda k: f"net.{3 * int(k[1]) + 1}.", name)
+        if name.startswith("spatial.") and ".qkv." in name:
+            for part, rows in zip(("query", "key", "value"), value.chunk(3)):
+                theirs[name.replace("qkv", part)].copy_(rows)
+        elif name.startswith("spatial.") and ".weights." in name:  # bias last in ours, first in theirs
+            rolled = value.unflatten(0, (-1, PAIRWISE + 1)).roll(1, 1).flatten(0, 1)
+            theirs[name.replace("weights", "attention.spatial")].copy_(rolled)
+        elif name == "text.embeddings.token_type_embeddings.weight":
+            theirs[name][: len(value)] = value  # one kind of sentence is used of their two
+        elif name in theirs:
+            theirs[name].copy_(value.view(theirs[name].shape))
 
 
 def _initialise(module: nn.Module) -> None:
