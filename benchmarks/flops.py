@@ -119,11 +119,13 @@ def _times(cost: Cost, layers: int) -> Cost:
 
 
 def matrix_peak(
-    dtype: torch.dtype, device: torch.device, sizes: Sequence[int] = (1024, 1536), seconds: float = 0.5
+    dtype: torch.dtype, device: torch.device, sizes: Sequence[int] = (512, 1024, 2048), seconds: float = 0.5
 ) -> tuple[float, float]:
     """Most products per second (wall, processor) that large square matrices reach here; processor 0 on a GPU."""
     best = (0.0, 0.0)
     for size in sizes:
+        if best[0] and 2 * size**3 / best[0] > seconds:
+            break  # slow enough to be known already
         left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
         left @ right
         _wait(device)

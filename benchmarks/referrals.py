@@ -6,7 +6,7 @@ sentences 12 to 34 tokens (23; ScanRefer's have 20 words). Objects are boxes sam
 targets are drawn evenly: nothing can be learned here, but every step costs what it costs on such a corpus.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from benchmarks.flops import Work
 from benchmarks.gps_reference import NOT_MASKED, PaddedBatch, Sizes
-from scene.batch import ObjectSet
+from scene.batch import ObjectSet, SceneBatch
 from scene.losses import IGNORED, mask_words
 from scene.objects import location_tokens, normalise_points
 from scene.rooms import Ragged, Room
@@ -35,6 +35,19 @@ class Referrals:
     tokens: Int64[Tensor, "S L"]  # some of them masked
     hidden: Int64[Tensor, "S L"]  # the words that were masked, IGNORED elsewhere
     points: list[Float[Tensor, "n P 6"]]
+
+    def to(self, device: torch.device) -> "Referrals":
+        points = [part.to(device) for part in self.points]
+        return Referrals(self.batch.to(device), self.tokens.to(device), self.hidden.to(device), points)
+
+    def first(self, count: int) -> "Referrals":
+        """The first scenes and sentences of a batch with one sentence per scene."""
+        batch, scenes = self.batch, self.batch.scenes
+        most = max(len(part) for part in self.points[:count])
+        few = SceneBatch(*(part[:count, :most] for part in (scenes.features, scenes.locations, scenes.valid)))
+        parts = {name: getattr(batch, name)[:count] for name in ("tokens", "words", "scene", "members", "anchors")}
+        chosen = replace(batch, scenes=few, **parts)
+        return Referrals(chosen, self.tokens[:count], self.hidden[:count], self.points[:count])
 
     def work(self) -> Work:
         """What has to be computed if nothing is padded, copied, or decoded in vain."""
@@ -122,8 +135,8 @@ def as_reference(given: Referrals, sizes: Sizes, *, cached: bool) -> PaddedBatch
     if not cached:
         empty = torch.ones(len(given.points), sizes.slots, sizes.points, 6)  # the released loader pads with ones
         for row, cloud in zip(empty, given.points):
-            row[: len(cloud)] = normalise_points(cloud)[0]
-        points = empty[scene]
+            row[: len(cloud)] = normalise_points(cloud)[0].cpu()
+        points = empty.to(scene.device)[scene]
     hidden = given.hidden.masked_fill(given.hidden == IGNORED, NOT_MASKED)
     return PaddedBatch(
         points=points,

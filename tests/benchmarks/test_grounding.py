@@ -8,7 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import flops, referrals
-from benchmarks.gps_reference import PaddedBatch, ReferenceGPS, Sizes, take_weights
+from benchmarks.gps_reference import ReferenceGPS, Sizes, take_weights
 from scene.grounding import GroundingModel
 from scene.losses import masked_word_loss, referral_loss
 from scene.model_config import ModelConfig, gps_code
@@ -108,10 +108,16 @@ def test_products_of_our_step_are_counted_to_one_percent(models, given):
 
 def test_products_of_the_reference_are_counted_to_one_percent(models, given):
     model, work = models[1], given.work().copied().padded(SIZES.max_tokens, SIZES.slots)
-    work = replace(work, decoded=len(work.words) * SIZES.max_tokens, encoded=len(work.words) * SIZES.slots)
-    batch: PaddedBatch = referrals.as_reference(given, SIZES, cached=False)
+    work = replace(work, decoded=len(work.words) * SIZES.max_tokens)
+    batch = referrals.as_reference(given, SIZES, cached=True)
     found = counted(lambda: sum(model(batch).values()).backward())
     assert found == pytest.approx(flops.total(flops.training_step(small(), work)), rel=0.01)
+
+
+def test_products_of_the_object_encoder_are_counted_to_one_percent(models, given):
+    model, points = models[1].encoder, given.points[0][:1]
+    found = counted(lambda: model(points))
+    assert found == pytest.approx(flops.encoder_forward(points.shape[1], SIZES.dim), rel=0.01)
 
 
 def test_a_batch_of_the_reference_holds_each_sentence_with_its_own_scene(given):
