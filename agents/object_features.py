@@ -24,7 +24,6 @@ from envs.object_view import object_pixels
 from envs.pool import Home
 from envs.simulator import Simulator
 from envs.state import Sensors, SimState
-from scene.batch import object_set
 from scene.graph import spoken_room_by_room
 from scene.grounder import Grounder
 from scene.render import Frame
@@ -71,7 +70,7 @@ class SceneScores:
         for sentence in sentences:
             self.grounder.check_sentence(sentence)
         for room in rooms:
-            objects = object_set(scene, self.grounder.model.config.points, seed=self.seed, room=room)
+            objects = self.grounder.objects(scene, room=room, seed=self.seed)
             logits[:, objects.ids] = self.grounder.score(objects, sentences)
         if not bool(torch.isfinite(logits).any(1).all()):
             raise InputError(f"home {home.name} has no object that a sentence could mean; leave it out")

@@ -30,6 +30,7 @@ from core.progress import track
 from core.run import RunFolder
 from scene.batch import GroundingRoom, grounding_rooms
 from scene.grounder import Grounder, predict
+from scene.model_folder import model_folder
 from scene.store import SceneStore
 
 VIEW_WORDS = frozenset(
@@ -94,12 +95,6 @@ def run(cfg: EvaluateGroundingConfig) -> dict[str, Any]:
             "seconds": round(time.monotonic() - started, 1),
         }
     )
-
-
-def model_folder(path: str) -> Path:
-    """The folder that holds a grounder: `path`, or model/ in it."""
-    inner = Path(path).expanduser() / "model"
-    return inner if (inner / "config.json").is_file() else Path(path).expanduser()
 
 
 def encoded_rooms(grounder: Grounder, store: SceneStore, split: str, seed: int) -> list[GroundingRoom]:

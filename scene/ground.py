@@ -1,10 +1,11 @@
-"""Finds the object a sentence means: sightline ground scene=SCENES/ID text="the chair next to the window" model=MODEL
+"""Finds the object a sentence means: sightline ground SCENE "the chair next to the window"
 
-Prints the ranking, and writes it as ranking.json beside a map of the scene with the best candidates marked.
+Prints the ranking, and writes it as ranking.json beside a picture: a map with the best candidates numbered, and their
+scores. A model that was calibrated (scene/conformal.py) also says which objects may be meant, or that nothing is.
 """
 
-import io
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from core.errors import InputError
 from core.files import atomic_write
 from core.job import JobConfig, job_main
 from core.run import RunFolder
+from scene.conformal import Conformal
 from scene.datasets.custom import load_scan
 from scene.datasets.posed_objects import POSES, load_objects
 from scene.datasets.scan_files import SUFFIXES
-from scene.evaluate import model_folder
 from scene.grounder import Grounder, Ranking
 from scene.io import MANIFEST, load_scene
+from scene.model_folder import model_folder, newest_model
+from scene.ranking_picture import ranking_picture
 from scene.store import SceneStore
 from scene.types import Scene
 
@@ -29,9 +32,11 @@ from scene.types import Scene
 class GroundConfig(JobConfig):
     """Ranks the objects of one scene by how well a sentence fits them."""
 
+    POSITIONAL = ("scene", "text")
+
     scene: str = MISSING  # a saved scene (FOLDER/ID, or its .json or .npz), or a scan (.ply, .pcd, .obj, .glb, .gltf)
     text: str = MISSING  # the sentence
-    model: str = MISSING  # folder written by pretrain-grounding (the run or its model/)
+    model: str = ""  # folder of a grounder, or of the run that trained it; empty = the newest finished run below runs/
     room: int = -1  # the room the sentence is about; large homes need it
     show: int = 10  # rows of the ranking to print
 
@@ -47,18 +52,32 @@ CONFIG = GroundConfig
 def run(cfg: GroundConfig) -> dict[str, Any]:
     """Ranks, prints, draws and returns the result that also lands in result.json."""
     scene = read_scene(cfg.scene)
-    grounder = Grounder.from_pretrained(model_folder(cfg.model))
+    place = model_folder(cfg.model) if cfg.model else newest_model()
+    if not cfg.model:
+        trained = time.strftime("%Y-%m-%d %H:%M", time.localtime(place.stat().st_mtime))
+        print(f"model: {place}, of the newest finished run ({trained})")
+    grounder = Grounder.from_pretrained(place)
     ranking = grounder.locate(scene, cfg.text, room=cfg.room, seed=cfg.seed)
     folder = RunFolder.open(cfg, "ground")
-    show(ranking, cfg.show)
-    draw(scene, ranking, folder.file("ranking.png"))
-    rows = [
-        {"id": item.id, "label": item.label, "box": [round(float(x), 4) for x in item.box], "score": item.score}
-        for item in ranking.objects
-    ]
-    result = {"scene": scene.id, "text": cfg.text, "unknown_words": list(ranking.unknown_words), "objects": rows}
+    show(ranking, cfg.show, grounder.conformal)
+    level = grounder.conformal.level if grounder.conformal else 0.0
+    picture = ranking_picture(scene, cfg.text, ranking.objects, ranking.present, level)
+    atomic_write(folder.file("ranking.png"), picture)
+    result = {
+        "scene": scene.id,
+        "text": cfg.text,
+        "model": str(place),
+        "unknown_words": list(ranking.unknown_words),
+        "present": None if ranking.present is None else sorted(ranking.present),
+        "not_there": ranking.not_there,
+        "level": level or None,
+        "objects": [
+            {"id": item.id, "label": item.label, "box": [round(float(x), 4) for x in item.box], "score": item.score}
+            for item in ranking.objects
+        ],
+    }
     atomic_write(folder.file("ranking.json"), json.dumps(result, indent=1) + "\n")
-    print(f"ranking and map: {folder.path}")
+    print(f"ranking and picture: {folder.path / 'ranking.json'}, {folder.path / 'ranking.png'}")
     return folder.finish(result)
 
 
@@ -81,43 +100,31 @@ def read_scene(path: str) -> Scene:
     return load_scene(place.parent, name)
 
 
-def show(ranking: Ranking, rows: int) -> None:
-    """Prints the best candidates."""
+def show(ranking: Ranking, rows: int, conformal: Conformal | None) -> None:
+    """Prints the best candidates, and what of them may be meant."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=ranking.sentence)
-    for name in ("rank", "object", "id", "score", "centre x y z (m)"):
-        table.add_column(name, justify="left" if name == "object" else "right")
+    table = Table(title=escape(ranking.sentence))
+    for name in ("rank", "object", "id", "score", "centre x y z (m)", *(["may be meant"] if conformal else [])):
+        table.add_column(name, justify="left" if name in ("object", "may be meant") else "right")
     for rank, item in enumerate(ranking.objects[:rows], start=1):
         centre = " ".join(f"{value:.2f}" for value in item.box[:3])
-        table.add_row(str(rank), item.label, str(item.id), f"{item.score:.3f}", centre)
+        meant = "yes" if item.id in (ranking.present or ()) else ""
+        cells = [str(rank), escape(item.label), str(item.id), f"{item.score:.3f}", centre, meant]
+        table.add_row(*cells[: len(table.columns)])
     Console().print(table)
+    if len(ranking.objects) > rows:
+        print(f"and {len(ranking.objects) - rows} more objects")
+    if conformal and ranking.present is not None:
+        sets = f"sets that hold {conformal.level:.0%} of the targets, calibrated on {conformal.homes} homes"
+        if ranking.not_there:
+            print(f"not there: no object of the scene fits the sentence well enough ({sets})")
+        else:
+            print(f"may be meant: {len(ranking.present)} of {len(ranking.objects)} objects ({sets})")
     if ranking.unknown_words:
         print(f"words never seen in training: {', '.join(ranking.unknown_words)}")
-
-
-def draw(scene: Scene, ranking: Ranking, path: Path, marked: int = 3) -> None:
-    """Writes a map of the scene as PNG: the best object outlined, the next ones with their scores."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    from scene.draw import draw_map
-
-    figure = Figure(figsize=(8, 8), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
-    ax = figure.add_subplot()
-    draw_map(ax, scene, highlight=[ranking.best.id])
-    for item in ranking.objects[:marked]:
-        x, y = item.box[:2]
-        ax.annotate(
-            f"{item.score:.2f}", (x, y), xytext=(0, -11), textcoords="offset points", ha="center", va="top", fontsize=8,
-            zorder=11, bbox={"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "#888888", "alpha": 0.9},
-        )  # fmt: skip
-    ax.set_title(ranking.sentence, fontsize=12, wrap=True)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    atomic_write(path, buffer.getvalue())
 
 
 if __name__ == "__main__":

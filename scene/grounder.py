@@ -18,19 +18,18 @@ from core.checkpoint import load_weights
 from core.errors import InputError, existing_file
 from core.files import atomic_folder, read_json
 from scene.batch import GroundingRoom, ObjectSet, collate, object_set, whole_batch
+from scene.conformal import Conformal
 from scene.grounding import Fused, GroundingModel
 from scene.model_config import ModelConfig
+from scene.provenance import Provenance
 from scene.types import Scene
 from vl.tokenizer import knows_a_word, load_tokenizer, save_tokenizer, unknown_words
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-    from scene.conformal import Conformal
-    from scene.provenance import Provenance
-
 FORMAT = "sightline-grounder/2"
-TEXT, ANSWERS, TRAINING = "text", "answers.json", "training.json"  # optional parts of a folder
+TEXT, ANSWERS = "text", "answers.json"  # optional parts of a folder
 
 
 def tokenize(
@@ -82,10 +81,16 @@ class Ranking:
     sentence: str
     objects: list[Scored]
     unknown_words: tuple[str, ...] = ()  # words the model has never seen; it read the sentence without them
+    present: frozenset[int] | None = None  # ids of the objects that may be meant; None = the model is not calibrated
 
     @property
     def best(self) -> Scored:
         return self.objects[0]
+
+    @property
+    def not_there(self) -> bool | None:
+        """Whether no object fits well enough to be meant (scene/conformal.py); None = the model is not calibrated."""
+        return None if self.present is None else not self.present
 
 
 class Grounder:
@@ -102,8 +107,8 @@ class Grounder:
         model: GroundingModel,
         tokenizer: PreTrainedTokenizerFast,
         answers: Sequence[str] = (),
-        conformal: "Conformal | None" = None,
-        provenance: "Provenance | None" = None,
+        conformal: Conformal | None = None,
+        provenance: Provenance | None = None,
     ) -> None:
         if answers and len(answers) != model.config.answers:
             raise InputError(f"{len(answers)} answers for a question head of {model.config.answers}")
@@ -151,11 +156,16 @@ class Grounder:
         """
         unknown = self.check_sentence(sentence)
         objects = self.objects(scene, room=room, seed=seed)
-        scores = self.score(objects, [sentence])[0].softmax(0)
+        fused = next(self.read(objects, [sentence]))
+        scores = fused.scores[0].softmax(0).cpu()
         order = scores.argsort(descending=True, stable=True).tolist()
         ranked = [scene.objects[int(objects.ids[i])] for i in order]
         scored = [Scored(item.id, item.label, item.box, float(scores[i])) for item, i in zip(ranked, order)]
-        return Ranking(sentence, scored, unknown)
+        if self.conformal is None:
+            return Ranking(sentence, scored, unknown)
+        meant = scores if self.conformal.score == "share" else fused.members[0].sigmoid().cpu()
+        inside = self.conformal.present(meant.numpy())
+        return Ranking(sentence, scored, unknown, frozenset(objects.ids[torch.from_numpy(inside)].tolist()))
 
     @torch.no_grad()
     def read(self, objects: ObjectSet, sentences: Sequence[str], chunk: int = 64) -> Iterator[Fused]:
@@ -193,7 +203,7 @@ class Grounder:
         """Writes model.safetensors, config.json and the tokenizer; the folder appears whole or not at all.
 
         Beside them, where the grounder has them: text/config.json (of a text tower that was not made here),
-        answers.json, training.json.
+        answers.json, training.json and its digests.
         """
         with atomic_folder(Path(folder)) as temporary:
             state = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
@@ -237,7 +247,7 @@ class Grounder:
                 f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model {config.vocab_size}; "
                 "they belong to different training runs"
             )
-        return cls(model, tokenizer, _answers(config, folder), _conformal(raw, folder), _provenance(folder))
+        return cls(model, tokenizer, _answers(config, folder), _conformal(raw, folder), Provenance.load(folder))
 
 
 def _model_config(raw: Any, folder: Path) -> ModelConfig:
@@ -277,22 +287,12 @@ def _answers(config: ModelConfig, folder: Path) -> tuple[str, ...]:
     return tuple(answers)
 
 
-def _conformal(raw: dict[str, Any], folder: Path) -> "Conformal | None":
+def _conformal(raw: dict[str, Any], folder: Path) -> Conformal | None:
     if "conformal" not in raw:
         return None
-    from scene.conformal import Conformal
-
     try:
         return Conformal(**raw["conformal"])
     except TypeError as error:
         raise InputError(
             f"the 'conformal' entry of {folder}/config.json does not fit ({error}); calibrate again"
         ) from error
-
-
-def _provenance(folder: Path) -> "Provenance | None":
-    if not (folder / TRAINING).exists():
-        return None
-    from scene.provenance import Provenance
-
-    return Provenance.load(folder)

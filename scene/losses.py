@@ -174,11 +174,11 @@ def scene_pool(
     return (total + missing * empty) / (count + missing)
 
 
-def masked_word_loss(logits: Float[Tensor, "S L V"], target: Int64[Tensor, "S L"]) -> Float[Tensor, ""]:
+def masked_word_loss(logits: Float[Tensor, "*p V"], target: Int64[Tensor, "*p"]) -> Float[Tensor, ""]:
     """Cross-entropy over the positions whose target is not `IGNORED`; 0 when none was masked (arXiv:1810.04805)."""
-    if not (target != IGNORED).any():
-        return logits.sum() * 0
-    return F.cross_entropy(logits.flatten(0, 1).float(), target.flatten(), ignore_index=IGNORED)
+    count = (target != IGNORED).sum().clamp(min=1)
+    logits = logits.flatten(0, -2).float()
+    return F.cross_entropy(logits, target.flatten(), ignore_index=IGNORED, reduction="sum") / count
 
 
 def mask_words(

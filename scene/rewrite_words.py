@@ -80,6 +80,7 @@ CLOSING: Final = _set("please for me here , now")
 AND: Final = "and"
 JOIN: Final = frozenset({AND, ","})
 WHICH: Final = frozenset({"that", "that's", "which"})
+UNKNOWN: Final = "unknown"
 
 LETTERS: Final = r"[^\W_]+(?:['-][^\W_]+)*"
 _WORD: Final = re.compile(rf"{LETTERS}|,")
@@ -89,7 +90,7 @@ _WORD: Final = re.compile(rf"{LETTERS}|,")
 class Part:
     """A phrase of the sentence and what it is."""
 
-    what: str  # noun, plural, colour, relation, holding, with, article, word
+    what: str  # noun, plural, colour, relation, holding, with, article, word; UNKNOWN
     text: str  # a noun's label, a colour's name, else the phrase
     keys: frozenset[str] = frozenset()  # predicates it says; empty: a relation that none has
 
@@ -142,6 +143,11 @@ class Vocabulary:
 
     def parts(self, sentence: str) -> list[Part] | None:
         """The sentence as phrases, the longest first at each place; None when a word is in none of them."""
+        found = self.read(sentence)
+        return None if any(part.what == UNKNOWN for part in found) else found
+
+    def read(self, sentence: str) -> list[Part]:
+        """As `parts`; a word in no phrase is a part of its own, UNKNOWN."""
         words = words_of(sentence)
         longest = max(len(phrase) for phrase in self.phrases)
         found: list[Part] = []
@@ -154,7 +160,8 @@ class Vocabulary:
                     at += length
                     break
             else:
-                return None
+                found.append(Part(UNKNOWN, words[at]))
+                at += 1
         return found
 
 

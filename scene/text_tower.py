@@ -5,7 +5,7 @@ of CLIP. Its own attention runs on `scaled_dot_product_attention`, which transfo
 up on the network unless `ModelConfig.text` names a hub id, and never when a saved grounder is loaded.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -40,10 +40,9 @@ class TextTower(nn.Module):
             self.encoder = random_bert(config)
         self.owned = encoder_config is None and not config.text  # random BERT, described by ModelConfig alone
         if config.checkpointing:
-            self.encoder.config.use_cache = False  # of decoders, and warned about otherwise
-            self.encoder.gradient_checkpointing_enable({"use_reentrant": False})
-        embedding = self.encoder.get_input_embeddings()
-        rows, self.embedding_dim = embedding.weight.shape
+            recompute_layers(self.encoder)
+        embedding = cast(nn.Embedding, self.encoder.get_input_embeddings())
+        rows, self.embedding_dim = embedding.num_embeddings, embedding.embedding_dim
         width = self.encoder.config.hidden_size
         longest = longest_sentence(self.encoder)
         if config.max_tokens > longest:
@@ -159,8 +158,23 @@ def first_layers(encoder: "PreTrainedModel", layers: int) -> "PreTrainedModel":
     if getattr(config, "layer_types", None):  # one kind of attention per layer, as in ModernBERT
         config.layer_types = config.layer_types[:layers]
     if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None  # of the whole encoder; nothing here reads it
+        encoder.add_module("pooler", None)  # of the whole encoder; nothing here reads it
     return encoder
+
+
+def recompute_layers(encoder: "PreTrainedModel") -> None:
+    """Makes the layers recompute their activations in the backward pass of training.
+
+    Raises:
+        InputError: transformers cannot do this for such an encoder.
+    """
+    encoder.config.use_cache = False  # of decoders; transformers warns about the two together
+    # the older name of transformers 5.17 warns in later versions
+    enable = getattr(encoder, "activation_checkpointing_enable", None) or encoder.gradient_checkpointing_enable
+    try:
+        enable({"use_reentrant": False})
+    except ValueError as error:
+        raise InputError(f"checkpointing=true: {error}; train with checkpointing=false") from error
 
 
 def longest_sentence(encoder: "PreTrainedModel") -> int:

@@ -191,7 +191,7 @@ def _objects(file: Path, segment: ndarray, scan: str) -> tuple[ndarray, dict[int
 
 
 def _in_nyu40(names: dict[int, str], file: Path, scan: str) -> dict[int, str]:
-    table = _label_table(file)
+    table = label_table(file)
     unknown = sorted({str(name) for name in names.values()} - table.keys())
     if unknown:
         raise InputError(
@@ -201,7 +201,7 @@ def _in_nyu40(names: dict[int, str], file: Path, scan: str) -> dict[int, str]:
 
 
 @cache
-def _label_table(file: Path) -> dict[str, str]:
+def label_table(file: Path) -> dict[str, str]:
     """raw_category -> nyu40class."""
     file = existing_file(file, "ScanNet label table")
     try:

@@ -14,13 +14,13 @@ from scene.evaluate import (
     baselines,
     groups,
     is_view_dependent,
-    model_folder,
     run,
     save_predictions,
 )
 from scene.grounder import Grounder
 from scene.grounding import GroundingModel
 from scene.model_config import ModelConfig
+from scene.model_folder import model_folder
 from tests.scene.toy import toy_folder, toy_referrals, toy_scene
 from vl.tokenizer import train_tokenizer
 

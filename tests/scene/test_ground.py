@@ -1,6 +1,8 @@
 """The ground job: a ranking, a picture, and errors a person can act on."""
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,11 +10,14 @@ import torch
 from PIL import Image
 
 from core.errors import InputError, MissingFileError
+from core.job import load_config
+from scene.conformal import Conformal
 from scene.ground import GroundConfig, read_scene, run
 from scene.grounder import Grounder
 from scene.grounding import GroundingModel
 from scene.io import save_scene
 from scene.model_config import ModelConfig
+from scene.model_folder import newest_model
 from tests.scene.toy import toy_scene
 from vl.tokenizer import train_tokenizer
 
@@ -36,10 +41,17 @@ def config(place: Path, **changes: str) -> GroundConfig:
 def test_a_ranking_is_printed_written_and_drawn(place: Path, capsys: pytest.CaptureFixture[str]):
     result = run(config(place, text="the red cube please"))
     assert "the red cube please" in (shown := capsys.readouterr().out) and "never seen in training: please" in shown
+    assert "may be meant" not in shown  # nobody calibrated this model
     written = json.loads((place / "out/ranking.json").read_text())
-    assert written == result and sorted(item["id"] for item in written["objects"]) == list(range(6))
+    assert (
+        written == result
+        and written["present"] is None
+        and sorted(item["id"] for item in written["objects"]) == list(range(6))
+    )
     with Image.open(place / "out/ranking.png") as picture:
-        assert min(picture.size) > 500 and len(picture.convert("RGB").getcolors(10**6)) > 20
+        assert (
+            min(picture.size) > 500 and max(picture.size) < 3000 and len(picture.convert("RGB").getcolors(10**6)) > 20
+        )
 
 
 def test_a_scene_is_found_by_id_or_by_either_of_its_files(place: Path):
@@ -67,3 +79,65 @@ def test_a_sentence_without_a_known_word_leaves_no_run_folder(place: Path):
     with pytest.raises(InputError, match="no known word"):
         run(config(place, text="xyzzy", out=f"{place}/none"))
     assert not (place / "none").exists()
+
+
+def calibrated(place: Path, name: str, threshold: float) -> Path:
+    """The same grounder with a threshold on shares of the softmax."""
+    grounder = Grounder.from_pretrained(place / "run/model")
+    grounder.conformal = Conformal(0.9, threshold, n=100, homes=20, score="share")
+    grounder.save_pretrained(place / name)
+    return place / name
+
+
+def test_a_calibrated_model_says_what_may_be_meant_and_when_nothing_is(place: Path, capsys: pytest.CaptureFixture[str]):
+    scores = {item["id"]: item["score"] for item in run(config(place, out=f"{place}/scores"))["objects"]}
+    middle = sorted(scores.values())[3]
+    some = run(config(place, model=str(calibrated(place, "some", middle)), out=f"{place}/some-out"))
+    assert some["present"] == sorted(k for k, score in scores.items() if score >= middle) and not some["not_there"]
+    assert "may be meant: 3 of 6 objects (sets that hold 90% of the targets" in capsys.readouterr().out
+    none = run(config(place, model=str(calibrated(place, "none", 1.0)), out=f"{place}/none-out"))
+    assert none["present"] == [] and none["not_there"] and none["level"] == 0.9
+    assert "not there: no object of the scene fits" in capsys.readouterr().out
+
+
+def test_members_decide_where_they_were_calibrated(place: Path):
+    grounder = Grounder.from_pretrained(place / "run/model")
+    scene = toy_scene(1)
+    members = grounder.members(grounder.objects(scene), ["the red cube"])[0]
+    grounder.conformal = Conformal(0.9, float(members.max()), n=100, homes=20)
+    assert grounder.locate(scene, "the red cube").present == {int(members.argmax())}
+
+
+def test_scene_and_sentence_need_no_key_and_the_newest_run_is_the_model(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="no finished pretrain-grounding run"):
+        newest_model()
+    for age, name in enumerate(("runs/grounder", "runs/pretrain-grounding/older", "runs/stages/killed")):
+        Grounder.from_pretrained(place / "run/model").save_pretrained(tmp_path / name / "model")
+        (tmp_path / name / "config.yaml").write_text("# sightline\njob: pretrain-grounding\n")
+        if "killed" not in name:
+            (tmp_path / name / "result.json").write_text("{}")
+            os.utime(tmp_path / name / "result.json", (1e9 - age, 1e9 - age))
+    cfg = load_config("ground", GroundConfig, [f"{place}/toy-1", "the red cube", "out=o"])
+    assert run(cfg)["model"] == "runs/grounder/model"
+    assert "model: runs/grounder/model, of the newest finished run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("count", [1, 500])
+def test_one_object_and_five_hundred_are_ranked_and_drawn(place: Path, count: int):
+    scene = toy_scene(3, count)
+    scene.rooms.clear()  # five hundred things in rooms are spoken of room by room
+    save_scene(replace(scene, objects=[replace(item, room=-1) for item in scene.objects]), place)
+    result = run(config(place, scene=f"{place}/toy-3", out=f"{place}/count-{count}"))
+    assert len(result["objects"]) == count
+    assert sum(item["score"] for item in result["objects"]) == pytest.approx(1, abs=1e-4)
+    (place / "toy-3.json").unlink(), (place / "toy-3.npz").unlink()
+
+
+def test_a_sentence_of_a_thousand_words_is_cut_and_an_empty_one_is_an_error(place: Path):
+    result = run(config(place, text="the red cube to the left of " * 200, out=f"{place}/long"))
+    assert len(result["objects"]) == 6
+    with pytest.raises(InputError, match="no known word in ''"):
+        run(config(place, text="", out=f"{place}/empty"))

@@ -9,9 +9,13 @@ from scene.losses import (
     IGNORED,
     INITIAL_LOG_SCALE,
     anchor_loss,
+    answer_loss,
     info_nce,
     mask_words,
     masked_word_loss,
+    member_loss,
+    object_class_loss,
+    referral_contrast,
     referral_loss,
     scale_of,
     scene_pool,
@@ -82,6 +86,8 @@ def test_masked_word_loss_counts_chosen_positions_and_is_zero_without_any():
     target = torch.tensor([[IGNORED, 2, IGNORED]])
     assert masked_word_loss(logits, target).item() == pytest.approx(math.log(4))
     assert masked_word_loss(logits, torch.full((1, 3), IGNORED)).item() == 0.0
+    assert masked_word_loss(logits[:, 1], target[:, 1]).item() == pytest.approx(math.log(4))  # only where it is asked
+    assert masked_word_loss(logits[0, :0], target[0, :0]).item() == 0.0
 
 
 def test_masking_hides_about_a_share_and_never_special_tokens():
@@ -96,3 +102,68 @@ def test_masking_hides_about_a_share_and_never_special_tokens():
     assert 0.75 < (hidden[chosen] == 4).float().mean() < 0.85
     again, _ = mask_words(tokens, special, 4, 50, torch.Generator().manual_seed(1))
     assert torch.equal(again, hidden)
+
+
+def test_member_loss_asks_each_object_for_itself_and_skips_padding():
+    members = torch.tensor([[0.0, math.log(3), -math.inf], [-math.log(3), 0.0, 0.0]], requires_grad=True)
+    meant = torch.tensor([[False, True, False], [False, False, False]])  # one target; none
+    first = math.log(2) - math.log(3 / 4)
+    second = -math.log(3 / 4) + 2 * math.log(2)
+    loss = member_loss(members, meant)
+    assert loss.item() == pytest.approx((first + second) / 2, rel=1e-6)
+    assert loss.item() == member_loss(members, meant.float()).item()
+    loss.backward()
+    assert torch.isfinite(members.grad).all() and members.grad[0, 2] == 0
+
+
+def test_answer_loss_takes_any_number_of_right_answers():
+    logits = torch.tensor([[0.0, math.log(3)], [0.0, 0.0]])
+    right = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
+    expected = (math.log(2) - math.log(3 / 4) + 2 * math.log(2)) / 2
+    assert answer_loss(logits, right).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_object_class_loss_smooths_the_label_and_leaves_the_text_alone():
+    features = torch.tensor([[math.log(3), 0.0]], requires_grad=True)
+    text = torch.eye(2, requires_grad=True)
+    loss = object_class_loss(features, text, torch.tensor([0]), smoothing=0.3)
+    expected = -(0.85 * math.log(3 / 4) + 0.15 * math.log(1 / 4))
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+    loss.backward()
+    assert text.grad is None and features.grad is not None
+
+
+def test_sentences_about_one_object_are_positives_of_each_other():
+    objects, text = torch.tensor([[1.0, 0], [1, 0], [0, 1]]), torch.tensor([[2.0, 0], [2, 0], [0, 2]])
+    told_apart = referral_contrast(objects, text, torch.tensor(1.0)).item()
+    e = math.e
+    row, last = math.log((2 * e + 1) / e), math.log((2 + e) / e)
+    assert told_apart == pytest.approx((2 * row + last) / 3, rel=1e-5)
+    merged = referral_contrast(objects, text, torch.tensor(1.0), torch.tensor([0, 0, 1])).item()
+    assert merged == pytest.approx(told_apart, rel=1e-5)  # both are equally near, so sharing costs nothing
+    apart = torch.tensor([[2.0, 0], [0, 2], [0, 2]])
+    split = referral_contrast(objects, apart, torch.tensor(1.0), torch.tensor([0, 0, 1])).item()
+    assert split > merged
+
+
+def test_a_mean_over_slots_counts_empty_ones_however_far_the_batch_is_padded():
+    objects, valid = torch.tensor([[[3.0], [6.0], [99.0]]]), torch.tensor([[True, True, False]])
+    empty = torch.tensor([[1.0]])
+    assert scene_pool(objects, valid, "mean").item() == 4.5
+    assert scene_pool(objects, valid, "mean", slots=4, empty=empty).item() == (3 + 6 + 1 + 1) / 4
+    assert scene_pool(objects[:, :2], valid[:, :2], "mean", slots=4, empty=empty).item() == (3 + 6 + 1 + 1) / 4
+    assert scene_pool(objects, valid, "mean", slots=1, empty=empty).item() == 4.5
+
+
+def test_losses_of_half_precision_features_are_single_precision():
+    half = torch.randn(4, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
+    scale, target = torch.tensor(10.0), torch.tensor([0, 1, 2, 3])
+    for loss in (
+        info_nce(half, half, scale),
+        object_class_loss(half, half, target),
+        referral_loss(half, target),
+        member_loss(half, half > 0),
+        answer_loss(half, half > 0),
+        masked_word_loss(half[None], target[None]),
+    ):
+        assert loss.dtype == torch.float32
