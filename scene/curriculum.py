@@ -6,8 +6,9 @@ random one, and a comparison "without object pretraining" would measure the lack
 trained along, at several times the cost of a step.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from math import ceil
 from pathlib import Path
 from typing import Any, Final
@@ -18,16 +19,18 @@ from transformers import PreTrainedTokenizerFast
 
 from core.checkpoint import load_weights
 from core.errors import InputError
+from core.files import fingerprint
 from core.precision import uses_bfloat16
 from scene.answers import AnswerVocabulary
+from scene.feature_cache import FeatureCache, FeatureSpec, weights_digest
 from scene.grounder import Grounder
 from scene.grounding import GroundingModel
 from scene.model_config import MODELS, ModelConfig
-from scene.object_stage import ObjectPool, ObjectStage, encode_room, object_accuracy
+from scene.object_stage import ObjectPool, ObjectStage, object_accuracy
 from scene.optimise import seed_of, seeded
 from scene.pretrain_config import STAGES, PretrainGroundingConfig
-from scene.provenance import Provenance
-from scene.rooms import Room, RoomReader, draw_points, object_names, texts_by_scene
+from scene.provenance import Corpus, Provenance
+from scene.rooms import Room, RoomReader, object_names, texts_by_scene
 from scene.sampling import Drawing, Sampler
 from scene.sentence_stage import SentenceStage, Weights, evaluate
 from scene.store import SceneStore
@@ -42,29 +45,37 @@ HEADS: Final = ("head.", "answer_head.", "member_head.", "word_head.")  # may di
 class Curriculum:
     """Makes the stages of a run, each when its turn comes.
 
+    Args:
+        run_folder: of the run; features are cached there unless the configuration names a folder.
+
     Raises:
         InputError: no scenes, no sentences of the wanted kind, or an init of other sizes.
     """
 
-    def __init__(self, cfg: PretrainGroundingConfig, device: torch.device) -> None:
+    def __init__(self, cfg: PretrainGroundingConfig, device: torch.device, run_folder: Path) -> None:
         self.cfg, self.device = cfg, device
-        self.store = SceneStore(cfg.scenes)
+        self.cache_folder = Path(cfg.cache).expanduser() if cfg.cache else run_folder / "features"
+        self.stores = [SceneStore(path) for path in folders(cfg.scenes)]
         self.init = Grounder.from_pretrained(model_folder(cfg.init)) if cfg.init else None
         self.answers = self._answers()
         self.tokenizer, self.model = self._begin()
         self.model.to(device)
         config = self.model.config
         numbers = AnswerVocabulary(self.answers).index if self.answers else {}
-        self.reader = RoomReader(
-            self.store,
-            self.tokenizer,
-            config.max_tokens,
-            points=DRAWN * config.points,
-            seed=cfg.seed,
-            answers=lambda answers: [numbers[a] for a in answers if a in numbers],
-            captions=cfg.scene_loss > 0 and cfg.stage_names != ("object",),
-            edges=config.graph_layers > 0,
-        )
+        self.readers = [
+            RoomReader(
+                store,
+                self.tokenizer,
+                config.max_tokens,
+                points=DRAWN * config.points,
+                seed=cfg.seed,
+                answers=lambda answers: [numbers[a] for a in answers if a in numbers],
+                captions=cfg.scene_loss > 0 and cfg.stage_names != ("object",),
+                edges=config.graph_layers > 0,
+                corpus=index,
+            )
+            for index, store in enumerate(self.stores)
+        ]
         self._rooms: dict[tuple[str, str], list[Room]] = {}
 
     # --- what there is to learn from ---
@@ -81,15 +92,20 @@ class Curriculum:
         """
         if (split, task) not in self._rooms:
             share = self.cfg.share if split == "train" else 1.0
-            rooms = list(self.reader.rooms(split, task, share, self.cfg.object_pool))
+            rooms: list[Room] = []
+            for reader in self.readers:
+                kept = sum(len(room.objects) for room in rooms)
+                rooms += reader.rooms(split, task, share, max(0, self.cfg.object_pool - kept))
             if not rooms:
-                wanted = {"referral": "sentences that mean one object", "multi": "referral sentences"}
-                raise InputError(
-                    f"{self.store.folder} has no {wanted.get(task, 'questions')} in its {split} split"
-                    f"{'' if share == 1 else f' at share={share}'}; build it again with more homes or texts"
-                )
+                raise InputError(self._nothing(split, task))
             self._rooms[split, task] = rooms
         return self._rooms[split, task]
+
+    def _nothing(self, split: str, task: str) -> str:
+        """What to say when a split holds no text of a task."""
+        wanted = {"referral": "sentences that mean one object", "multi": "referral sentences", "answers": "questions"}
+        part = "" if self.cfg.share == 1 or split != "train" else f" at share={self.cfg.share}"
+        return f"{self.cfg.scenes} has no {wanted[task]} in its {split} split{part}; build it with more texts"
 
     def steps(self, stage: str) -> int:
         """Updates of a stage."""
@@ -109,14 +125,22 @@ class Curriculum:
         """(scene id, text) of all that losses see, captions included."""
         captioned = self.cfg.scene_loss > 0
         for task in sorted({self.task(stage) for stage in self.cfg.stage_names}):
-            for scene_id, rows, captions in texts_by_scene(self.store, "train", task, self.cfg.share):
+            for scene_id, rows, captions in self._homes(task, self.cfg.share):
                 yield from ((scene_id, row["text"]) for row in rows)
                 yield from ((scene_id, row["text"]) for row in captions if rows and captioned)
 
+    def _homes(self, task: str, share: float) -> Iterator[tuple[str, list[dict[str, Any]], list[dict[str, Any]]]]:
+        for store in self.stores:
+            yield from texts_by_scene(store, "train", task, share)
+
+    @property
+    def left_out(self) -> int:
+        """Sentences that no room holds."""
+        return sum(reader.left_out for reader in self.readers)
+
     def provenance(self) -> Provenance:
         """What the model was trained on, that of `init` included."""
-        scenes = (scene_id for scene_id, rows, _ in texts_by_scene(self.store, "train", "referral") if rows)
-        seen = Provenance.collect([self.store], self.texts(), scenes if self.cfg.share == 1 else ())
+        seen = Provenance.collect(self.stores, self.texts())
         return seen if self.init is None else seen.after(self.init.provenance)
 
     # --- the model it begins with ---
@@ -126,8 +150,10 @@ class Curriculum:
             return self.init.answers
         if self.cfg.task != "answers":
             return ()
-        rows = (row for _, rows, _ in texts_by_scene(self.store, "train", "answers", self.cfg.share) for row in rows)
-        return AnswerVocabulary.of(row["answers"] for row in rows).answers
+        right = [row["answers"] for _, rows, _ in self._homes("answers", self.cfg.share) for row in rows]
+        if not right:
+            raise InputError(self._nothing("train", "answers"))
+        return AnswerVocabulary.of(right).answers
 
     def _begin(self) -> tuple[PreTrainedTokenizerFast, GroundingModel]:
         cfg = self.cfg
@@ -139,8 +165,9 @@ class Curriculum:
         else:
             words = [text for _, text in self.texts()]
             if not words:
-                raise InputError(f"{self.store.folder} has no train sentences; build it again with more homes or texts")
-            tokenizer = train_tokenizer([*words, *object_names(self.store, "train")], cfg.vocab_size)
+                raise InputError(self._nothing("train", self.task(cfg.stage_names[-1])))
+            names = chain.from_iterable(object_names(store, "train") for store in self.stores)
+            tokenizer = train_tokenizer([*words, *names], cfg.vocab_size)
         config = altered(
             MODELS[cfg.model](vocab_size=len(tokenizer)),
             cfg.architecture | {"answers": len(self.answers), "special_tokens": tuple(tokenizer.all_special_ids)},
@@ -238,14 +265,35 @@ class Curriculum:
         )
 
     def _points(self, room: Room) -> Tensor:
-        return draw_points(self.store, room, self.reader.points, self.cfg.seed)
+        return self.readers[room.corpus].points_of(room)
 
     def _encode(self, rooms: list[Room], draws: int) -> None:
-        """Fills the features of rooms that have none, and frees their points."""
-        for index, room in enumerate(rooms):
-            if room.features is None:
-                room.features = encode_room(self.model, self._points(room), draws, (self.cfg.seed, index, draws))
-                room.drop_points()
+        """Has the features of rooms in the cache, and frees their points."""
+        if all(room.cache is not None for room in rooms):
+            return
+        encoder, config = self.model.object_encoder, self.model.config
+        by_key = {room.key: room for room in rooms}
+
+        def load(keys: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
+            return ((key, self._points(by_key[key])) for key in keys)
+
+        spec = FeatureSpec(
+            encoder=weights_digest(encoder),
+            source=fingerprint([Corpus.of(store).manifest for store in self.stores]),
+            points=config.points,
+            seed=self.cfg.seed,
+            draws=draws,
+            bfloat16=uses_bfloat16(self.cfg.precision, self.device.type),
+        )
+        cache = FeatureCache.build(self.cache_folder, spec, encoder, list(by_key), load)
+        for room in rooms:
+            room.cache = cache
+            room.drop_points()
+
+
+def folders(scenes: str) -> list[str]:
+    """The folders of several corpora, joined by commas."""
+    return [scenes] if Path(scenes).expanduser().exists() else [part for part in scenes.split(",") if part]
 
 
 def model_folder(path: str) -> Path:

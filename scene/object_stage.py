@@ -87,9 +87,8 @@ class ObjectStage:
         text = text[[names.index(caption) for caption in captions[mine]]]
         scale = scale_of(model.object_log_scale)
         features, text = distributed.gather_rows(features.float()), distributed.gather_rows(text.float())
-        return info_nce(features, text, scale, ids) / distributed.world_size(), {
-            "object_scale": scale.detach() / distributed.world_size()
-        }
+        world = distributed.world_size()
+        return info_nce(features, text, scale, ids) / world, {"object_scale": scale.detach() / world}
 
     def _text(self, texts: Sequence[str]) -> Tensor:
         tokens, words = tokenize(self.tokenizer, texts, self.model.config.max_tokens)
@@ -119,23 +118,12 @@ def object_accuracy(model: GroundingModel, tokenizer: PreTrainedTokenizerFast, r
     unique = sorted(set(captions))
     tokens, words = tokenize(tokenizer, unique, model.config.max_tokens)
     text = nn.functional.normalize(model.caption_features(tokens.to(device), words.to(device)), dim=-1)
-    features = torch.cat([torch.as_tensor(room.features[0]) for room in rooms if room.features is not None])
-    nearest = (model.object_projection(features.float().to(device)) @ text.T).argmax(1).tolist()
+    features = torch.cat([room.features(0.0) for room in rooms])
+    nearest = (model.object_projection(features.to(device)) @ text.T).argmax(1).tolist()
     return float(np.mean([unique[i] == caption for i, caption in zip(nearest, captions)]))
 
 
-def encode_room(model: GroundingModel, cloud: Float[Tensor, "N P 6"], draws: int, seed: Sequence[int]) -> Tensor:
-    """Features (K, N, D) of a room's objects, each of other points.
-
-    Args:
-        cloud: of each object, at least as many points as the encoder reads.
-        draws: K encodings turned by random angles; 0 = one, as the object stands.
-        seed: decides points and angles.
-    """
-    rng = np.random.default_rng(seed)
-    clouds = [subsample(cloud, model.config.points, rng) for _ in range(max(draws, 1))]
-    if draws:
-        clouds = [rotate_points(c, torch.from_numpy(rng.uniform(-np.pi, np.pi, len(c))).float()) for c in clouds]
-    device = model.object_log_scale.device
-    features = model.object_encoder.encode(torch.cat(clouds).to(device)).cpu()
-    return features.view(len(clouds), len(cloud), -1)
+def encode_room(model: GroundingModel, cloud: Float[Tensor, "N Q 6"], seed: Sequence[int]) -> Float[Tensor, "N D"]:
+    """Features of a room's objects as they stand, of points drawn among the Q that are given."""
+    points = subsample(cloud, model.config.points, np.random.default_rng(seed))
+    return model.object_encoder.encode(points.to(model.object_log_scale.device)).cpu()

@@ -26,7 +26,9 @@ def normalise_points(points: Float[Tensor, "N P 6"]) -> tuple[Float[Tensor, "N P
 
     An object of one point (or many at one place) has radius 0 and stays at the origin.
     """
-    offset = points[..., :3] - points[..., :3].mean(1, keepdim=True)
+    # first from point 0, which is exact: else the mean's rounding would become the shape of many points at one place
+    offset = points[..., :3] - points[:, :1, :3]
+    offset = offset - offset.mean(1, keepdim=True)
     radius = offset.norm(dim=-1).amax(1)
     shape = offset / radius.clamp(min=1e-6)[:, None, None]
     return torch.cat([shape, points[..., 3:] / 127.5 - 1], -1), radius
@@ -77,7 +79,7 @@ class ObjectEncoder(nn.Module):
         Raises:
             InputError: the array is not (N, P, 6) with at least one point per object, or holds NaN or infinity.
         """
-        _check_points(points)
+        check_points(points)
         return self.features(points) if len(points) else points.new_zeros(0, self.out.out_features)
 
     @torch.no_grad()
@@ -87,7 +89,7 @@ class ObjectEncoder(nn.Module):
         Raises:
             InputError: as `forward`.
         """
-        _check_points(points)
+        check_points(points)
         was_training, _ = self.training, self.eval()
         parts = [self.features(part) for part in points.split(chunk or self.CHUNK)] if len(points) else []
         self.train(was_training)
@@ -104,7 +106,8 @@ class ObjectEncoder(nn.Module):
         return super().train(mode and not self.frozen)
 
 
-def _check_points(points: Tensor) -> None:
+def check_points(points: Float[Tensor, "N P 6"]) -> None:
+    """Raises InputError unless these are (N, P, 6), P at least 1, and finite; it names the objects that are not."""
     if points.ndim != 3 or points.shape[-1] != 6 or points.shape[1] == 0:
         raise InputError(
             f"object points have shape {tuple(points.shape)}, expected (N, P, 6): xyz in metres and rgb 0..255; "

@@ -40,6 +40,7 @@ from scene.sampling import padding
 from scene.sentence_stage import MEASURES
 
 CONFIG = PretrainGroundingConfig
+VAL_MEASURES = tuple(f"val_{name}" for name in MEASURES.values())
 NOTHING: dict[str, Any] = {"score": -1.0, "model": {}, "step": 0}
 
 
@@ -67,9 +68,10 @@ def train(cfg: PretrainGroundingConfig, device: torch.device, folder: RunFolder 
         folder: of the run; None in all processes but the main one.
     """
     started = time.monotonic()
-    curriculum = Curriculum(cfg, device)
+    place = Path(cfg.out).expanduser() if folder is None else folder.path
+    curriculum = Curriculum(cfg, device, place)
     model = curriculum.model
-    checkpoints = Checkpoints(Path(cfg.out).expanduser() / "checkpoints") if folder is None else folder.checkpoints
+    checkpoints = Checkpoints(place / "checkpoints") if folder is None else folder.checkpoints
     found = checkpoints.latest() if folder is not None else None
     start = distributed.from_main(found[0] if found else 0)
     saved = found[1] if found else load_checkpoint(checkpoints.path(start)) if start else None
@@ -134,18 +136,20 @@ def train(cfg: PretrainGroundingConfig, device: torch.device, folder: RunFolder 
     if best["model"]:
         model.load_state_dict(best["model"])
     if folder is not None:
-        place = folder.path / "model"
-        shutil.rmtree(place, ignore_errors=True)  # of a run killed between here and its result
+        shutil.rmtree(place / "model", ignore_errors=True)  # of a run killed between here and its result
         grounder = Grounder(model.cpu(), curriculum.tokenizer, curriculum.answers, None, curriculum.provenance())
-        grounder.save_pretrained(place)
-        print(f"{', '.join(f'{k} {v:.3f}' for k, v in result.items() if 'acc' in k or k == 'val')}; model in {place}")
+        grounder.save_pretrained(place / "model")
+        figures = ", ".join(f"{k} {v:.3f}" for k, v in result.items() if k in (*VAL_MEASURES, "object_accuracy"))
+        print(f"{figures}; the grounder is in {place / 'model'}")
         result |= {
-            "left_out": curriculum.reader.left_out,
+            "left_out": curriculum.left_out,
             "parameters": sum(p.numel() for p in model.parameters()),
             "peak_memory_gb": round(peak_memory_gb(), 2),
             "seconds": round(time.monotonic() - started, 1),
-            "model": str(place),
+            "model": str(place / "model"),
         }
+        if not cfg.cache:
+            shutil.rmtree(place / "features", ignore_errors=True)
         result = folder.finish(result)
     distributed.barrier()
     return result

@@ -26,7 +26,7 @@ class PretrainGroundingConfig(JobConfig):
 
     CUDA = True
 
-    scenes: str = MISSING  # folder made by build-scenes
+    scenes: str = MISSING  # folder made by build-scenes; several are joined by commas
     stages: str = "object,scene"  # some of object, scene, finetune, in this order, joined by commas
     init: str = ""  # model folder to start from (a run or its model/); empty = random weights
     task: str = "referral"  # of stage finetune: referral, multi (several objects or none) or answers (questions)
@@ -71,6 +71,7 @@ class PretrainGroundingConfig(JobConfig):
     mirror: bool = True  # show half of the rooms in a mirror, left and right exchanged
     rotate: str = "none"  # quarter turns of rooms: none, sentences (that name no side), or all (as in released code)
     samplings: int = 4  # cached draws of each object's points
+    cache: str = ""  # folder of cached object features, which runs may share; empty = in the run folder while it runs
     eval_every: int = 100  # updates between evaluations on val; the best weights are kept
     checkpoint_every: int = 50  # updates between checkpoints
 

@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerFast
 from core.errors import InputError
 from scene.batch import ObjectSet, caption_of, objects_from
 from scene.descriptions import describe_scene
+from scene.feature_cache import FeatureCache
 from scene.geometry import object_points
 from scene.graph import build_graph, spoken_room_by_room
 from scene.provenance import sentence_digest
@@ -79,15 +80,21 @@ class Room:
     answers: Ragged  # of questions, numbers of the right answers; those nobody learns are left out
     viewed: Bool[ndarray, " S"]  # says left, right, behind or in front
     captions: Ragged  # token ids of what is said about the room as a whole
-    features: Float[Tensor, "K N D"] | None = field(default=None, repr=False)  # K encodings of its objects
+    corpus: int = 0  # which of the corpora of a run it comes from
+    cache: FeatureCache | None = field(default=None, repr=False)  # holds its objects' features, by `key`
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     @property
     def key(self) -> str:
-        """Names the room among those of its corpus."""
-        return f"{self.objects.scene_id}/{self.objects.room}"
+        """Names the room among those of a run."""
+        return f"{self.corpus}:{self.objects.scene_id}/{self.objects.room}"
+
+    def features(self, draw: float) -> Float[Tensor, "N D"]:
+        """One of the cached encodings of its objects; `draw` in [0, 1) says which."""
+        assert self.cache is not None, "rooms are encoded before they are batched"
+        return self.cache.draw(self.key, int(draw * self.cache.spec.encodings), len(self.objects))
 
     def drop_points(self) -> None:
         """Frees the points of its objects."""
@@ -141,6 +148,7 @@ class RoomReader:
         answers: numbers of the answers of a question; None = questions are not read.
         captions: whether rooms get theirs; where a corpus has none, one is made from the scene.
         edges: whether rooms get the edges of the scene graph.
+        corpus: number of the store among those of a run.
     """
 
     def __init__(
@@ -154,10 +162,11 @@ class RoomReader:
         answers: Callable[[Sequence[str]], Sequence[int]] | None = None,
         captions: bool = False,
         edges: bool = False,
+        corpus: int = 0,
     ) -> None:
         self.store, self.tokenizer, self.max_tokens = store, tokenizer, max_tokens
         self.points, self.seed, self.answers = points, seed, answers
-        self.captions, self.edges = captions, edges
+        self.captions, self.edges, self.corpus = captions, edges, corpus
         self.left_out = 0  # sentences that no room of their home holds: their objects stand in several, or in none
 
     def rooms(self, split: str, task: str, share: float = 1.0, keep_points: int = 0) -> Iterator[Room]:
@@ -225,9 +234,17 @@ class RoomReader:
                     Ragged.of([self.answers(row["answers"] or ()) if self.answers else [] for row in inside]),
                     np.array([bool(row["view_dependent"]) for row in inside]),
                     self._tokens(about),
+                    self.corpus,
                 )
             )
         return made
+
+    def points_of(self, room: Room) -> Float[Tensor, "N P 6"]:
+        """The points of a room's objects; those that were let go are drawn again, the same as before."""
+        if room.objects.points.shape[1]:
+            return room.objects.points
+        scene = self.store.load(room.objects.scene_id)
+        return objects_from(scene, object_points(scene, self.points, self.seed), room.objects.room, Viewpoint()).points
 
     def _captions(self, scene: Scene, captions: Sequence[dict[str, Any]], room: int) -> list[str]:
         """Of the room, or where the whole scene is one, of the scene."""
@@ -239,14 +256,6 @@ class RoomReader:
         if not texts:
             return Ragged.of([])
         return Ragged.of(self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)["input_ids"])
-
-
-def draw_points(store: SceneStore, room: Room, points: int, seed: int) -> Float[Tensor, "N P 6"]:
-    """The points of a room's objects that were let go, the same as when it was read."""
-    if room.objects.points.shape[1]:
-        return room.objects.points
-    scene = store.load(room.objects.scene_id)
-    return objects_from(scene, object_points(scene, points, seed), room.objects.room, Viewpoint()).points
 
 
 def text_bytes(rooms: Sequence[Room]) -> int:

@@ -153,7 +153,7 @@ def _without_repeats(drawn: list[Drawn], size: int) -> list[list[Drawn]]:
 class SentenceBatch:
     """S sentences about the B scenes of a batch."""
 
-    scenes: SceneBatch  # features are those of the cache; (B, N, 0) where the encoder is trained along
+    scenes: SceneBatch  # features are (B, N, 0) where they are not taken from the cache
     tokens: Int64[Tensor, "S L"]
     words: Bool[Tensor, "S L"]  # False at padding
     scene: Int64[Tensor, " S"]  # index into the batch's scenes
@@ -161,7 +161,7 @@ class SentenceBatch:
     anchors: Float[Tensor, "S N"]  # 1 / count at the other objects it names; rows of 0 where it names none
     answers: list[list[int]]  # of questions
     captions: list[list[int]]  # token ids of a caption of each scene; empty where rooms have none
-    points: list[Tensor]  # of each scene's objects (n, P, 6), where their features are not cached
+    points: list[Tensor]  # of each scene's objects (n, P, 6), where features are not taken from the cache
 
     @property
     def target(self) -> Int64[Tensor, " S"]:
@@ -192,7 +192,7 @@ def assemble(
         slots: objects per scene at most, 0 = all; see `kept`.
         seeds: one per drawn room, deciding which objects stay where there are more than slots.
         edges: also those of the scene graph.
-        cloud: gives the points of a room's objects; called where their features are not cached.
+        cloud: gives the points of a room's objects; given, features are not taken from the cache.
     """
     features, locations, points, links = [], [], [], []
     tokens, members, anchors, answers, captions, scene = [], [], [], [], [], []
@@ -211,11 +211,10 @@ def assemble(
             shift = np.full(len(room.objects), -1, np.int64)
             shift[stay] = np.arange(len(stay))
         locations.append(place)
-        if room.features is not None:
-            encoding = room.features[int(item.draw * len(room.features))]
-            features.append(torch.as_tensor(encoding if stay is None else encoding[stay], dtype=torch.float32))
+        if cloud is None:
+            encoding = room.features(item.draw)
+            features.append(encoding if stay is None else encoding[stay])
         else:
-            assert cloud is not None, "rooms have features, or points to make them of"
             features.append(place[:, :0])
             points.append(cloud(room) if stay is None else cloud(room)[stay])
         if edges:

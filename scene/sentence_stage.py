@@ -251,7 +251,7 @@ def evaluate(
             continue
         batch = assemble(rooms, drawn, pad_id, edges=model.config.graph_layers > 0, cloud=cloud)
         if cloud is not None:
-            parts = [encode_room(model, points, 0, (seed, item.room))[0] for points, item in zip(batch.points, drawn)]
+            parts = [encode_room(model, points, (seed, item.room)) for points, item in zip(batch.points, drawn)]
             batch.scenes.features = pad_sequence(parts, batch_first=True)
         batch = batch.to(device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16):

@@ -19,6 +19,7 @@ class Example:
     answers: tuple[str, ...] = ()  # all that count as right; of questions
     groups: tuple[str, ...] = ()  # rows of the table it counts in, beside "overall"
     room: int = -1  # room it speaks of, in homes that are spoken of room by room
+    pose: tuple[float, ...] = ()  # of situated questions, where the asker is: x, y, z in metres, yaw in radians
 
 
 @dataclass(frozen=True)
@@ -30,3 +31,4 @@ class Prediction:
     boxes: tuple[tuple[float, ...], ...] = ()  # instead of objects: 7 numbers each, best first
     scores: tuple[float, ...] = ()  # of the objects or boxes, same order; may be empty
     answers: tuple[str, ...] = ()  # best first
+    pose: tuple[float, ...] = ()  # where it thinks the asker is, as in Example

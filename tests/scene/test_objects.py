@@ -27,6 +27,11 @@ def test_normalised_points_are_centred_within_radius_one_and_colours_within_one(
     assert shape.tolist() == [[[-1, 0, 0, -1, 0, 1], [1, 0, 0, 1, 0, -1]]]
 
 
+def test_many_points_at_one_place_far_from_the_origin_have_radius_zero():
+    shape, radius = normalise_points(torch.full((1, 12, 6), 123.4567))
+    assert radius.item() == 0 and (shape[..., :3] == 0).all()
+
+
 def test_a_location_is_the_mean_of_the_points_not_the_middle_of_the_box():
     points = torch.zeros(1, 4, 6)
     points[0, 3, :3] = torch.tensor([4.0, 2.0, 8.0])

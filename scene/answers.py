@@ -1,0 +1,172 @@
+"""Answers as classes: the vocabulary of a question head, its targets, and the questions of a corpus as examples.
+
+A question head scores a fixed list of answers (GPS and 3D-VisTA: 8,864 of ScanQA, 706 of SQA3D), so a question whose
+right answer is not on the list cannot be answered; how many these are is counted, never hidden.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from core.errors import InputError
+from core.files import atomic_write, read_json
+from scene.protocols.records import Example
+from scene.texts import Question, Text, sentence
+
+if TYPE_CHECKING:
+    from scene.store import SceneStore
+
+ANSWERS_FILE: Final = "answers.json"
+"""In a model folder."""
+
+
+@dataclass(frozen=True)
+class AnswerVocabulary:
+    """The answers a head knows, in the order of its outputs.
+
+    Raises:
+        InputError: none, an empty one, or one twice.
+    """
+
+    answers: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.answers or not all(isinstance(answer, str) and answer.strip() for answer in self.answers):
+            raise InputError("an answer vocabulary needs answers, none of them empty")
+        twice = [answer for answer, count in Counter(self.answers).items() if count > 1]
+        if twice:
+            raise InputError(f"the answer vocabulary has {twice[0]!r} {self.answers.count(twice[0])} times")
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Answer -> output."""
+        return {answer: k for k, answer in enumerate(self.answers)}
+
+    @classmethod
+    def of(cls, answers: Iterable[Sequence[str]], least: int = 1) -> "AnswerVocabulary":
+        """The answers of training questions, most frequent first, ties in alphabetical order.
+
+        Args:
+            answers: the right answers of each question.
+            least: how many questions an answer must be right for.
+
+        Raises:
+            InputError: nothing is left.
+        """
+        counts = Counter(answer for right in answers for answer in dict.fromkeys(right))
+        kept = [answer for answer, count in counts.items() if count >= least]
+        return cls(tuple(sorted(kept, key=lambda answer: (-counts[answer], answer))))
+
+    @classmethod
+    def from_answer_dict(cls, path: str | Path) -> "AnswerVocabulary":
+        """SQA3D's `answer_dict.json`: [answer -> class, class -> answer], which must say the same.
+
+        Raises:
+            MissingFileError: not there. InputError: damaged, of another form, or classes that do not count from 0.
+        """
+        content = read_json(path, "answer dictionary")
+        if not (isinstance(content, list) and len(content) == 2 and all(isinstance(half, dict) for half in content)):
+            raise InputError(f"{path} should be a list of two dictionaries: answer to class, and class to answer")
+        classes, answers = content
+        order = [answers.get(str(k)) for k in range(len(answers))]
+        if None in order or {answer: k for k, answer in enumerate(order)} != classes:
+            raise InputError(f"{path}: the two dictionaries disagree, or classes do not count 0, 1, 2, ...")
+        return cls(tuple(order))
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes answers.json into a model folder."""
+        return atomic_write(Path(folder) / ANSWERS_FILE, json.dumps(list(self.answers), ensure_ascii=False, indent=1))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "AnswerVocabulary":
+        """Reads answers.json of a model folder.
+
+        Raises:
+            MissingFileError: not there. InputError: damaged or not a list of answers.
+        """
+        content = read_json(Path(folder) / ANSWERS_FILE, "answers of the model")
+        if not isinstance(content, list):
+            raise InputError(f"{Path(folder) / ANSWERS_FILE} should be a list of answers")
+        return cls(tuple(content))
+
+    def targets(self, answers: Sequence[Sequence[str]]) -> Float[Tensor, "S A"]:
+        """Which answers are right for each question, 1 or 0: the target of the binary cross-entropy.
+
+        A question none of whose answers is known has a row of zeros (`unknown` counts them).
+        """
+        target = torch.zeros(len(answers), len(self.answers))
+        for row, right in enumerate(answers):
+            known = [self.index[answer] for answer in right if answer in self.index]
+            target[row, known] = 1.0
+        return target
+
+    def unknown(self, answers: Iterable[Sequence[str]]) -> int:
+        """How many questions have no right answer on the list: out of a head's reach whatever it learns."""
+        return sum(not any(answer in self.index for answer in right) for right in answers)
+
+    def ranked(self, scores: Float[Tensor, "S A"], top: int = 10) -> list[tuple[str, ...]]:
+        """The `top` answers of each question, best first; among equal scores the more frequent answer.
+
+        Raises:
+            InputError: another number of scores than answers.
+        """
+        if scores.shape[-1] != len(self.answers):
+            raise InputError(f"{scores.shape[-1]} scores for {len(self.answers)} answers")
+        order = scores.sort(dim=-1, descending=True, stable=True).indices[:, :top].tolist()
+        return [tuple(self.answers[k] for k in row) for row in order]
+
+
+def question_examples(texts: Iterable[Text]) -> list[Example]:
+    """The questions among texts as examples; the n-th question about a home is "<home>|question|<n>".
+
+    Groups: the question's kind, then "held-out language" or "training language", then "view-dependent" where it is.
+    Targets are the objects the answer rests on.
+    """
+    count: Counter[str] = Counter()
+    found = []
+    for text in texts:
+        if not isinstance(text, Question):
+            continue
+        number = count[text.scene_id]
+        count[text.scene_id] += 1
+        found.append(
+            Example(
+                id=f"{text.scene_id}|question|{number}",
+                scene_id=text.scene_id,
+                text=sentence(text),
+                targets=text.objects,
+                answers=text.answers,
+                groups=_groups(text),
+                room=text.room,
+                pose=(*text.position, text.yaw_rad) if text.position else (),
+            )
+        )
+    return found
+
+
+def corpus_questions(store: "SceneStore", split: str) -> list[Example]:
+    """The questions of a split of a corpus.
+
+    Raises:
+        InputError: an unknown split, or a corpus without questions. MissingFileError: a shard is gone.
+    """
+    found = question_examples(store.texts(split, "question"))
+    if not found:
+        raise InputError(f"the split {split!r} of {store.folder} has no questions; build it with questions")
+    return found
+
+
+def _groups(text: Question) -> tuple[str, ...]:
+    language = "held-out language" if text.held_out else "training language"
+    return (text.kind, language, *(("view-dependent",) if text.view_dependent else ()))
