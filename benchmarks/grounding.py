@@ -120,16 +120,17 @@ class Bench:
         take_weights(self.theirs, self.ours)
         self.ours.to(self.device).train()
         self.theirs.to(self.device).train()
-        pool = rooms(POOL, config.points, config.vocab_size, config.object_width, seed=0)
+        pool = rooms(POOL, config.points, config.vocab_size, seed=0)
         count = size.scenes * size.sentences
         drawings = {
             "ordered": Drawing(size.scenes, size.sentences, window=WINDOW),
             "unordered": Drawing(size.scenes, size.sentences, window=1),
             "single": Drawing(min(count, POOL), 1, window=WINDOW),
         }
+        typical_ones = {name: typical(pool, drawing, BATCHES, seed=0) for name, drawing in drawings.items()}
         self.batches = {
-            name: referrals(pool, typical(pool, drawing, BATCHES, seed=0), config.vocab_size, seed=1).to(self.device)
-            for name, drawing in drawings.items()
+            name: referrals(pool, drawn, config.vocab_size, config.object_width, seed=1).to(self.device)
+            for name, drawn in typical_ones.items()
         }
         rates = {"rest": 1e-4}
         self.optimizers = {
@@ -167,7 +168,9 @@ class Bench:
             points, padded = [points[s] for s in scene.tolist()], padded[scene] if len(padded) else padded
             scene = torch.arange(len(scene), device=scene.device)
         optimizer = self.optimizers[measures.optimizer]
-        masked, parameters = hidden != IGNORED, list(model.parameters())
+        places = (hidden.flatten() != IGNORED).nonzero()[:, 0]
+        guessed = hidden.flatten()[places] if measures.places else hidden
+        parameters = list(model.parameters())
 
         def features() -> Tensor:
             if len(padded):
@@ -181,10 +184,8 @@ class Bench:
             with attention, torch.autocast(self.device.type, torch.bfloat16, enabled=measures.bfloat16):
                 fused = model.fuse(model.encode_scene(seen), tokens, words, scene)
                 loss = referral_loss(fused.scores, target)
-                if measures.places:
-                    loss = loss + F.cross_entropy(model.word_head(fused.words[masked]).float(), hidden[masked])
-                else:
-                    loss = loss + masked_word_loss(model.word_logits(fused), hidden)
+                asked = places if measures.places else None
+                loss = loss + masked_word_loss(model.word_logits(fused, asked), guessed)
                 update(optimizer, parameters, loss, 5.0)
             return loss.item()
 

@@ -70,8 +70,8 @@ def boxes(count: int, points: int, rng: np.random.Generator) -> Float[Tensor, "N
     return torch.from_numpy(np.concatenate([xyz, color], 2).astype(np.float32))
 
 
-def rooms(count: int, points: int, vocab: int, width: int, seed: int) -> list[Room]:
-    """Rooms with their sentences; the "cached" features of objects are noise of the width wanted."""
+def rooms(count: int, points: int, vocab: int, seed: int) -> list[Room]:
+    """Rooms with their sentences."""
     rng = np.random.default_rng(seed)
     made = []
     for number in range(count):
@@ -93,7 +93,6 @@ def rooms(count: int, points: int, vocab: int, width: int, seed: int) -> list[Ro
                 answers=nothing,
                 viewed=np.zeros(SENTENCES, bool),
                 captions=Ragged.of([]),
-                features=torch.from_numpy(rng.standard_normal((1, objects, width)).astype(np.float32)),
             )
         )
     return made
@@ -113,13 +112,15 @@ def _positions(found: list[Room], drawn: list[Drawn]) -> float:
     return words + max(len(found[d.room].objects) for d in drawn)
 
 
-def referrals(found: list[Room], drawn: list[Drawn], vocab: int, seed: int) -> Referrals:
-    """The tensors of drawn rooms and sentences, 15 % of the words masked."""
-    batch = assemble(found, drawn, PAD)
+def referrals(found: list[Room], drawn: list[Drawn], vocab: int, width: int, seed: int) -> Referrals:
+    """The tensors of drawn rooms and sentences, 15 % of the words masked; "cached" features are noise."""
+    batch = assemble(found, drawn, PAD, cloud=lambda room: room.objects.points)
     generator = torch.Generator().manual_seed(seed)
     special = torch.arange(FIRST_WORD)
     tokens, hidden = mask_words(batch.tokens, special, MASK, vocab, generator)
-    return Referrals(batch, tokens, hidden, [found[item.room].objects.points for item in drawn])
+    valid = batch.scenes.valid
+    batch.scenes.features = torch.randn(*valid.shape, width, generator=generator) * valid[..., None]
+    return Referrals(batch, tokens, hidden, batch.points)
 
 
 def as_reference(given: Referrals, sizes: Sizes, *, cached: bool) -> PaddedBatch:

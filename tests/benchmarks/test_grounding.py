@@ -45,9 +45,9 @@ def models() -> tuple[GroundingModel, ReferenceGPS]:
 
 @pytest.fixture(scope="module")
 def given() -> referrals.Referrals:
-    found = referrals.rooms(3, SIZES.points, SIZES.vocab, SIZES.dim, seed=1)
+    found = referrals.rooms(3, SIZES.points, SIZES.vocab, seed=1)
     drawn = referrals.typical(found, Drawing(2, 3, window=1), 2, seed=0)
-    return referrals.referrals(found, drawn, SIZES.vocab, seed=3)
+    return referrals.referrals(found, drawn, SIZES.vocab, SIZES.dim, seed=3)
 
 
 def losses(model: GroundingModel, given: referrals.Referrals) -> tuple[torch.Tensor, torch.Tensor]:
