@@ -7,30 +7,19 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import flops, referrals
-from benchmarks.gps_reference import ReferenceGPS, Sizes, take_weights
+from benchmarks import flops, grounding, referrals
+from benchmarks.gps_reference import ReferenceGPS, take_weights
 from scene.grounding import GroundingModel
 from scene.losses import masked_word_loss, referral_loss
-from scene.model_config import ModelConfig, gps_code
 from scene.sampling import Drawing
 
-SIZES = Sizes(
-    vocab=40, dim=24, heads=2, hidden=32, text_hidden=40, layers=2, slots=56, points=64, max_tokens=40, max_caption=40
-)
-
-
-def small() -> ModelConfig:
-    config = gps_code(vocab_size=SIZES.vocab)
-    return replace(
-        config, dim=24, heads=2, hidden=32, text_hidden=40, text_layers=2, spatial_layers=2, fusion_layers=2,
-        points=64, max_tokens=40, slots=56,
-    )  # fmt: skip
+TINY, SIZES = grounding.tiny()
 
 
 @pytest.fixture(scope="module")
 def models() -> tuple[GroundingModel, ReferenceGPS]:
     torch.manual_seed(0)
-    ours, theirs = GroundingModel(small()), ReferenceGPS(SIZES)
+    ours, theirs = GroundingModel(TINY), ReferenceGPS(SIZES)
     with torch.no_grad():
         for name, value in ours.named_parameters():  # weights that every part of the result depends on
             value.copy_(torch.randn_like(value) * 0.2 + (1.0 if "norm" in name.lower() else 0.0))
@@ -103,7 +92,7 @@ def test_products_of_our_step_are_counted_to_one_percent(models, given):
     head = 2 * spare * (24 * 12 + 12)
     found = counted(lambda: sum(losses(model, given)).backward())
     decoded = replace(work, decoded=len(work.words) * work.words[0])
-    assert found - head == pytest.approx(flops.total(flops.training_step(small(), decoded)), rel=0.01)
+    assert found - head == pytest.approx(flops.total(flops.training_step(TINY, decoded)), rel=0.01)
 
 
 def test_products_of_the_reference_are_counted_to_one_percent(models, given):
@@ -111,7 +100,7 @@ def test_products_of_the_reference_are_counted_to_one_percent(models, given):
     work = replace(work, decoded=len(work.words) * SIZES.max_tokens)
     batch = referrals.as_reference(given, SIZES, cached=True)
     found = counted(lambda: sum(model(batch).values()).backward())
-    assert found == pytest.approx(flops.total(flops.training_step(small(), work)), rel=0.01)
+    assert found == pytest.approx(flops.total(flops.training_step(TINY, work)), rel=0.01)
 
 
 def test_products_of_the_object_encoder_are_counted_to_one_percent(models, given):
@@ -132,5 +121,18 @@ def test_a_batch_of_the_reference_holds_each_sentence_with_its_own_scene(given):
 def test_work_without_padding_is_less_than_with_it():
     work = flops.Work(words=(3, 5), objects=(2,), scene=(0, 0), decoded=1)
     assert work.padded().words == (5, 5) and work.copied().objects == (2, 2)
-    config = small()
+    config = TINY
     assert flops.total(flops.training_step(config, work)) < flops.total(flops.training_step(config, work.padded()))
+
+
+def test_the_benchmark_measures_every_measure_with_equal_losses():
+    config, sizes = grounding.tiny()
+    outcome = grounding.run(grounding.TINY, torch.device("cpu"), config, sizes)
+    page = "\n".join(outcome.lines)
+    used = grounding.all_measures(torch.device("cpu"))
+    assert all((f"| {text} |" in page) == getattr(used, name) for name, text in grounding.NAMES.items())
+    assert [target.name for target in outcome.targets] == [
+        "training_step_over_reference_wall", "training_step_over_reference_processor", "loss_difference",
+    ]  # fmt: skip
+    assert outcome.targets[-1].fine
+    assert grounding.samples_per_second(grounding.TINY, torch.device("cpu"), config, sizes) > 0
