@@ -406,7 +406,7 @@ def captions(config: ModelConfig, sizes: Sizes) -> str:
     one = flops.layer(sizes.max_caption, config.dim, config.text_hidden or config.hidden)
     added = config.text_layers * one.both / 1e9
     return (
-        f"The loss on scene captions is in neither step. In the reference it adds {added:.3g} GFLOP per sentence: each "
+        f"The loss on scene captions is in neither step. In the reference it adds {added:.3g} GFLOP a sentence: each "
         f"brings its own caption padded to {sizes.max_caption} tokens. Ours reads one per scene, as long as the longest."
     )
 
