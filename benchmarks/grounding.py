@@ -49,7 +49,8 @@ from scene.model_config import ModelConfig, gps_code
 from scene.optimise import make_optimizer, set_rates, update
 from scene.sampling import Drawing
 
-WINDOW, POOL, BATCHES = 8, 48, 32  # batches sorted together; rooms; batches of which a typical one is taken
+WINDOW, BATCHES = 8, 32  # batches sorted together; batches of which a typical one is taken
+FEWEST, MOST = 48, 128  # rooms to draw from
 REFERENCE, REFERENCE_CACHED = "reference", "reference, cached features"
 REFERENCE_BFLOAT16 = "reference, bfloat16"  # where ours uses it
 OURS, OURS_SINGLE = "ours", "ours, one sentence per scene"
@@ -134,12 +135,12 @@ class Bench:
         take_weights(self.theirs, self.ours)
         self.ours.to(self.device).train()
         self.theirs.to(self.device).train()
-        pool = rooms(POOL, config.points, config.vocab_size, seed=0)
         count = size.scenes * size.sentences
+        pool = rooms(max(FEWEST, min(count, MOST)), config.points, config.vocab_size, seed=0)
         drawings = {
             "ordered": Drawing(size.scenes, size.sentences, window=WINDOW),
             "unordered": Drawing(size.scenes, size.sentences, window=1),
-            "single": Drawing(min(count, POOL), 1, window=WINDOW),
+            "single": Drawing(min(count, MOST), 1, window=WINDOW),
         }
         typical_ones = {name: typical(pool, drawing, BATCHES, seed=0) for name, drawing in drawings.items()}
         self.batches = {
@@ -407,7 +408,7 @@ def captions(config: ModelConfig, sizes: Sizes) -> str:
     added = config.text_layers * one.both / 1e9
     return (
         f"The loss on scene captions is in neither step. In the reference it adds {added:.3g} GFLOP a sentence: each "
-        f"brings its own caption padded to {sizes.max_caption} tokens. Ours reads one per scene, as long as the longest."
+        f"brings its own caption padded to {sizes.max_caption} tokens. Ours reads one per scene, padded to the longest."
     )
 
 
@@ -455,9 +456,7 @@ def run(size: Size, device: torch.device, config: ModelConfig, sizes: Sizes) -> 
     return Outcome(lines, targets_of(found, difference, device), found)
 
 
-def samples_per_second(
-    size: Size, device: torch.device, config: ModelConfig | None = None, sizes: Sizes = PAPER
-) -> float:
+def samples_per_second(size: Size, device: torch.device, config: ModelConfig, sizes: Sizes) -> float:
     """Of our step alone with all measures; median of the rounds, on the clock."""
     bench = Bench(size, device, config, sizes)
     del bench.theirs, bench.their_optimizer
