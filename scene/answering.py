@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from scene.grounder import Grounder
 
 KEPT: Final = 10  # of a ranking, best first
-MEANT: Final = 0.5  # member probability from which an object is in the predicted set, as in PQ3D
+MEANT: Final = 0.5  # member probability from which an object is in the predicted set, as in PQ3D; without a trained
+# member head the conformal threshold decides
 MOST_TIED: Final = 64  # equally good choices that are averaged over; of more, so many are drawn
 NAMES_NEEDED: Final = tuple(name for name in BASELINES if name != "chance")  # baselines that read labels
 
@@ -82,27 +83,26 @@ def ask(grounder: "Grounder", turn: Turn, for_set: Callable[[Example], bool], se
     """
     objects = grounder.objects(turn.scene, room=turn.room, seed=seed)
     ids = np.asarray(objects.ids)
-    scores, members = [], []
+    conformal = grounder.conformal
+    shares, beliefs = [], []
     for fused in grounder.read(objects, [*(example.text for example in turn.examples), ""]):
-        scores.append(fused.scores.softmax(-1).cpu().numpy())
-        members.append(fused.members.sigmoid().cpu().numpy())
-    share, member = np.concatenate(scores), np.concatenate(members)
-    by_share = grounder.conformal is not None and grounder.conformal.score == "share"
-    said = share if by_share else member
+        shares.append(fused.scores.softmax(-1).cpu().numpy())
+        beliefs.append(grounder.belief(fused, conformal.score if conformal else "member"))
+    share, belief = np.concatenate(shares), np.concatenate(beliefs)
+    least = MEANT if conformal is None or conformal.score == "member" else conformal.threshold
 
     def predict(example: Example, row: int) -> Prediction:
         if not for_set(example):
             order = np.argsort(-share[row], kind="stable")[:KEPT]
             return Prediction(example.id, tuple(ids[order].tolist()), scores=tuple(share[row, order].tolist()))
-        inside = grounder.conformal.present(share[row]) if by_share and grounder.conformal else member[row] >= MEANT
-        order = np.argsort(-said[row], kind="stable")
-        order = order[inside[order]]
-        return Prediction(example.id, tuple(ids[order].tolist()), scores=tuple(said[row, order].tolist()))
+        order = np.argsort(-belief[row], kind="stable")
+        order = order[belief[row, order] >= least]
+        return Prediction(example.id, tuple(ids[order].tolist()), scores=tuple(belief[row, order].tolist()))
 
     return Said(
         own=[predict(example, row) for row, example in enumerate(turn.examples)],
         blind=[predict(example, len(turn.examples)) for example in turn.examples],
-        meant=list(said[:-1]) if grounder.conformal is not None else [],
+        meant=list(belief[:-1]) if conformal else [],
     )
 
 

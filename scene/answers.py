@@ -1,4 +1,4 @@
-"""Answers as classes: the vocabulary of a question head, its targets, and the questions of a corpus as examples.
+"""Answers as classes: the vocabulary of a question head, and its targets.
 
 A question head scores a fixed list of answers (GPS and 3D-VisTA: 8,864 of ScanQA, 706 of SQA3D), so a question whose
 right answer is not on the list cannot be answered; how many these are is counted, never hidden.
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import torch
 from jaxtyping import Float
@@ -18,11 +18,6 @@ from torch import Tensor
 
 from core.errors import InputError
 from core.files import atomic_write, read_json
-from scene.protocols.records import Example
-from scene.texts import Question, Text, sentence
-
-if TYPE_CHECKING:
-    from scene.store import SceneStore
 
 ANSWERS_FILE: Final = "answers.json"
 """In a model folder."""
@@ -125,48 +120,3 @@ class AnswerVocabulary:
             raise InputError(f"{scores.shape[-1]} scores for {len(self.answers)} answers")
         order = scores.sort(dim=-1, descending=True, stable=True).indices[:, :top].tolist()
         return [tuple(self.answers[k] for k in row) for row in order]
-
-
-def question_examples(texts: Iterable[Text]) -> list[Example]:
-    """The questions among texts as examples; the n-th question about a home is "<home>|question|<n>".
-
-    Groups: the question's kind, then "held-out language" or "training language", then "view-dependent" where it is.
-    Targets are the objects the answer rests on.
-    """
-    count: Counter[str] = Counter()
-    found = []
-    for text in texts:
-        if not isinstance(text, Question):
-            continue
-        number = count[text.scene_id]
-        count[text.scene_id] += 1
-        found.append(
-            Example(
-                id=f"{text.scene_id}|question|{number}",
-                scene_id=text.scene_id,
-                text=sentence(text),
-                targets=text.objects,
-                answers=text.answers,
-                groups=_groups(text),
-                room=text.room,
-                pose=(*text.position, text.yaw_rad) if text.position else (),
-            )
-        )
-    return found
-
-
-def corpus_questions(store: "SceneStore", split: str) -> list[Example]:
-    """The questions of a split of a corpus.
-
-    Raises:
-        InputError: an unknown split, or a corpus without questions. MissingFileError: a shard is gone.
-    """
-    found = question_examples(store.texts(split, "question"))
-    if not found:
-        raise InputError(f"the split {split!r} of {store.folder} has no questions; build it with questions")
-    return found
-
-
-def _groups(text: Question) -> tuple[str, ...]:
-    language = "held-out language" if text.held_out else "training language"
-    return (text.kind, language, *(("view-dependent",) if text.view_dependent else ()))

@@ -10,9 +10,10 @@ arXiv:2306.06342, section 3). If calibration homes and a new home are exchangeab
 home, a sentence of the new home is covered with probability at least `level`, on average over homes. Homes or
 sentences of another kind than the calibration's carry no such promise: measure coverage there.
 
-Which probability: `member`, the model's belief that an object is one of those meant, each object for itself. Shares of
-one softmax must sum to 1, so they name something even where nothing fits; `share` is for models whose member head has
-not been trained.
+Which probability: of each object for itself, never a softmax over all, whose shares must sum to 1 and so name something
+even where nothing fits. `member` is the model's belief that an object is one of those meant; `score` the logistic
+function of the score that ranks objects, for models whose member head has not been trained. That score is not a
+calibrated probability, which a threshold does not need.
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from numpy import ndarray
 from core.errors import InputError, check_choice
 from core.intervals import grouped_mean
 
-SCORES = ("member", "share")
+SCORES = ("member", "score")
 ROUNDING = 1e-9  # sums of weights such as 1 / 3 + 1 / 3 + 1 / 3
 
 

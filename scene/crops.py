@@ -36,6 +36,7 @@ from vl.embedder import Embedder
 
 EYE_M: Final = 1.4  # of whoever takes the pictures
 TURNS: Final = 12  # directions around an object in which places are tried
+FEW: Final = 8  # places among the things of a scan; with fewer, those outside are taken as well
 REACHES: Final = (1.0, 1.5, 0.6)  # in units of the distance that suits its size
 SUITS_M: Final = (0.9, 2.6)  # least and most such distance, from the rim of the object's footprint
 MARGIN: Final = 1.25  # the picture is this much wider than the object
@@ -104,18 +105,25 @@ class ObjectViews:
 
     def take(self, index: int) -> UInt8[ndarray, "V H W 3"]:
         """Pictures of an object, the one that shows most of it first; where few places show it, some are used again."""
+        rgb, _, _ = self.look(index)
+        return rgb[np.resize(np.arange(len(rgb)), self.views)]
+
+    def look(self, index: int) -> tuple[UInt8[ndarray, "v H W 3"], Int32[ndarray, "v H W"], bool]:
+        """The different pictures, up to `views`, with object ids, and whether it had to be drawn alone."""
         drawer, poses = self.drawer, self._places(index)
         lenses, share = self._probe(index, poses, self.scout)
         chosen = self._choose(poses, share)
-        if not chosen:
+        hidden = not chosen
+        if hidden:
             drawer, poses = self._alone(index), self._ring(index, 1.0)
             lenses, _ = self._probe(index, poses, drawer)
-            chosen = list(range(0, TURNS, max(1, TURNS // self.views)))
-        pictures = {}
+            chosen = list(range(0, TURNS, max(1, TURNS // self.views)))[: self.views]
+        pictures = []
         for k in chosen:
             lens = lenses[k] * np.array([[self.size], [self.size], [1.0]])
-            pictures[k] = drawer.draw(poses[k : k + 1], lens, self.size, self.size)[0][0]
-        return np.stack([pictures[k] for k in np.resize(chosen, self.views).tolist()])
+            pictures.append(drawer.draw(poses[k : k + 1], lens, self.size, self.size))
+        rgb, instance = (np.concatenate(part) for part in zip(*pictures))
+        return rgb, instance, hidden
 
     def _places(self, index: int) -> Float64[ndarray, "K 4 4"]:
         """Cameras that look at an object from free floor; where no floor is known, from among the things."""
@@ -125,7 +133,7 @@ class ObjectViews:
             return poses[grid.is_free(poses[:, :2, 3])]
         corners = footprint(self.scene.boxes).reshape(-1, 2)
         within = ((poses[:, :2, 3] > corners.min(axis=0)) & (poses[:, :2, 3] < corners.max(axis=0))).all(axis=1)
-        return poses[within] if within.any() else poses
+        return poses[within] if within.sum() >= FEW else poses
 
     def _ring(self, index: int, reach: float) -> Float64[ndarray, "K 4 4"]:
         """TURNS cameras around an object at eye height, the first across its longer side."""

@@ -26,6 +26,7 @@ from scene.feature_cache import FeatureCache, FeatureSpec, weights_digest
 from scene.grounder import Grounder
 from scene.grounding import GroundingModel
 from scene.model_config import MODELS, ModelConfig
+from scene.model_folder import model_folder
 from scene.object_stage import ObjectPool, ObjectStage, object_accuracy
 from scene.optimise import seed_of, seeded
 from scene.pretrain_config import STAGES, PretrainGroundingConfig
@@ -105,7 +106,7 @@ class Curriculum:
         """What to say when a split holds no text of a task."""
         wanted = {"referral": "sentences that mean one object", "multi": "referral sentences", "answers": "questions"}
         part = "" if self.cfg.share == 1 or split != "train" else f" at share={self.cfg.share}"
-        return f"{self.cfg.scenes} has no {wanted[task]} in its {split} split{part}; build it with more texts"
+        return f"{self.cfg.scenes} has no {wanted[task]} in its {split} split{part}; build it with more"
 
     def steps(self, stage: str) -> int:
         """Updates of a stage."""
@@ -132,6 +133,11 @@ class Curriculum:
     def _homes(self, task: str, share: float) -> Iterator[tuple[str, list[dict[str, Any]], list[dict[str, Any]]]]:
         for store in self.stores:
             yield from texts_by_scene(store, "train", task, share)
+
+    @property
+    def store(self) -> SceneStore:
+        """The first corpus."""
+        return self.stores[0]
 
     @property
     def left_out(self) -> int:
@@ -294,12 +300,6 @@ class Curriculum:
 def folders(scenes: str) -> list[str]:
     """The folders of several corpora, joined by commas."""
     return [scenes] if Path(scenes).expanduser().exists() else [part for part in scenes.split(",") if part]
-
-
-def model_folder(path: str) -> Path:
-    """The folder that holds a grounder: `path`, or model/ in it."""
-    inner = Path(path).expanduser() / "model"
-    return inner if (inner / "config.json").is_file() else Path(path).expanduser()
 
 
 def altered(config: ModelConfig, changes: dict[str, Any]) -> ModelConfig:

@@ -22,6 +22,7 @@ class Cell:
 
     value: float
     interval: tuple[float, float] | None = None  # 95 %, over scenes
+    count: int = 0  # examples that it is of; 0 = unknown, of a published row
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ class Evaluation:
                 if intervals or group == OVERALL:
                     low, high = metric.interval(scenes, members, seed=self.seed, resamples=self.resamples)
                     spread = (low, high) if np.isfinite([low, high]).all() else None
-                cells[group, metric.name] = Cell(value, spread)
+                # an example that does not count in a metric adds nothing to it, not even to how many there are
+                counted = int((metric.statistics[members] != 0).any(axis=1).sum())
+                cells[group, metric.name] = Cell(value, spread, counted)
         return Row(name, kind, cells)
 
     def _metrics(self, predictions: Mapping[str, Alternatives]) -> list[Metric]:
@@ -131,7 +134,7 @@ def table_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def _nested(row: Row) -> dict[str, dict[str, Any]]:
     table: dict[str, dict[str, Any]] = {}
     for (group, metric), cell in row.cells.items():
-        said: dict[str, Any] = {"value": round(cell.value, 4)}
+        said: dict[str, Any] = {"value": round(cell.value, 4)} | ({"count": cell.count} if cell.count else {})
         if cell.interval:
             said["interval"] = [round(end, 4) for end in cell.interval]
         table.setdefault(group, {})[metric] = said
@@ -143,30 +146,41 @@ def counts_of(evaluation: Evaluation) -> dict[str, int]:
     return {group: int(members.sum()) for group, members in evaluation.members.items()}
 
 
-def show(rows: Sequence[Row], counts: Mapping[str, int], title: str) -> None:
+def by_metric(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """For each metric the groups that some row has it for."""
+    table: dict[str, list[str]] = {}
+    for group, metric in columns_of(rows):
+        table.setdefault(metric, []).append(group)
+    return table
+
+
+def show(rows: Sequence[Row], title: str) -> None:
     """Prints the table: a line per group and metric, a column per model; below it the published rows."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
     measured = [row for row in rows if row.kind != PUBLISHED]
-    several = len({metric for _, metric in columns_of(measured)}) > 1
-    view = Table(title=title)
-    view.add_column("group")
+    view = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
+    view.add_column("group", no_wrap=True)
     view.add_column("count", justify="right")
-    if several:
-        view.add_column("metric")
     for row in measured:
-        view.add_column(row.name, justify="right")
+        view.add_column(row.name, justify="right", max_width=10)
         if row.kind == OURS:
-            view.add_column("95 %", justify="right")
-    for column in columns_of(measured):
-        cells = [column[0], f"{counts[column[0]]:,}", *([column[1]] if several else [])]
-        for row in measured:
-            cell = row.cells.get(column)
-            cells.append(f"{cell.value:.1f}" if cell else "")
-            if row.kind == OURS:
-                cells.append("{:.1f}-{:.1f}".format(*cell.interval) if cell and cell.interval else "")
-        view.add_row(*cells)
+            view.add_column("95 %", justify="right", no_wrap=True)
+    metrics = by_metric(measured)
+    for metric, groups in metrics.items():
+        if len(metrics) > 1:
+            view.add_row(f"[bold]{metric}[/bold]")
+        for group in groups:
+            found = [row.cells.get((group, metric)) for row in measured]
+            cells = [group, f"{max(cell.count for cell in found if cell):,}"]
+            for row, cell in zip(measured, found):
+                cells.append(f"{cell.value:.1f}" if cell else "")
+                if row.kind == OURS:
+                    cells.append("{:.1f}-{:.1f}".format(*cell.interval) if cell and cell.interval else "")
+            view.add_row(*cells)
+        view.add_section()
     console = Console()
     console.width = max(console.width, 128)  # a log file has no width of its own
     console.print(view)
@@ -176,10 +190,11 @@ def show(rows: Sequence[Row], counts: Mapping[str, int], title: str) -> None:
 
 
 def _show_published(console: Any, rows: Sequence[Row]) -> None:
+    from rich import box
     from rich.table import Table
 
     columns = [column for column in columns_of(rows) if column[0] == OVERALL]
-    view = Table(title="overall, beside what was published")
+    view = Table(title="overall, beside what was published", box=box.SIMPLE_HEAD, title_justify="left")
     view.add_column("method")
     for _, metric in columns:
         view.add_column(metric, justify="right")

@@ -4,27 +4,39 @@ An optional part of the grounding model in front of its spatial transformer: tha
 one what the graph has made of them (who rests on whom, what stands between). Not part of GPS.
 """
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from core.errors import InputError
 from scene.edges import RELATIONS
+from scene.relation_edges import ONE_WAY
 
 
 class GraphEncoder(nn.Module):
     """Pre-norm layers of attention along typed edges and a feed-forward network.
 
-    Every edge is heard both ways: the subject hears its object, and the object its subject by an inverse relation of
-    its own. An object without edges gets its feed-forward networks alone.
+    Along an edge the subject hears its object; where the graph has no edge back, the object hears its subject, too, by
+    an inverse relation. An object without edges gets its feed-forward networks alone.
     """
 
+    inverse: Int64[Tensor, " R"]  # the relation that the other end hears, -1 = none
+
     def __init__(
-        self, dim: int, layers: int, heads: int, relations: int = len(RELATIONS), dropout: float = 0.1
+        self,
+        dim: int,
+        layers: int,
+        heads: int,
+        relations: int = len(RELATIONS),
+        one_way: Sequence[int] = ONE_WAY,
+        dropout: float = 0.1,
     ) -> None:
         """
         Args:
             relations: size of the vocabulary that relation ids index.
+            one_way: ids of those whose edges have none back.
 
         Raises:
             InputError: `dim` does not split over `heads`.
@@ -33,7 +45,11 @@ class GraphEncoder(nn.Module):
         if dim % heads:
             raise InputError(f"dim={dim} does not split over heads={heads}")
         self.relations = relations
-        self.layers = nn.ModuleList(_Layer(dim, heads, 2 * relations, dropout) for _ in range(layers))
+        inverse = torch.full((relations,), -1)
+        inverse[list(one_way)] = torch.arange(relations, relations + len(one_way))
+        self.register_buffer("inverse", inverse, persistent=False)
+        total = relations + len(one_way)
+        self.layers = nn.ModuleList(_Layer(dim, heads, total, dropout) for _ in range(layers))
 
     def forward(
         self, x: Float[Tensor, "B N D"], valid: Bool[Tensor, "B N"], edges: Int64[Tensor, "E 4"]
@@ -57,11 +73,13 @@ class GraphEncoder(nn.Module):
         number[valid] = torch.arange(int(valid.sum()), device=x.device)  # nodes: the objects without padding
         scene, subject, other, relation = edges.unbind(1)
         subject, other = number[scene, subject], number[scene, other]
-        sender_receiver = torch.stack([torch.cat([other, subject]), torch.cat([subject, other])])
-        both_ways = torch.cat([relation, relation + self.relations])
+        inverse = self.inverse[relation]
+        back = inverse >= 0
+        sender_receiver = torch.stack([torch.cat([other, subject[back]]), torch.cat([subject, other[back]])])
+        relation = torch.cat([relation, inverse[back]])
         nodes = x[valid]
         for layer in self.layers:
-            nodes = layer(nodes, sender_receiver, both_ways)
+            nodes = layer(nodes, sender_receiver, relation)
         return x.masked_scatter(valid[..., None], nodes.to(x.dtype))
 
 

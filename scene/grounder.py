@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 from numpy import ndarray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -163,9 +163,12 @@ class Grounder:
         scored = [Scored(item.id, item.label, item.box, float(scores[i])) for item, i in zip(ranked, order)]
         if self.conformal is None:
             return Ranking(sentence, scored, unknown)
-        meant = scores if self.conformal.score == "share" else fused.members[0].sigmoid().cpu()
-        inside = self.conformal.present(meant.numpy())
+        inside = self.conformal.present(self.belief(fused, self.conformal.score)[0])
         return Ranking(sentence, scored, unknown, frozenset(objects.ids[torch.from_numpy(inside)].tolist()))
+
+    def belief(self, fused: Fused, score: str) -> Float32[ndarray, "S N"]:
+        """What a conformal threshold is about, each object for itself; `score` as in scene/conformal.py."""
+        return (fused.members if score == "member" else fused.scores).sigmoid().float().cpu().numpy()
 
     @torch.no_grad()
     def read(self, objects: ObjectSet, sentences: Sequence[str], chunk: int = 64) -> Iterator[Fused]:

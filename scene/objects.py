@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from core.errors import InputError, check_choice
 from scene.pointnet import SetAbstraction
-from scene.pointops import ball_query, farthest_points, gather, neighbourhoods, segment_max
+from scene.pointops import ball_query, farthest_points, gather, grouped, neighbourhoods, segment_max
 
+CHUNK, CPU_CHUNK = 1024, 64
+"""Objects encoded at once; few on a CPU, whose caches more of their intermediate features would not fit."""
 CENTRES, RADIUS, NEIGHBOURS = 32, 0.35, 16  # after normalisation an object has radius 1
 
 
@@ -62,7 +63,6 @@ class ObjectEncoder(nn.Module):
     `train()` leaves a frozen encoder in evaluation mode, so its norms keep their statistics inside a training model.
     """
 
-    CHUNK: int  # objects that `encode` takes at once: their intermediate features fit a processor's cache
     out: nn.Linear
 
     def __init__(self) -> None:
@@ -84,14 +84,18 @@ class ObjectEncoder(nn.Module):
 
     @torch.no_grad()
     def encode(self, points: Float[Tensor, "N P 6"], chunk: int = 0) -> Float[Tensor, "N D"]:
-        """Features in evaluation mode without gradients, `chunk` objects at a time (bounded memory; 0 = its own size).
+        """Features in evaluation mode without gradients, `chunk` objects at a time (bounded memory).
+
+        Args:
+            chunk: 0 = as many as suit the device.
 
         Raises:
             InputError: as `forward`.
         """
         check_points(points)
         was_training, _ = self.training, self.eval()
-        parts = [self.features(part) for part in points.split(chunk or self.CHUNK)] if len(points) else []
+        chunk = chunk or (CPU_CHUNK if points.device.type == "cpu" else CHUNK)
+        parts = [self.features(part) for part in points.split(chunk)] if len(points) else []
         self.train(was_training)
         return torch.cat(parts) if parts else points.new_zeros(0, self.out.out_features)
 
@@ -145,15 +149,12 @@ class SmallStage(nn.Module):
         with torch.no_grad():
             centres = gather(xyz, farthest_points(xyz, min(CENTRES, xyz.shape[1])))
             around = neighbourhoods(ball_query(xyz, centres, RADIUS, NEIGHBOURS), xyz.shape[1])
-        rows = torch.cat([xyz, features], -1).flatten(0, 1)[around.point]
-        rows = rows - F.pad(centres.flatten(0, 1), (0, features.shape[-1]))[around.centre]
+        rows = grouped(torch.cat([xyz, features], -1), centres, around)
         return centres, segment_max(self.net(rows), around.start).unflatten(0, centres.shape[:2])
 
 
 class SmallEncoder(ObjectEncoder):
     """Two stages, layer norm; the default."""
-
-    CHUNK = 64
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -186,7 +187,6 @@ class GpsEncoder(ObjectEncoder):
     sphere) as farthest points, this one takes every point alike. The dropout of 0.1 on the features is the model's.
     """
 
-    CHUNK = 32
     STAGES: Final = (  # widths, centres, radius (objects have radius 1), slots of a ball
         ((64, 64, 128), 32, 0.2, 32),
         ((128, 128, 256), 16, 0.4, 32),

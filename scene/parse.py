@@ -18,42 +18,18 @@ Different from scene/rewrite_grammar.py, which has the same words: that one acce
 says whether it means a given query; this one guesses a query.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from itertools import islice, product
 from typing import Any, Final
 
-from scene.class_names import OTHER_NAMES, class_of
-from scene.english import NUMBERS
+from scene.chunks import Chunk, chunks
+from scene.class_names import class_of
 from scene.query import PREDICATES, SURFACES, Clause, Noun, Query
-from scene.rewrite_words import LINK, NEGATIONS, UNKNOWN, WHICH, Part, Vocabulary, words_of
 
-LOOSE: Final[dict[str, str]] = {
-    **dict.fromkeys(("closer to", "nearer to", "right by"), "closest"),
-    **dict.fromkeys(("far from", "far away from", "away from", "farther from", "further from"), "farthest"),
-    **dict.fromkeys(("against", "along", "around", "at", "up against", "alongside", "adjoining"), "near"),
-    **dict.fromkeys(("opposite", "opposite to", "across from", "facing"), "front"),
-    **dict.fromkeys(("to the left side of", "left side of", "left to"), "left"),
-    **dict.fromkeys(("to the right side of", "right side of", "right to"), "right"),
-    **dict.fromkeys(("in back of", "at the back of"), "behind"),
-    **dict.fromkeys(("hanging above", "hanging over", "mounted above"), "above"),
-    **dict.fromkeys(("sitting on", "standing on", "lying on", "resting on"), "on"),
-    **dict.fromkeys(("attached to", "hanging from", "leaning on", "leaning against"), "hanging"),
-}
-"""What people say, and the predicate that comes nearest to it; not exact, so it costs something."""
 PLACES: Final = frozenset({"room", "corner", "side", "middle", "center", "centre", "end", "area"})
 """Named like things, but not things of a scene: a relation to one says nothing here."""
-ANYTHING: Final = frozenset({"one", "ones", "object", "thing", "item", "objects", "things"})
-"""A thing of any class."""
-ALL: Final = frozenset({"all", "every", "each", "both", "these", "those", "they", *NUMBERS[2:]})
-"""Words that announce several things."""
 MOST_READINGS: Final = 12
-_FUNCTION_WORDS: Final = frozenset(
-    ("of", "in", "on", "at", "a", "an", "the", "to", "from", "with", "as", "and", "it", "its", "other", "your", "you")
-)
-_STOPS: Final = re.compile(r"[.;:!?]+(?=\s|$)")
 
 
 @dataclass(frozen=True)
@@ -78,12 +54,12 @@ def parse(sentence: str, labels: Iterable[str] = ()) -> list[Query]:
 def readings(sentence: str, labels: Iterable[str] = ()) -> list[Reading]:
     """As `parse`, with how much of the sentence each reading leaves aside; at most MOST_READINGS."""
     known = frozenset(labels)
-    chunks, skipped = _chunks(_vocabulary(known).read(_STOPS.sub(" , ", sentence)), known)
-    if not any(chunk.what == "thing" for chunk in chunks):
+    row, skipped = chunks(sentence, known)
+    if not any(chunk.what == "thing" for chunk in row):
         return []
     best: dict[Query, Reading] = {}
     for near in (True, False):
-        said, unused = _Reader(chunks, near).read()
+        said, unused = _Reader(row, near).read()
         price = len(skipped) + 2.0 * unused + said.price() + (0.0 if near else 0.25)
         words = tuple(skipped)
         for query, more in islice(_queries(said, known), MOST_READINGS):
@@ -91,128 +67,6 @@ def readings(sentence: str, labels: Iterable[str] = ()) -> list[Reading]:
             if query not in best or best[query].penalty > reading.penalty:
                 best[query] = reading
     return sorted(best.values(), key=lambda reading: reading.penalty)[:MOST_READINGS]  # stable: nearer readings first
-
-
-@lru_cache(maxsize=64)
-def _vocabulary(labels: frozenset[str]) -> Vocabulary:
-    """The words of rewrites, what people say besides, and the scene's class names."""
-    vocabulary = Vocabulary(labels)
-    for name in sorted(frozenset[str]().union(*OTHER_NAMES) - labels):
-        if words_of(name) not in vocabulary.phrases:
-            vocabulary.name(name)
-    for phrase, key in LOOSE.items():
-        words = tuple(phrase.split())
-        known = vocabulary.phrases.get(words)
-        if known is None or (known.what == "relation" and not known.keys):
-            vocabulary.phrases[words] = Part("relation", phrase, frozenset({key}))
-    return vocabulary
-
-
-# --- chunks ---
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    """A piece of the sentence: thing, relation, holding, with, which, join, link."""
-
-    what: str
-    noun: Noun = Noun("")
-    keys: frozenset[str] = frozenset()
-    several: bool = False
-    price: float = 0.0
-
-
-def _chunks(parts: Sequence[Part], labels: frozenset[str]) -> tuple[list[_Chunk], list[str]]:
-    """The row as chunks, and the words that were skipped."""
-    chunks: list[_Chunk] = []
-    skipped: list[str] = []
-    unknown: list[str] = []  # since the last article or chunk
-    color, article, several = "", False, False
-
-    def end_name() -> None:
-        """A name without a known noun: "the gizmo", "the red one"."""
-        nonlocal color, article, several
-        word = unknown[-1] if unknown else ""
-        if article and word and word not in _FUNCTION_WORDS:
-            price = 0.0 if word in ANYTHING else 1.0
-            label = "" if word in ANYTHING else word
-            chunks.append(_Chunk("thing", Noun(label, color), several=several, price=price))
-            unknown.pop()
-        elif color and (last := _named_last(chunks)) is not None:  # "the chair is red"
-            chunks[last:] = [replace(chunks[last], noun=Noun(chunks[last].noun.label, color))]
-        elif color:
-            skipped.append(color)
-        skipped.extend(word for word in unknown if word not in _FUNCTION_WORDS)
-        unknown.clear()
-        color, article, several = "", False, False
-
-    for index, part in enumerate(parts):
-        what, text = part.what, part.text
-        if what == "colour" and text in labels and not _noun_follows(parts, index):
-            what = "noun"  # "the orange"
-        if what == UNKNOWN and text in ALL:
-            several = article = True
-        elif what == UNKNOWN:
-            unknown.append(text)
-        elif what == "article":
-            end_name()
-            article = True
-        elif what == "colour":
-            color = color or text
-        elif what in ("noun", "plural"):
-            before = chunks[-1] if chunks else None
-            compound = before is not None and before.what == "thing" and not (article or color or unknown)
-            if compound and before is not None and index and parts[index - 1].what in ("noun", "plural"):
-                skipped.append(before.noun.label)  # "computer desk": the last is the head
-                chunks[-1] = replace(before, noun=Noun(text, before.noun.color))
-            else:
-                several = several or what == "plural"
-                chunks.append(_Chunk("thing", Noun(text, color), several=several))
-            skipped.extend(word for word in unknown if word not in _FUNCTION_WORDS)
-            unknown.clear()
-            color, article, several = "", False, False
-        else:
-            if what == "word" and text not in WHICH and text not in LINK and text not in ("and", ","):
-                if text == "they're":
-                    several = True
-                continue
-            kept = several and what == "word"
-            end_name()
-            several = kept
-            if what == "relation" and part.keys:
-                chunks.append(_Chunk(what, keys=part.keys, price=0.5 * any(LOOSE.get(text) == k for k in part.keys)))
-            elif what == "relation":
-                skipped.append(text)
-            elif what == "holding":
-                chunks.append(_Chunk(what, keys=part.keys))
-            elif what == "with":
-                chunks.append(_Chunk(what))
-            elif text in NEGATIONS:
-                skipped.append(text)
-            elif text in WHICH:
-                chunks.append(_Chunk("which"))
-            elif text in ("and", ","):
-                chunks.append(_Chunk("join"))
-            elif text in LINK:
-                chunks.append(_Chunk("link"))
-    end_name()
-    return chunks, skipped
-
-
-def _named_last(chunks: Sequence[_Chunk]) -> int | None:
-    """Where the thing without a colour stands that "is" or "which is" would speak of at the end of a row."""
-    for index in reversed(range(len(chunks))):
-        if chunks[index].what not in ("link", "which"):
-            return index if chunks[index].what == "thing" and not chunks[index].noun.color else None
-    return None
-
-
-def _noun_follows(parts: Sequence[Part], index: int) -> bool:
-    """Whether a name goes on after a colour."""
-    for part in parts[index + 1 :]:
-        if part.what != UNKNOWN:
-            return part.what in ("noun", "plural", "colour")
-    return False
 
 
 # --- claims ---
@@ -240,14 +94,14 @@ class _Reader:
         near: what follows an anchor is said of the anchor; otherwise of the target.
     """
 
-    def __init__(self, chunks: Sequence[_Chunk], near: bool) -> None:
-        self.chunks, self.near, self.at = chunks, near, 0
+    def __init__(self, row: Sequence[Chunk], near: bool) -> None:
+        self.chunks, self.near, self.at = row, near, 0
         self.unused = 0
 
     def next(self, *what: str) -> bool:
         return self.at < len(self.chunks) and self.chunks[self.at].what in what
 
-    def take(self) -> _Chunk:
+    def take(self) -> Chunk:
         self.at += 1
         return self.chunks[self.at - 1]
 
@@ -270,15 +124,24 @@ class _Reader:
             if self.next("thing") and target is None and (linked or not claims):
                 target = self.name()
                 continue
-            found = self.claim(inverted=target is None)
+            if self.next("not"):  # what does not hold is no clause of a query: left out
+                self.take()
+                self.skip("link", "which")
+                self.claim()
+                self.unused += 1
+                continue
+            found = self.claim()
             if found:
                 claims += found
             else:
                 self.unused += self.take().what in ("thing", "relation", "holding", "with")
-        if target is None:
+        if target is None and claims:
             keys, things, price = claims[-1]
             target = things[-1]  # "near the bed, a lamp"
             claims = claims[:-1] if len(things) == 1 else [*claims[:-1], (keys - {"between"}, things[:-1], price)]
+        elif target is None:  # all of it was denied: "not the bed on the left"
+            chunk = next(chunk for chunk in self.chunks if chunk.what == "thing")
+            target = _Said(chunk.noun, chunk.several, chunk.price)
         target.claims = claims + target.claims
         return target, self.unused
 
@@ -286,7 +149,7 @@ class _Reader:
         chunk = self.take()
         return _Said(chunk.noun, chunk.several, chunk.price)
 
-    def claim(self, *, inverted: bool = False, inner: bool = False) -> list[Any]:
+    def claim(self, *, inner: bool = False) -> list[Any]:
         """What is said at this place; nothing, and no chunk taken, when it is no claim."""
         start = self.at
         if self.next("with"):
@@ -307,10 +170,10 @@ class _Reader:
         elif self.next("relation"):
             chunk = self.take()
             keys = frozenset(key for key in chunk.keys if not PREDICATES[key].inverse)
-            things = self.things(inner=inner, only_two="between" in keys, inverted=inverted) if keys else []
+            things = self.things(inner=inner, only_two="between" in keys) if keys else []
             if things and "between" in keys:
                 if len(things) == 1 and things[0].several:
-                    things = [things[0], things[0]]
+                    things = [things[0], replace(things[0])]  # "between the two windows"
                 if len(things) == 2:
                     return [(frozenset({"between"}), tuple(things), chunk.price)]
                 return [(frozenset({"near"}), (things[0],), chunk.price + 1.0)]
@@ -319,7 +182,7 @@ class _Reader:
         self.at = start
         return []
 
-    def things(self, *, inner: bool, only_two: bool = False, inverted: bool = False) -> list[_Said]:
+    def things(self, *, inner: bool, only_two: bool = False) -> list[_Said]:
         """The anchors at this place; joined ones too, unless they are said of another relation."""
         found: list[_Said] = []
         while self.next("thing"):
@@ -391,7 +254,7 @@ def _clauses(
 
 
 def _anchors(thing: _Said, labels: frozenset[str]) -> Iterable[Noun | Query]:
-    if thing.claims:
-        yield from (query for query, _ in _queries(thing, labels))
+    if thing.claims:  # where none of them says anything, the thing alone
+        yield from (query if query.predicate else query.noun for query, _ in _queries(thing, labels))
     else:
         yield from (Noun(label, thing.noun.color) for label in class_of(thing.noun.label, labels))

@@ -1,5 +1,7 @@
 """Farthest point sampling, ball query, grouping: compiled loops on the CPU, tensor operations elsewhere, same indices.
 
+The loops share clouds out among threads.
+
 Both implementations compute squared distances as dx*dx + dy*dy + dz*dz in float32, one rounding per operation, and
 break ties by the lower index, so they agree exactly. Source of the operations: Qi et al., PointNet++, arXiv:1706.02413,
 section 3.2 (sampling layer, grouping layer).
@@ -10,11 +12,12 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Float32, Int32, Int64
 from numpy import ndarray
 from torch import Tensor
 
 from core.errors import InputError
+from core.threads import spread
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,10 @@ def farthest_points(points: Float[Tensor, "B P 3"], count: int) -> Int64[Tensor,
     if not 1 <= count <= points.shape[1]:
         raise InputError(f"farthest_points() cannot take {count} of {points.shape[1]} points; count goes from 1 to P")
     if points.device.type == "cpu":
-        return torch.from_numpy(_farthest_points_loop(points.detach().float().contiguous().numpy(), count))
+        cloud = points.detach().float().transpose(1, 2).contiguous().numpy()
+        chosen = np.zeros((len(cloud), count), dtype=np.int64)
+        spread(_farthest_points_loop, len(cloud), cloud, chosen)
+        return torch.from_numpy(chosen)
     return farthest_points_torch(points, count)
 
 
@@ -58,8 +64,11 @@ def ball_query(
     if radius <= 0 or samples < 1:
         raise InputError(f"ball_query() needs radius > 0 and samples >= 1, got radius={radius}, samples={samples}")
     if points.device.type == "cpu":
-        cloud, middle = (x.detach().float().contiguous().numpy() for x in (points, centres))
-        return torch.from_numpy(_ball_query_loop(cloud, middle, np.float32(radius * radius), samples))
+        cloud = points.detach().float().transpose(1, 2).contiguous().numpy()
+        middle = centres.detach().float().contiguous().numpy()
+        index = np.zeros((*middle.shape[:2], samples), dtype=np.int64)
+        spread(_ball_query_loop, len(cloud), cloud, middle, np.float32(radius * radius), index)
+        return torch.from_numpy(index)
     return ball_query_torch(points, centres, radius, samples)
 
 
@@ -82,12 +91,45 @@ def neighbourhoods(index: Int64[Tensor, "B M K"], points: int) -> Neighbourhoods
     return Neighbourhoods((index + cloud)[different], centre, start, repeats)
 
 
+def grouped(
+    points: Float[Tensor, "B P D"], centres: Float[Tensor, "B M 3"], around: Neighbourhoods
+) -> Float[Tensor, "E D"]:
+    """The rows of `neighbourhoods`: a point's place seen from its ball's centre, then its other numbers as they are."""
+    flat, middle = points.flatten(0, 1), centres.flatten(0, 1)
+    if points.device.type == "cpu" and points.dtype == torch.float32 and not points.requires_grad:
+        rows = torch.empty(len(around.point), points.shape[-1])
+        arrays = (flat, middle.detach().float().contiguous(), around.point, around.centre, rows)
+        spread(_grouped_loop, len(rows), *(array.numpy() for array in arrays))
+        return rows
+    offset = torch.nn.functional.pad(middle, (0, points.shape[-1] - 3))
+    return flat[around.point] - offset[around.centre]
+
+
 def segment_max(rows: Float[Tensor, "E D"], start: Int64[Tensor, " G+1"]) -> Float[Tensor, "G D"]:
     """The largest value of each column in each group start[g] : start[g + 1] of rows; no group is empty.
 
     The gradient goes to the first row that holds it.
     """
+    if rows.device.type == "cpu" and rows.dtype == torch.float32:
+        return _SegmentMax.apply(rows, start)
     return torch.segment_reduce(rows, "max", offsets=start, axis=0)
+
+
+class _SegmentMax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, rows, start):  # type: ignore[no-untyped-def]
+        groups, width = len(start) - 1, rows.shape[1]
+        best, at = torch.empty(groups, width), torch.empty(groups, width, dtype=torch.int32)
+        arrays = (rows.detach().contiguous(), start, best, at)
+        spread(_segment_max_loop, groups, *(array.numpy() for array in arrays))
+        ctx.save_for_backward(at)
+        ctx.rows = len(rows)
+        return best
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        (at,) = ctx.saved_tensors
+        return grad.new_zeros(ctx.rows, grad.shape[1]).scatter_(0, at.long(), grad), None
 
 
 def gather(values: Float[Tensor, "B P D"], index: Int64[Tensor, "B *M"]) -> Float[Tensor, "B *M D"]:
@@ -134,46 +176,94 @@ def _check(points: Tensor) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
-def _farthest_points_loop(points: Float32[ndarray, "B P 3"], count: int) -> Int64[ndarray, "B M"]:
-    batch, total, _ = points.shape
-    chosen = np.zeros((batch, count), dtype=np.int64)
+def _farthest_points_loop(
+    first: int, stop: int, points: Float32[ndarray, "B 3 P"], chosen: Int64[ndarray, "B M"]
+) -> None:
+    total = points.shape[2]
     nearest = np.empty(total, dtype=np.float32)
-    for b in range(batch):
+    bits = nearest.view(np.int32)  # of numbers that are not negative: in the same order, and a maximum that vectorises
+    for b in range(first, stop):
         nearest[:] = np.inf
+        xs, ys, zs = points[b, 0], points[b, 1], points[b, 2]
         last = 0
-        for m in range(1, count):
-            x, y, z = points[b, last, 0], points[b, last, 1], points[b, last, 2]
-            best, best_at = np.float32(-1.0), 0
+        for m in range(1, chosen.shape[1]):
+            x, y, z = xs[last], ys[last], zs[last]
+            best = np.int32(-1)
             for p in range(total):
-                dx, dy, dz = points[b, p, 0] - x, points[b, p, 1] - y, points[b, p, 2] - z
-                distance = dx * dx + dy * dy + dz * dz
-                if distance < nearest[p]:
-                    nearest[p] = distance
-                if nearest[p] > best:
-                    best, best_at = nearest[p], p
-            chosen[b, m] = best_at
-            last = best_at
-    return chosen
+                dx, dy, dz = xs[p] - x, ys[p] - y, zs[p] - z
+                nearest[p] = min(nearest[p], dx * dx + dy * dy + dz * dz)
+            for p in range(total):
+                best = max(best, bits[p])
+            for p in range(total):
+                if bits[p] == best:
+                    last = p
+                    break
+            chosen[b, m] = last
 
 
 @numba.njit(cache=True, nogil=True)
 def _ball_query_loop(
-    points: Float32[ndarray, "B P 3"], centres: Float32[ndarray, "B M 3"], radius_squared: np.float32, samples: int
-) -> Int64[ndarray, "B M K"]:
-    batch, total, _ = points.shape
-    middles = centres.shape[1]
-    index = np.zeros((batch, middles, samples), dtype=np.int64)
-    for b in range(batch):
-        for m in range(middles):
+    first: int,
+    stop: int,
+    points: Float32[ndarray, "B 3 P"],
+    centres: Float32[ndarray, "B M 3"],
+    radius_squared: np.float32,
+    index: Int64[ndarray, "B M K"],
+) -> None:
+    total, samples = points.shape[2], index.shape[2]
+    distance = np.empty(total, dtype=np.float32)
+    for b in range(first, stop):
+        xs, ys, zs = points[b, 0], points[b, 1], points[b, 2]
+        for m in range(centres.shape[1]):
             x, y, z = centres[b, m, 0], centres[b, m, 1], centres[b, m, 2]
+            for p in range(total):
+                dx, dy, dz = xs[p] - x, ys[p] - y, zs[p] - z
+                distance[p] = dx * dx + dy * dy + dz * dz
             found = 0
             for p in range(total):
-                dx, dy, dz = points[b, p, 0] - x, points[b, p, 1] - y, points[b, p, 2] - z
-                if dx * dx + dy * dy + dz * dz <= radius_squared:
+                if distance[p] <= radius_squared:
                     index[b, m, found] = p
                     found += 1
                     if found == samples:
                         break
             for k in range(found, samples):
                 index[b, m, k] = index[b, m, 0]
-    return index
+
+
+@numba.njit(cache=True, nogil=True)
+def _grouped_loop(
+    first: int,
+    stop: int,
+    points: Float32[ndarray, "BP D"],
+    centres: Float32[ndarray, "BM 3"],
+    point: Int64[ndarray, " E"],
+    centre: Int64[ndarray, " E"],
+    rows: Float32[ndarray, "E D"],
+) -> None:
+    for e in range(first, stop):
+        source, middle = point[e], centre[e]
+        for d in range(3):
+            rows[e, d] = points[source, d] - centres[middle, d]
+        for d in range(3, points.shape[1]):
+            rows[e, d] = points[source, d]
+
+
+@numba.njit(cache=True, nogil=True)
+def _segment_max_loop(
+    first: int,
+    stop: int,
+    rows: Float32[ndarray, "E D"],
+    start: Int64[ndarray, " G+1"],
+    best: Float32[ndarray, "G D"],
+    at: Int32[ndarray, "G D"],
+) -> None:
+    width = rows.shape[1]
+    for g in range(first, stop):
+        best[g] = rows[start[g]]
+        at[g] = start[g]
+        for e in range(start[g] + 1, start[g + 1]):
+            row = np.int32(e)
+            for d in range(width):
+                larger = rows[e, d] > best[g, d]
+                best[g, d] = rows[e, d] if larger else best[g, d]
+                at[g, d] = row if larger else at[g, d]

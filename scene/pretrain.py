@@ -31,6 +31,7 @@ from core.job import job_main
 from core.memory import peak_memory_gb
 from core.progress import track
 from core.run import RunFolder
+from scene.calibration import calibrated
 from scene.curriculum import Curriculum, ObjectStage, SentenceStage
 from scene.grounder import Grounder
 from scene.optimise import learning_rate_factor, make_optimizer, seeded, set_rates, update
@@ -138,6 +139,10 @@ def train(cfg: PretrainGroundingConfig, device: torch.device, folder: RunFolder 
     if folder is not None:
         shutil.rmtree(place / "model", ignore_errors=True)  # of a run killed between here and its result
         grounder = Grounder(model.cpu(), curriculum.tokenizer, curriculum.answers, None, curriculum.provenance())
+        if best["model"] and cfg.task != "answers":
+            grounder.conformal = calibrated(
+                grounder, curriculum.store, score="member" if cfg.task == "multi" else "score", seed=cfg.seed
+            )
         grounder.save_pretrained(place / "model")
         figures = ", ".join(f"{k} {v:.3f}" for k, v in result.items() if k in (*VAL_MEASURES, "object_accuracy"))
         print(f"{figures}; the grounder is in {place / 'model'}")

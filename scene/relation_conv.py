@@ -37,25 +37,24 @@ class RelationConv(MessagePassing):
 
     def forward(self, x: Tensor, edge_index: Tensor, relation: Tensor) -> Tensor:
         """Messages (N, D) for node features (N, D), edges (2, E) from row 0 to row 1, and their relations (E,)."""
-        query, key, value = self.query_key_value(x).unflatten(-1, (3, self.heads, -1)).unbind(1)
-        heard = self.propagate(edge_index, query=query, key=key, value=value, relation=relation, size=(len(x), len(x)))
+        query, key, value = self.query_key_value(x).unflatten(-1, (3, self.heads, -1)).unbind(1)  # (N, heads, C)
+        key_of, gate_of, shift_of = (
+            table.weight.unflatten(1, (self.heads, -1)).to(value.dtype)  # (R, heads, C)
+            for table in (self.relation_key, self.relation_gate, self.relation_shift)
+        )
+        sender, receiver = edge_index
+        # per node and relation instead of per edge, since edges are many
+        liked = torch.einsum("nhc,rhc->nrh", query, key_of)[receiver, relation]  # (E, heads)
+        logits = ((query[receiver] * key[sender]).sum(-1) + liked).float() / query.shape[-1] ** 0.5
+        weight = softmax(logits, receiver, num_nodes=len(x)).to(value.dtype)  # in float32, also under autocast
+        heard = self.propagate(
+            edge_index, value=value, gate=gate_of[relation], weight=weight[..., None], size=(len(x), len(x))
+        )
+        share = weight.new_zeros(len(x) * len(shift_of), self.heads)
+        share = share.index_add(0, receiver * len(shift_of) + relation, weight).unflatten(0, (len(x), -1))
+        heard = heard + torch.einsum("nrh,rhc->nhc", share, shift_of)
         return self.out(heard.flatten(1))
 
-    def message(
-        self,
-        query_i: Tensor,
-        key_j: Tensor,
-        value_j: Tensor,
-        relation: Tensor,
-        index: Tensor,
-        size_i: int,
-    ) -> Tensor:
-        """Weighted messages (E, heads, D / heads) along the edges; `index` is each edge's receiver, `size_i` is N."""
-
-        def split(table: nn.Embedding) -> Tensor:
-            return table.weight.unflatten(1, (self.heads, -1))[relation].to(value_j.dtype)
-
-        logits = (query_i * (key_j + split(self.relation_key))).sum(-1).float() / query_i.shape[-1] ** 0.5
-        weight = softmax(logits, index, num_nodes=size_i)  # in float32, also under autocast
-        content = torch.addcmul(value_j + split(self.relation_shift), value_j, split(self.relation_gate))
-        return weight[..., None] * content
+    def message(self, value_j: Tensor, gate: Tensor, weight: Tensor) -> Tensor:
+        """Weighted values (E, heads, C) along the edges, in the light of their relations."""
+        return weight * torch.addcmul(value_j, value_j, gate)

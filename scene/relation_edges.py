@@ -16,7 +16,7 @@ from torch import Tensor
 from core.errors import InputError
 from scene.edges import CODE, RELATIONS
 from scene.graph import SceneGraph
-from scene.relations import Relation
+from scene.relations import FAMILIES, Relation
 from scene.types import Scene
 
 MIRRORED: Final[dict[int, int]] = {
@@ -24,6 +24,8 @@ MIRRORED: Final[dict[int, int]] = {
     CODE[Relation.RIGHT_OF]: CODE[Relation.LEFT_OF],
 }
 """Relation ids that change places in a mirror that exchanges left and right; all others stay."""
+ONE_WAY: Final = tuple(CODE[relation] for relation in (*FAMILIES["contact"], Relation.BETWEEN))
+"""Relation ids that a graph states from one end alone; of every other it has the edge back, with its converse."""
 
 
 def edges_of_room(scene: Scene, graph: SceneGraph, ids: Sequence[int] | Int64[Tensor, " N"]) -> Int64[Tensor, "E 3"]:

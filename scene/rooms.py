@@ -264,11 +264,6 @@ def text_bytes(rooms: Sequence[Room]) -> int:
     return sum(part.nbytes for part in parts)
 
 
-def target_of(members: Int32[ndarray, " n"]) -> int:
-    """The one object a sentence means; -1 where it means none or several."""
-    return int(members[0]) if len(members) == 1 else -1
-
-
 def stack_members(rows: Sequence[Int32[ndarray, " n"]], objects: int) -> Float[Tensor, "S N"]:
     """1 at the objects each sentence means."""
     table = torch.zeros(len(rows), objects)

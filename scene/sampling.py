@@ -1,7 +1,7 @@
 """Which rooms and sentences make up a training batch: a function of (seed, step), whatever came before.
 
 Padding is wasted work, so batches are drawn a window at a time and sorted: rooms with about as many objects and
-sentences of about the same length share a batch. Within a window every room is drawn in proportion to its sentences and
+sentences of about the same length share a batch. In every window a room is drawn in proportion to its sentences, and
 every sentence of a room is as likely as any other; only who meets whom changes. A room's sentences of one batch are
 scored against one encoding of it.
 
@@ -87,20 +87,22 @@ class Sampler:
     def _draw(self, number: int) -> list[list[Drawn]]:
         rng = np.random.default_rng([self.seed, number])
         size, window = min(self.drawing.scenes, len(self.rooms)), self.drawing.window
-        # no room twice in what will be one batch: windows are cut out of `window` draws without replacement
-        chosen = np.concatenate(
-            [rng.choice(len(self.rooms), size=size, replace=False, p=self._weight) for _ in range(window)]
-        )
-        if window == 1:
-            return [[self._drawn(int(index), rng, rng.random()) for index in chosen]]
-        # strata of length first, then by objects: a batch holds rooms of one stretch of both
-        length = rng.permutation(np.repeat(np.arange(window), size)) / window
+        # systematic sampling: a room's expected count is in exact proportion to its sentences, and hardly varies
+        order = rng.permutation(len(self.rooms))
+        marks = (np.arange(size * window) + rng.random()) / (size * window)
+        place = np.searchsorted(np.cumsum(self._weight[order]), marks, side="right")
+        chosen = order[np.minimum(place, len(order) - 1)]
+        length = rng.permutation(np.arange(len(chosen))) / len(chosen)
         drawn = [self._drawn(int(index), rng, float(share)) for index, share in zip(chosen, length)]
-        groups = max(1, round(window**0.5))
-        stretch = np.minimum((length * groups).astype(int), groups - 1)
-        order = np.lexsort((rng.random(len(drawn)), self._objects[chosen], stretch))
-        batches = _without_repeats([drawn[i] for i in order], size)
-        return [batches[i] for i in rng.permutation(window)]
+        # by length first, in as many stretches as there are batches beside each other in one; then by objects
+        stretch = (length * self._stretches).astype(int)
+        ranked = np.lexsort((rng.random(len(drawn)), self._objects[chosen], stretch))
+        return [[drawn[i] for i in ranked[batch * size : (batch + 1) * size]] for batch in rng.permutation(window)]
+
+    @property
+    def _stretches(self) -> int:
+        """Of sentence lengths; about the square root of the window, so that as many batches share one."""
+        return max(1, round(self.drawing.window**0.5))
 
     def _drawn(self, index: int, rng: np.random.Generator, length: float) -> Drawn:
         room, count = self.rooms[index], self.drawing.sentences
@@ -116,37 +118,24 @@ class Sampler:
         if self.drawing.balance:
             kind = np.minimum(room.members.lengths[among], 2)
             among = among[kind == rng.choice(np.unique(kind))]
-        among = _stratum(room, among, length, count)
+        among = _stratum(room, among, length, count, self._stretches)
         sentences = rng.choice(among, size=count, replace=len(among) < count)
         mirror = self.drawing.mirror and rng.random() < 0.5
         return Drawn(index, sentences, float(rng.random()), bool(mirror), turns)
 
 
-def _stratum(room: Room, among: Int64[ndarray, " m"], length: float, count: int) -> Int64[ndarray, " k"]:
+def _stratum(room: Room, among: Int64[ndarray, " m"], length: float, count: int, most: int) -> Int64[ndarray, " k"]:
     """Those of the sentences whose lengths are in the stretch that `length` in [0, 1) names.
 
-    The stretches are equally long and there are as many as leave at least twice `count` sentences in each, at most 4.
+    There are at most `most`, about equally long, with at least twice `count` sentences each.
     """
-    parts = min(4, max(1, len(among) // (2 * count)))
+    parts = min(most, max(1, len(among) // (2 * count)))
     if parts == 1:
         return among
     ordered = among[np.argsort(room.tokens.lengths[among], kind="stable")]
-    return np.array_split(ordered, parts)[min(int(length * parts), parts - 1)]
-
-
-def _without_repeats(drawn: list[Drawn], size: int) -> list[list[Drawn]]:
-    """Cut into batches of `size`; a room that is twice in one changes places with one of the next batches."""
-    count = len(drawn) // size
-    for number in range(count):
-        seen: set[int] = set()
-        for place in range(number * size, (number + 1) * size):
-            if drawn[place].room in seen:
-                later = range((number + 1) * size, len(drawn))
-                other = next((p for p in later if drawn[p].room not in seen), None)
-                if other is not None:
-                    drawn[place], drawn[other] = drawn[other], drawn[place]
-            seen.add(drawn[place].room)
-    return [drawn[number * size : (number + 1) * size] for number in range(count)]
+    stretches = np.array_split(ordered, parts)  # each is taken as often as it is long: no sentence is preferred
+    ends = np.cumsum([len(stretch) for stretch in stretches]) / len(ordered)
+    return stretches[int(np.searchsorted(ends, length, side="right"))]
 
 
 @dataclass

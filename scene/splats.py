@@ -4,6 +4,8 @@ The meaning of a picture is that of scene/render.py (same cameras, depth along t
 draws a home and who draws a scan can be the same code. A square is as wide as the points stand apart, at its depth.
 """
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int32, UInt8
 from numba import njit
@@ -38,7 +40,7 @@ class Splats:
     """The points of a scan, ready to be drawn.
 
     Args:
-        at_most: of more points a regular part is drawn, as larger squares.
+        at_most: of more points a fixed random part is drawn, as larger squares.
 
     Raises:
         InputError: the scene has no points, or none of them knows its object.
@@ -50,7 +52,9 @@ class Splats:
                 f"scene {scene.id} has no points with object ids to draw; give a scan whose points know their objects, "
                 "or a home with a mesh"
             )
-        some = slice(None, None, 1 if at_most is None else max(1, -(-len(scene.points) // at_most)))
+        some: Any = slice(None)
+        if at_most is not None and at_most < len(scene.points):  # drawn: every k-th of a grid would leave stripes
+            some = np.sort(np.random.default_rng(0).permutation(len(scene.points))[:at_most])
         self.points = np.ascontiguousarray(scene.points[some], np.float32)
         gray = np.full((len(self.points), 3), GRAY, np.uint8)
         self.colors = gray if scene.colors is None else np.ascontiguousarray(scene.colors[some], np.uint8)

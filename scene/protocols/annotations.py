@@ -1,6 +1,7 @@
 """Annotation files of benchmarks: rows that know their place, and official ids found among the loaded scenes."""
 
 import csv
+import io
 import json
 import re
 from collections import Counter
@@ -123,7 +124,7 @@ def _jsonl(file: Path, text: str) -> list[dict[str, Any]]:
 
 
 def _csv(file: Path, text: str) -> list[dict[str, Any]]:
-    reader = csv.reader(text.splitlines(keepends=True), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header, *lines = [line for line in reader if line]
     except csv.Error as error:

@@ -1,6 +1,6 @@
 """BLEU of a whole split: clipped n-gram precision times a penalty for answers that are too short.
 
-Papineni et al., ACL 2002, equations 1-3, with the choices of the COCO caption code: counts are summed over the split
+Papineni et al., ACL 2002, section 2, with the choices of the COCO caption code: counts are summed over the split
 before anything is divided, each answer's length is held against the closest right one (the shorter of two), and the
 precisions carry that code's constants, so that a split in which no n-gram fits has a small value and not zero.
 """

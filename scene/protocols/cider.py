@@ -1,7 +1,7 @@
 """CIDEr: how alike an answer is to the right ones in n-grams that say something, those of few examples.
 
 What the COCO caption code, and with it every paper on ScanQA, calls CIDEr is CIDEr-D of Vedantam et al., CVPR 2015
-(arXiv:1411.5726, section 8): n-grams of 1 to 4 words, counts clipped, a Gaussian penalty of sigma 6 on the difference
+(arXiv:1411.5726): n-grams of 1 to 4 words, counts clipped, a Gaussian penalty of sigma 6 on the difference
 in length, and times 10. An n-gram's document frequency is the number of examples of the evaluated split with it in a
 right answer; groups and bootstrap draws keep that of the split. One example alone has no frequencies and gets 0.
 """

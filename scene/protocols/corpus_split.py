@@ -87,14 +87,17 @@ def _groups(text: Referral) -> tuple[str, ...]:
 
 
 def measure(examples: Sequence[Example], predictions: Predictions, objects: Scenes) -> list[Metric]:
-    """Accuracy over sentences with one target, and F1 over all others; by IoU where predictions are boxes.
+    """Accuracy over sentences with one target, and F1 over all others; by IoU of boxes or of other proposals.
 
     A column has no value (NaN) in groups where no sentence counts in it.
+
+    Args:
+        objects: scene id -> what predicted objects index: the scene's objects, or other proposals.
     """
     single = np.array([len(example.targets) == 1 for example in examples], dtype=bool)
     one = [example for example, alone in zip(examples, single) if alone]
     others = [example for example, alone in zip(examples, single) if not alone]
-    if by_boxes(examples, predictions):
+    if by_boxes(examples, predictions, objects):
         accuracy = accuracy_at_iou(one, predictions, objects)
         f1 = f1_at_iou(others, predictions, objects)
     else:

@@ -8,17 +8,18 @@ import numpy as np
 
 from core.errors import InputError
 from scene.protocols.metric import Metric
+from scene.protocols.predictions import complete
 from scene.protocols.records import Example, Prediction
 
 Answers = tuple[str, ...]
 
 
 def answers_given(examples: Sequence[Example], predictions: Mapping[str, Prediction]) -> list[Answers]:
-    """The ranked answers to every example, in its order.
+    """The ranked answers to every example, in its order; who said nothing said "".
 
     Raises:
-        InputError: an example whose right answers are unknown, or that no prediction answers. Saying nothing is an
-            answer: an empty text.
+        InputError: an example whose right answers are unknown, or without prediction; or predictions none of which
+            has answers.
     """
     closed = [example.id for example in examples if not example.answers]
     if closed:
@@ -26,24 +27,23 @@ def answers_given(examples: Sequence[Example], predictions: Mapping[str, Predict
             f"{len(closed)} of {len(examples)} questions have no right answers to measure against, the first is "
             f"{closed[0]!r}; the answers of test splits are kept by their benchmark's server: measure on val"
         )
-    missing = [e.id for e in examples if e.id not in predictions or not predictions[e.id].answers]
-    if missing:
+    found = [prediction.answers for prediction in complete(examples, predictions).values()]
+    if examples and not any(found):
         raise InputError(
-            f"{len(missing)} of {len(examples)} questions have no predicted answer, the first is {missing[0]!r}; "
-            'a model that says nothing answers ""'
+            f"none of the {len(found)} predictions has answers: questions are answered by "
+            '{"id": ..., "answers": ["best", "second", ...]}'
         )
-    return [predictions[example.id].answers for example in examples]
+    return [ranked or ("",) for ranked in found]
 
 
 def exact_match(said: Sequence[Answers], right: Sequence[Answers], top: int) -> Metric:
-    """EM@k of ScanQA (Azuma et al., CVPR 2022, section 5.1): one of the first k answers is a right one, letter by
-    letter."""
+    """EM@k, as ScanQA's released scripts/score.py counts: one of the first k answers is right, letter by letter."""
     hits = [not set(ranked[:top]).isdisjoint(true) for ranked, true in zip(said, right)]
     return Metric.mean(f"EM@{top}", np.array(hits, dtype=bool))
 
 
 def refined_match(said: Sequence[Answers], right: Sequence[Answers]) -> Metric:
-    """The lenient match that papers on language models report: LEO (Huang et al., arXiv:2311.12871, appendix).
+    """The lenient match of papers on language models, as LEO's released evaluation has it (arXiv:2311.12871).
 
     Both sides are cleaned, spaces dropped; right is what equals a right answer, contains one, or is part of one, as
     letters: "table" fits "tablecloth". The released code also takes the empty answer for right; here it is wrong.

@@ -8,7 +8,7 @@ from numpy import ndarray
 
 from core.errors import InputError
 from scene.protocols.annotations import Scenes
-from scene.protocols.matching import IOU_THRESHOLDS, ROUNDING, box_iou, f1, matched_ious
+from scene.protocols.matching import IOU_THRESHOLDS, ROUNDING, box_ious, f1, matched, paired_iou
 from scene.protocols.metric import Metric
 from scene.protocols.predictions import boxes_of, check_best_first, complete
 from scene.protocols.records import Example, Prediction
@@ -31,13 +31,16 @@ def accuracy_at_iou(examples: Sequence[Example], predictions: Predictions, propo
     Source: ScanRefer (Chen et al., ECCV 2020), section 5.
     """
     predictions = complete(examples, _of(examples, predictions))
-    iou = np.zeros(len(examples))
+    pairs: list[tuple[int, ndarray, tuple[float, ...]]] = []
     for k, example in enumerate(examples):
         prediction = predictions[example.id]
         check_best_first(prediction)
-        boxes = boxes_of(prediction, _proposals(proposals, example))[:1]
-        if len(boxes):
-            iou[k] = box_iou(boxes, np.array(example.boxes)).max()
+        for first in boxes_of(prediction, _proposals(proposals, example))[:1]:
+            pairs += [(k, first, truth) for truth in example.boxes]
+    place, predicted, true = zip(*pairs) if pairs else ((), (), ())
+    iou = np.zeros(len(examples))
+    found = paired_iou(np.array(predicted).reshape(-1, 7), np.array(true).reshape(-1, 7))
+    np.maximum.at(iou, np.array(place, dtype=np.int64), found)
     return [Metric.mean(f"Acc@{threshold:g}", iou >= threshold - ROUNDING) for threshold in IOU_THRESHOLDS]
 
 
@@ -71,12 +74,17 @@ def f1_at_iou(examples: Sequence[Example], predictions: Predictions, proposals: 
     Source: Multi3DRefer (Zhang et al., ICCV 2023), section 5.
     """
     predictions = complete(examples, _of(examples, predictions))
+    sets = [
+        (
+            boxes_of(predictions[example.id], _proposals(proposals, example)),
+            np.array(example.boxes, dtype=np.float64).reshape(-1, 7),
+        )
+        for example in examples
+    ]
     values = np.zeros((len(examples), len(IOU_THRESHOLDS)))
-    for k, example in enumerate(examples):
-        boxes = boxes_of(predictions[example.id], _proposals(proposals, example))
-        truth = np.array(example.boxes, dtype=np.float64).reshape(-1, 7)
-        iou = matched_ious(boxes, truth)
-        values[k] = [f1(int((iou >= t - ROUNDING).sum()), len(boxes), len(truth)) for t in IOU_THRESHOLDS]
+    for k, iou in enumerate(box_ious(sets)):
+        pairs = matched(iou)
+        values[k] = [f1(int((pairs >= t - ROUNDING).sum()), *iou.shape) for t in IOU_THRESHOLDS]
     return [Metric.mean(f"F1@{threshold:g}", column) for threshold, column in zip(IOU_THRESHOLDS, values.T)]
 
 
@@ -103,9 +111,17 @@ def _share(total: Float[ndarray, "*r K"]) -> Float[ndarray, "*r"]:
     return np.divide(total[..., 0], total[..., 1], out=nan, where=total[..., 1] > 0)
 
 
-def by_boxes(examples: Sequence[Example], predictions: Predictions) -> bool:
-    """Whether any of the examples' predictions gives boxes in place of objects."""
-    return any(predictions[example.id].boxes for example in examples if example.id in predictions)
+def by_boxes(examples: Sequence[Example], predictions: Predictions, proposals: Scenes) -> bool:
+    """Whether boxes are to be compared, not ids: some prediction is of boxes, or the proposals are others than the
+    annotated objects, told by the boxes of the targets; ids say nothing there."""
+    if any(predictions[example.id].boxes for example in examples if example.id in predictions):
+        return True
+    for example in examples:
+        objects = _proposals(proposals, example)
+        for target, box in zip(example.targets, example.boxes):
+            if target >= len(objects) or tuple(map(float, objects[target].box)) != box:
+                return True
+    return False
 
 
 def _of(examples: Sequence[Example], predictions: Predictions) -> Predictions:

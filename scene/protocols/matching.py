@@ -1,5 +1,6 @@
 """How well boxes agree: intersection over union, the best one-to-one matching, and F1 of sets."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -7,7 +8,7 @@ from jaxtyping import Float, Float64
 from numpy import ndarray
 from scipy.optimize import linear_sum_assignment
 
-from scene.geometry import axis_aligned, box_iou_axis_aligned, footprint
+from scene.geometry import axis_aligned, footprint
 
 IOU_THRESHOLDS: Final = (0.25, 0.5)
 ROUNDING: Final = 1e-9  # an IoU this close to a threshold reaches it, however its corners were rounded
@@ -19,18 +20,35 @@ def box_iou(a: Float[ndarray, "N 7"], b: Float[ndarray, "M 7"]) -> Float64[ndarr
     Raises:
         InputError: the boxes are not (N, 7) and (M, 7).
     """
-    iou = box_iou_axis_aligned(axis_aligned(a), axis_aligned(b))
+    return box_ious([(a, b)])[0]
+
+
+def box_ious(
+    sets: Sequence[tuple[Float[ndarray, "N 7"], Float[ndarray, "M 7"]]],
+) -> list[Float64[ndarray, "N M"]]:
+    """`box_iou` of many pairs of sets, of any sizes, at the cost of one."""
+    if not sets:
+        return []
+    first = np.concatenate([np.repeat(a, len(b), axis=0) for a, b in sets])
+    second = np.concatenate([np.tile(b, (len(a), 1)) for a, b in sets])
+    shapes = [(len(a), len(b)) for a, b in sets]
+    ends = np.cumsum([rows * columns for rows, columns in shapes])
+    parts = np.split(paired_iou(first, second), ends[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes)]
+
+
+def paired_iou(a: Float[ndarray, "N 7"], b: Float[ndarray, "N 7"]) -> Float64[ndarray, " N"]:
+    """`box_iou` of the first with the first, the second with the second, and so on."""
+    hull_a, hull_b = axis_aligned(a), axis_aligned(b)
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    turned_a, turned_b = (np.abs(np.sin(2 * boxes[:, 6])) > 1e-9 for boxes in (a, b))
-    ground_a, ground_b = footprint(a), footprint(b)
-    # the boxes lie in their axis-aligned hulls: where those are apart, so are they
-    for i, j in np.argwhere((turned_a[:, None] | turned_b[None]) & (iou > 0)):
-        low = max(a[i, 2] - 0.5 * a[i, 5], b[j, 2] - 0.5 * b[j, 5])
-        high = min(a[i, 2] + 0.5 * a[i, 5], b[j, 2] + 0.5 * b[j, 5])
-        shared = _shared_area(ground_a[i], ground_b[j]) * max(high - low, 0.0)
-        union = a[i, 3:6].prod() + b[j, 3:6].prod() - shared
-        iou[i, j] = shared / union if union > 0 else 0.0
-    return iou
+    sides = np.minimum(hull_a[:, 3:], hull_b[:, 3:]) - np.maximum(hull_a[:, :3], hull_b[:, :3])
+    shared = np.clip(sides, 0, None).prod(axis=1)
+    turned = (np.abs(np.sin(2 * np.stack([a[:, 6], b[:, 6]]))) > 1e-9).any(axis=0)
+    # boxes lie in their axis-aligned hulls: where those are apart, so are they
+    for k in np.flatnonzero(turned & (shared > 0)):
+        shared[k] = _shared_area(footprint(a[k : k + 1])[0], footprint(b[k : k + 1])[0]) * sides[k, 2]
+    union = a[:, 3:6].prod(axis=1) + b[:, 3:6].prod(axis=1) - shared
+    return np.divide(shared, union, out=np.zeros(len(a)), where=union > 0)
 
 
 def _shared_area(a: Float64[ndarray, "K 2"], b: Float64[ndarray, "4 2"]) -> float:
@@ -61,12 +79,11 @@ def _turn(start: ndarray, end: ndarray, point: ndarray) -> float:
     return float(dx * py - dy * px)
 
 
-def matched_ious(predicted: Float[ndarray, "P 7"], truth: Float[ndarray, "G 7"]) -> Float64[ndarray, " m"]:
+def matched(iou: Float[ndarray, "P G"]) -> Float64[ndarray, " m"]:
     """IoUs of the pairs of the one-to-one matching with the greatest sum of IoUs, m = min(P, G).
 
     Source: Kuhn, The Hungarian method, 1955; in this use: Multi3DRefer (Zhang et al., ICCV 2023), section 5.
     """
-    iou = box_iou(predicted, truth)
     rows, columns = linear_sum_assignment(iou, maximize=True)
     return iou[rows, columns]
 

@@ -1,14 +1,14 @@
 """Predictions of any model: read and checked, written, matched with a benchmark's examples, and turned into boxes.
 
 One record per example: {"id": ..., "objects": [...]} or {"id": ..., "boxes": [[7 numbers], ...]}, best first (of set
-protocols: the whole set), with "scores" of the same length if there are any; questions have "answers", best first.
+protocols: the whole set), with "scores" of the same length if there are any; questions have "answers", best first, and
+a localised asker a "pose": x, y, z, yaw. ScanQA's own {"question_id": ..., "answer_top10": [...]} is read, too.
 .jsonl holds one a line, .json a list of them, .parquet one a row.
 """
 
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from scene.protocols.annotations import Loaded
 from scene.protocols.records import Example, Prediction
 from scene.types import SceneObject
 
-KEYS: Final = ("id", "objects", "boxes", "scores", "answers")
+KEYS: Final = ("id", "objects", "boxes", "scores", "answers", "pose")
 FORMATS: Final = (".jsonl", ".json", ".parquet")
 NO_OBJECT: Final = -1
 """The object of a prediction that was never made: it is none of the scene's, so it is wrong everywhere."""
@@ -35,6 +35,7 @@ SCHEMA: Final = pa.schema(
         ("boxes", pa.list_(pa.list_(pa.float64()))),
         ("scores", pa.list_(pa.float64())),
         ("answers", pa.list_(pa.string())),
+        ("pose", pa.list_(pa.float64())),
     ]
 )
 
@@ -62,6 +63,8 @@ def read_predictions(path: str | Path) -> dict[str, Prediction]:
 def write_predictions(path: str | Path, predictions: Iterable[Prediction]) -> Path:
     """Writes predictions in the format the name ends in; the file appears whole or not at all.
 
+    Those that were never made (see `complete`) are left out.
+
     Raises:
         InputError: the name ends in none of FORMATS.
     """
@@ -74,8 +77,10 @@ def write_predictions(path: str | Path, predictions: Iterable[Prediction]) -> Pa
             "boxes": [[float(v) for v in box] for box in item.boxes],
             "scores": [float(v) for v in item.scores],
             "answers": list(item.answers),
+            "pose": [float(v) for v in item.pose],
         }
         for item in predictions
+        if NO_OBJECT not in item.objects
     ]
     if path.suffix == ".parquet":
         with atomic_file(path) as out:
@@ -83,11 +88,24 @@ def write_predictions(path: str | Path, predictions: Iterable[Prediction]) -> Pa
         return path
     # an empty set of objects is an answer ("nothing fits"): what to leave out must not make the record empty
     short = [
-        {k: v for k, v in row.items() if v or k == "objects" and not (row["boxes"] or row["answers"])} for row in rows
+        {k: v for k, v in row.items() if v or k == "objects" and not (row["boxes"] or row["answers"] or row["pose"])}
+        for row in rows
     ]
     if path.suffix == ".json":
         return atomic_write(path, json.dumps(short, indent=1) + "\n")
     return atomic_write(path, "".join(json.dumps(row) + "\n" for row in short))
+
+
+def write_examples(path: str | Path, examples: Iterable[Example]) -> Path:
+    """What a model is to predict, without the truth, for use elsewhere: a .jsonl of id, scene_id, room and text.
+
+    Raises:
+        InputError: the name does not end in .jsonl.
+    """
+    path = Path(path)
+    check_choice("the examples' file format", path.suffix, (".jsonl",))
+    rows = [{"id": e.id, "scene_id": e.scene_id, "room": e.room, "text": e.text} for e in examples]
+    return atomic_write(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _items(file: Path) -> Iterator[tuple[str, Any]]:
@@ -126,6 +144,8 @@ def _items(file: Path) -> Iterator[tuple[str, Any]]:
 def _prediction(where: str, item: Any) -> Prediction:
     if not isinstance(item, dict):
         raise InputError(f"{where} is a {type(item).__name__}, expected a record with the keys {', '.join(KEYS)}")
+    if "answer_top10" in item:  # as the ScanQA server takes them; the box beside is not looked at
+        item = {"id": item.get("question_id"), "answers": item["answer_top10"]}
     for key in item:
         if key not in KEYS:
             raise InputError(f"{where}: unknown key {key!r}; {nearest(key, KEYS)}")
@@ -137,8 +157,10 @@ def _prediction(where: str, item: Any) -> Prediction:
         if not isinstance(item.get(key, []), list):
             raise InputError(f"{where}: {key} is {item[key]!r}, expected a list")
     objects, boxes = item.get("objects", []), item.get("boxes", [])
-    if not item.keys() & {"objects", "boxes", "answers"}:
-        raise InputError(f"{where} predicts nothing: expected objects, boxes or answers (an empty list = none fits)")
+    if not item.keys() & {"objects", "boxes", "answers", "pose"}:
+        raise InputError(
+            f"{where} predicts nothing: expected objects, boxes, answers or a pose (an empty list = none fits)"
+        )
     if objects and boxes:
         raise InputError(f"{where} has both objects and boxes; give one of them")
     for index in objects:
@@ -156,12 +178,16 @@ def _prediction(where: str, item: Any) -> Prediction:
     answers = item.get("answers", [])
     if not all(isinstance(text, str) for text in answers):
         raise InputError(f"{where}: answers {answers!r} are not all text")
+    pose = item.get("pose", [])
+    if len(pose) not in (0, 4) or not all(_finite(value) for value in pose):
+        raise InputError(f"{where}: the pose {pose!r} is not x, y, z in metres and yaw in radians, four finite numbers")
     return Prediction(
         id=name,
         objects=tuple(objects),
         boxes=tuple(tuple(map(float, box)) for box in boxes),
         scores=tuple(map(float, scores)),
         answers=tuple(answers),
+        pose=tuple(map(float, pose)),
     )
 
 
@@ -236,12 +262,6 @@ def boxes_of(prediction: Prediction, proposals: Sequence[SceneObject]) -> Float6
     nowhere = np.zeros(7)  # a box without volume meets no other
     found = [nowhere if index == NO_OBJECT else proposals[index].box for index in prediction.objects]
     return np.array(found, dtype=np.float64).reshape(-1, 7)
-
-
-def as_boxes(prediction: Prediction, proposals: Sequence[SceneObject]) -> Prediction:
-    """The same prediction in boxes: for proposals that are not the annotated objects, whose ids say nothing there."""
-    boxes = tuple(tuple(map(float, box)) for box in boxes_of(prediction, proposals))
-    return replace(prediction, objects=(), boxes=boxes)
 
 
 def check_best_first(prediction: Prediction) -> None:

@@ -7,7 +7,7 @@ with its item_id as id.
 
 A target is hard when more than two objects are of its class, itself included. ReferIt3D takes that number from
 stimulus_id; the released code of 3D-VisTA and GPS counts labels in the scan. Both stand in the table, the second
-as "easy (scan)" and "hard (scan)"; a jsonl has no stimulus_id, so only the second.
+as "easy (scan)" and "hard (scan)"; a jsonl without stimulus_id has the second alone.
 ReferIt3D's code averages five runs of differently drawn points; a file of predictions holds one.
 """
 
@@ -99,7 +99,7 @@ def _load(
         if found is None:
             continue
         groups = [_difficulty(placing.alike(scan, found[0])) + " (scan)", view_group(tokens)]
-        if official:
+        if "stimulus_id" in row.values:
             count, meant = stimulus(row)
             if meant != target:
                 raise InputError(f"{row.where}: target_id is {target}, but stimulus_id names {meant}")
@@ -128,10 +128,11 @@ def _tokens(row: Row) -> list[str]:
 
 
 def measure(examples: Sequence[Example], predictions: Predictions, objects: Scenes) -> list[Metric]:
-    """Accuracy of the chosen object; for predictions of boxes, Acc@0.25 and Acc@0.5 (the "detection" track).
+    """Accuracy of the chosen object; of boxes or of other proposals, Acc@0.25 and Acc@0.5 (the "detection" track).
 
-    `objects` are what predicted objects index; on that second track any proposals, else the scans' annotated objects.
+    Args:
+        objects: scene id -> what predicted objects index: the scans' annotated objects, or other proposals.
     """
-    if by_boxes(examples, predictions):
+    if by_boxes(examples, predictions, objects):
         return accuracy_at_iou(examples, predictions, objects)
     return [accuracy_of_choice(examples, predictions)]

@@ -9,7 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from scene.protocols import corpus_split, multi3drefer, referit3d, scanrefer, sceneverse_val
+from scene.protocols import (
+    corpus_questions,
+    corpus_split,
+    multi3drefer,
+    referit3d,
+    scanqa,
+    scanrefer,
+    sceneverse_val,
+    sqa3d,
+)
 from scene.protocols.metric import Metric
 from scene.protocols.records import Example
 
@@ -47,6 +56,15 @@ PROTOCOLS: dict[str, Protocol] = {
     "sceneverse-val": Protocol(
         "SceneVerse-val", "grounding", sceneverse_val.load, sceneverse_val.measure, sceneverse_val.GROUPS
     ),
+    "corpus-questions": Protocol(
+        "questions of the own split",
+        "answers",
+        corpus_questions.load,
+        corpus_questions.measure,
+        corpus_questions.GROUPS,
+    ),
+    "scanqa": Protocol("ScanQA", "answers", scanqa.load, scanqa.measure, scanqa.GROUPS),
+    "sqa3d": Protocol("SQA3D", "answers", sqa3d.load, sqa3d.measure, sqa3d.GROUPS),
 }
 """Every protocol by the name that evaluate-grounding knows it by."""
 

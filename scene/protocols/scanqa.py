@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Final
 
 from core.errors import InputError
+from scene.protocols.annotations import Loaded, Placing, Row, Scenes, read_rows
 from scene.protocols.exact_match import answers_given, exact_match, refined_match
 from scene.protocols.metric import Metric
-from scene.protocols.question_files import Row, checked, objects_of, rows_of
 from scene.protocols.records import Example, Prediction
 from scene.protocols.text_metrics import text_metrics
-from scene.types import SceneObject
 
 GROUPS: Final = ("place", "number", "color", "object nature", "object", "other")
 
@@ -40,46 +39,50 @@ def question_type(question: str) -> str:
     return next((group for words, group in _WORDS_OF_GROUP if words in question), "other")
 
 
-def load(path: str | Path, scenes: Mapping[str, Sequence[SceneObject]] | None = None) -> list[Example]:
+def load(
+    path: str | Path, scenes: Scenes | None = None, *, unknown_scenes: str = "error", missing_targets: str = "error"
+) -> Loaded:
     """The questions of a split; those of test splits come without answers.
 
     Args:
         path: the split's JSON file.
-        scenes: objects of the scans; then each question's `targets` are the objects it is about. Left out: none.
+        scenes: objects of the scans, with ScanNet's object ids as source ids; each question's targets are the objects
+            it is about. None: no scan is at hand, and none is needed to measure answers; there are no targets.
+        unknown_scenes: "error", or "skip" questions about scans that are not loaded.
+        missing_targets: "error", or "skip" questions about an object that its scan lacks.
 
     Raises:
-        MissingFileError: not there. InputError: truncated, other columns, an empty answer, two questions of one id, or
-            a scan or an object that is not among `scenes`.
+        MissingFileError, InputError: the file is absent, truncated or of another kind; an answer is empty; an id stands
+            twice; a scan or an object is unknown; or no question is left.
     """
-    return checked([_example(row, scenes) for row in rows_of(path, "ScanQA questions")], path)
+    out = Loaded()
+    placing = None if scenes is None else Placing(scenes, out, unknown_scenes, missing_targets)
+    for row in read_rows(path, "ScanQA questions", ("scene_id", "question_id", "question")):
+        scene_id, name, question = row.text("scene_id"), row.id("question_id"), row.text("question")
+        targets: tuple[int, ...] | None = ()
+        if placing:
+            about = row.ids("object_ids") if row.values.get("object_ids") is not None else []
+            targets = placing.find(row, name, scene_id, list(dict.fromkeys(about)))
+        if targets is None:
+            continue
+        boxes = placing.boxes(scene_id, targets) if placing else ()
+        example = Example(
+            name, scene_id, question, targets, boxes, answers=_answers(row), groups=(question_type(question),)
+        )
+        out.take(row, example)
+    return out.checked(path)
 
 
-def _example(row: Row, scenes: Mapping[str, Sequence[SceneObject]] | None) -> Example:
-    scene_id, question = row.get("scene_id", str), row.get("question", str)
-    answers = row.get("answers", list) if "answers" in row.values else []
-    if any(not isinstance(answer, str) or not answer.strip() for answer in answers):
-        raise InputError(f"{row.where}: the answers are {answers!r}, expected texts that are not empty")
-    known = objects_of(scene_id, scenes, row.where)
-    targets: list[int] = []
-    if known is not None and row.values.get("object_ids") is not None:
-        for number in row.get("object_ids", list):
-            if str(number) not in known:
-                raise InputError(f"{row.where} is about object {number!r}, which scene {scene_id!r} lacks")
-            targets.append(known[str(number)])
-    return Example(
-        id=row.get("question_id", str),
-        scene_id=scene_id,
-        text=question,
-        targets=tuple(dict.fromkeys(targets)),
-        answers=tuple(dict.fromkeys(answers)),
-        groups=(question_type(question),),
-    )
+def _answers(row: Row) -> tuple[str, ...]:
+    """Those that are right; none in a test split."""
+    answers = row.values.get("answers", [])
+    if not isinstance(answers, list) or not all(isinstance(text, str) and text.strip() for text in answers):
+        raise InputError(f"{row.where}: answers are {answers!r}, expected a list of texts that are not empty")
+    return tuple(dict.fromkeys(answers))
 
 
 def measure(
-    examples: Sequence[Example],
-    predictions: Mapping[str, Prediction],
-    objects: Mapping[str, Sequence[SceneObject]] | None = None,
+    examples: Sequence[Example], predictions: Mapping[str, Prediction], objects: Scenes | None = None
 ) -> list[Metric]:
     """The columns of the table, in its order; EM@10 where some prediction ranks several answers.
 

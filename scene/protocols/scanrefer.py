@@ -96,6 +96,7 @@ def load(
         else ("scan_id", "target_id", "instance_type", "utterance")
     )
     annotated = _annotated(rows, scene_key, object_key, name_key, classes)
+    in_scan: dict[str, list[tuple[bool, bool]]] = {}
     out = Loaded()
     placing = Placing(scenes, out, unknown_scenes, missing_targets)
     for row in rows:
@@ -105,9 +106,11 @@ def load(
         found = placing.find(row, name, scene_id, [target])
         if found is None:
             continue
-        one_of = annotated[scene_id][classes.benchmark(_name(row, name_key))] == 1
-        readings = (one_of, *_in_scan([item.label for item in scenes[scene_id]], found[0], classes))
-        groups = tuple(("unique" if alone else "multiple") + count for alone, count in zip(readings, COUNTS))
+        if scene_id not in in_scan:
+            in_scan[scene_id] = _alone_in_scan([item.label for item in scenes[scene_id]], classes)
+        alone = annotated[scene_id][classes.benchmark(_name(row, name_key))] == 1
+        readings = (alone, *in_scan[scene_id][found[0]])
+        groups = tuple(("unique" if one else "multiple") + count for one, count in zip(readings, COUNTS))
         out.take(row, Example(name, scene_id, text, found, placing.boxes(scene_id, found), groups=groups))
     return out.checked(path)
 
@@ -127,16 +130,15 @@ def _annotated(
     return counts
 
 
-def _in_scan(labels: Sequence[str], target: int, classes: Classes) -> tuple[bool, bool]:
-    """Whether the target is the only one of its class in its scan: of the 18 classes, and of NYU40.
+def _alone_in_scan(labels: Sequence[str], classes: Classes) -> list[tuple[bool, bool]]:
+    """Of each object of a scan, whether it is the only one of its class: of the 18 classes, and of NYU40.
 
     Walls, floors and ceilings are "others" among the 18. Our scenes do not hold them as objects, but every scan has
     some, so that none of the others is ever unique.
     """
-    mine = classes.benchmark(labels[target])
-    of_18 = sum(classes.benchmark(label) == mine for label in labels)
-    of_40 = sum(classes.nyu40(label) == classes.nyu40(labels[target]) for label in labels)
-    return of_18 == 1 and mine != OTHERS, of_40 == 1
+    of_18, of_40 = ([name(label) for label in labels] for name in (classes.benchmark, classes.nyu40))
+    count_18, count_40 = Counter(of_18), Counter(of_40)
+    return [(count_18[a] == 1 and a != OTHERS, count_40[b] == 1) for a, b in zip(of_18, of_40)]
 
 
 def _name(row: Row, key: str) -> str:

@@ -54,5 +54,5 @@ def load(path: str | Path, scenes: Scenes, *, unknown_scenes: str = "skip", miss
 
 
 def measure(examples: Sequence[Example], predictions: Predictions, objects: Scenes) -> list[Metric]:
-    """Accuracy of the chosen object; for predictions of boxes, Acc@0.25 and Acc@0.5."""
+    """Accuracy of the chosen object; of boxes or of other proposals, Acc@0.25 and Acc@0.5."""
     return measure_choice(examples, predictions, objects)

@@ -20,18 +20,18 @@ number of guesses; here a prediction is one guess.
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
 from core.errors import InputError, MissingFileError
+from core.files import read_json
+from scene.protocols.annotations import Loaded, Placing, Row, Scenes
 from scene.protocols.exact_match import answers_given, exact_match, refined_match
 from scene.protocols.metric import Metric
-from scene.protocols.question_files import Row, checked, objects_of, rows_of
 from scene.protocols.records import Example, Prediction
-from scene.types import SceneObject
 
 GROUPS: Final = ("what", "is", "how", "can", "which", "other")
 WITHIN_M: Final = (0.5, 1.0)
@@ -48,27 +48,83 @@ def question_type(question: str) -> str:
 
 
 def load(
-    path: str | Path, scenes: Mapping[str, Sequence[SceneObject]] | None = None, split: str = "test"
-) -> list[Example]:
-    """The questions of a split with answers and poses.
+    path: str | Path, scenes: Scenes | None = None, *, split: str = "test", unknown_scenes: str = "error"
+) -> Loaded:
+    """The questions of a split with answers and poses; ids are the question_id.
 
     Args:
         path: the questions' file, beside which its annotations are, or the folder of the release.
-        scenes: the scans at hand; every question must be about one of them. Left out: not checked.
+        scenes: the scans that are loaded. None: no scan is at hand, and none is needed to measure answers.
         split: of a folder: train, val or test.
+        unknown_scenes: "error", or "skip" questions about scans that are not loaded.
 
     Raises:
-        MissingFileError: a file is not there. InputError: truncated, other columns, a question without annotation or
-            an annotation without question, an empty answer, two questions of one id, or a scan that is not at hand.
+        MissingFileError, InputError: a file is absent, truncated or of another kind; a question without annotation or
+            an annotation without question; an empty answer; an id stands twice; a scan is unknown; or no question is
+            left.
     """
+    out = Loaded()
+    placing = None if scenes is None else Placing(scenes, out, unknown_scenes, "error")
+    pairs = _pairs(path, split)
+    for row, note in pairs:
+        scene_id, name, question = row.text("scene_id"), row.id("question_id"), row.text("question")
+        if placing and placing.find(row, name, scene_id, []) is None:
+            continue
+        example = Example(
+            name,
+            scene_id,
+            f"{row.text('situation')} {question}",
+            answers=_answers(note),
+            groups=(question_type(question),),
+            pose=_pose(note),
+        )
+        out.take(row, example)
+    return out.checked(path)
+
+
+def load_situations(path: str | Path, *, split: str = "test") -> Loaded:
+    """The situations of a split for localisation, each once; ids count them in the order of the file.
+
+    Args:
+        path, split: as `load`, or the file of the localisation task, `v1_balanced_localization_*.json`.
+
+    Raises:
+        MissingFileError, InputError: as `load`.
+    """
+    if "_localization_" in Path(path).name:
+        needed = ("scene_id", "situation", "position", "rotation")
+        pairs = [(row, row) for row in _rows(Path(path), "SQA3D situations", "annotations", needed)]
+    else:
+        pairs = _pairs(path, split)
+    out, seen = Loaded(), set()
+    for row, note in pairs:
+        situation = row.text("scene_id"), row.text("situation"), _pose(note)
+        if situation not in seen:
+            seen.add(situation)
+            scene_id, text, pose = situation
+            out.take(row, Example(f"situation-{len(seen) - 1}", scene_id, text, pose=pose))
+    return out.checked(path)
+
+
+def _pairs(path: str | Path, split: str) -> list[tuple[Row, Row]]:
+    """Each question and its annotation."""
     questions, annotations = _files(path, split)
-    notes: dict[int, Row] = {}
-    for row in rows_of(annotations, "SQA3D annotations", "annotations"):
-        notes[row.get("question_id", int)] = row
-    examples = [_example(row, notes, annotations, scenes) for row in rows_of(questions, "SQA3D questions", "questions")]
-    if len(notes) > len(examples):
-        raise InputError(f"{annotations} has {len(notes)} annotations for {len(examples)} questions of {questions}")
-    return checked(examples, questions)
+    rows = _rows(questions, "SQA3D questions", "questions", ("scene_id", "question_id", "situation", "question"))
+    needed = ("scene_id", "question_id", "answers", "position", "rotation")
+    notes = {row.id("question_id"): row for row in _rows(annotations, "SQA3D annotations", "annotations", needed)}
+    pairs = []
+    for row in rows:
+        name = row.id("question_id")
+        if name not in notes:
+            raise InputError(f"{row.where}: the question {name} has no annotation in {annotations}")
+        note = notes[name]
+        if note.text("scene_id") != row.text("scene_id"):
+            raise InputError(f"{row.where} is about {row.text('scene_id')}, {note.where} about {note.text('scene_id')}")
+        pairs.append((row, note))
+    alone = notes.keys() - {row.id("question_id") for row in rows}
+    if alone:
+        raise InputError(f"{len(alone)} annotations in {annotations} are of no question in {questions}: {min(alone)}")
+    return pairs
 
 
 def _files(path: str | Path, split: str) -> tuple[Path, Path]:
@@ -84,70 +140,53 @@ def _files(path: str | Path, split: str) -> tuple[Path, Path]:
     return path, path.with_name(path.name.replace(_QUESTIONS, _ANNOTATIONS))
 
 
-def _example(
-    row: Row, notes: Mapping[int, Row], annotations: Path, scenes: Mapping[str, Sequence[SceneObject]] | None
-) -> Example:
-    number, scene_id, question = row.get("question_id", int), row.get("scene_id", str), row.get("question", str)
-    objects_of(scene_id, scenes, row.where)
-    if number not in notes:
-        raise InputError(f"{row.where}: the question {number} has no annotation in {annotations}")
-    note = notes[number]
-    if note.get("scene_id", str) != scene_id:
-        raise InputError(f"{row.where} asks about {scene_id!r}, {note.where} about {note.values['scene_id']!r}")
-    answers = [note.row("an answer", item).get("answer", str) for item in note.get("answers", list)]
-    if not answers:
-        raise InputError(f"{note.where} has no answers")
-    return Example(
-        id=str(number),
-        scene_id=scene_id,
-        text=f"{row.get('situation', str).strip()} {question.strip()}",
-        answers=tuple(dict.fromkeys(answers)),
-        groups=(question_type(question),),
-        pose=_pose(note),
-    )
+def _rows(path: Path, what: str, key: str, needed: Sequence[str]) -> list[Row]:
+    """The list under `key` of a JSON file."""
+    content = read_json(path, what)
+    if not isinstance(content, dict) or not isinstance(content.get(key), list):
+        found = ", ".join(list(content)[:8]) if isinstance(content, dict) else f"a {type(content).__name__}"
+        raise InputError(f"{what} {path} hold {found or 'nothing'}, expected a dictionary with the list {key!r}")
+    rows = [Row(path, number, item if isinstance(item, dict) else {}) for number, item in enumerate(content[key])]
+    for row in rows:
+        lacking = [name for name in needed if name not in row.values]
+        if lacking:
+            has = ", ".join(map(str, row.values)) or "nothing"
+            raise InputError(f"{row.where} lacks {', '.join(lacking)}; it has {has}")
+    return rows
+
+
+def _answers(note: Row) -> tuple[str, ...]:
+    listed = note.values["answers"]
+    found = listed if isinstance(listed, list) else []
+    texts: list[Any] = [item.get("answer") if isinstance(item, dict) else None for item in found]
+    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise InputError(f'{note.where}: answers are {listed!r}, expected [{{"answer": a text that is not empty}}]')
+    return tuple(dict.fromkeys(texts))
 
 
 def _pose(note: Row) -> tuple[float, ...]:
     """(x, y, z, yaw) of a position and a quaternion; the yaw is the z part of the rotation vector, as released."""
-    x, y, z, w = (note.number("rotation", part) for part in ("_x", "_y", "_z", "_w"))
+    position = [_number(note, "position", part) for part in ("x", "y", "z")]
+    x, y, z, w = (_number(note, "rotation", part) for part in ("_x", "_y", "_z", "_w"))
     length = math.hypot(x, y, z)
     if not 0.99 < math.hypot(length, w) < 1.01:
         raise InputError(f"{note.where}: the rotation ({x}, {y}, {z}, {w}) is no unit quaternion")
     if w < 0:
         z, w = -z, -w  # the same rotation, by the shorter way
     yaw = 2 * math.atan2(length, w) * z / length if length else 0.0
-    return (*(note.number("position", part) for part in "xyz"), yaw)
+    return (*position, yaw)
 
 
-def load_situations(path: str | Path, split: str = "test") -> list[Example]:
-    """The situations of a split for localisation, each once; ids count them in the order of the questions.
-
-    Args:
-        path, split: as `load`, or the file of the localisation task, `v1_balanced_localization_*.json`.
-
-    Raises:
-        MissingFileError, InputError: as `load`.
-    """
-    if "_localization_" in Path(path).name:
-        found = list(rows_of(path, "SQA3D situations", "annotations"))
-        texts = [(row.get("scene_id", str), row.get("situation", str).strip(), _pose(row)) for row in found]
-    else:
-        questions, annotations = _files(path, split)
-        examples = load(questions)
-        rows = rows_of(questions, "SQA3D questions", "questions")
-        texts = [
-            (example.scene_id, row.get("situation", str).strip(), example.pose) for example, row in zip(examples, rows)
-        ]
-    return [
-        Example(id=f"situation-{k}", scene_id=scene_id, text=text, pose=pose)
-        for k, (scene_id, text, pose) in enumerate(dict.fromkeys(texts))
-    ]
+def _number(note: Row, name: str, part: str) -> float:
+    held: Any = note.values[name]
+    value = held.get(part) if isinstance(held, dict) else None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise InputError(f"{note.where}: {part} of the {name} is {value!r}, expected a number")
+    return float(value)
 
 
 def measure(
-    examples: Sequence[Example],
-    predictions: Mapping[str, Prediction],
-    objects: Mapping[str, Sequence[SceneObject]] | None = None,
+    examples: Sequence[Example], predictions: Mapping[str, Prediction], objects: Scenes | None = None
 ) -> list[Metric]:
     """Accuracy (EM@1) and the lenient match; the localisation metrics, too, where predictions bring poses.
 

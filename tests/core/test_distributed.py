@@ -29,9 +29,14 @@ with d.processes() as device:
     d.sum_gradients(net.parameters())
     summed = net.weight.grad.tolist()
     d.barrier()
+    rows = torch.full((1, 2), float(r + 1), requires_grad=True)
+    gathered = d.gather_rows(rows)
+    # every process computes the same loss of all rows, and so a share of the gradient of its own
+    ((gathered * torch.tensor([[1.0, 2.0], [3.0, 4.0]])).sum() / d.world_size()).backward()
     print(json.dumps([r, d.world_size(), d.is_main(), str(device), list(d.share(6)), same, summed,
                       net.bias.grad.tolist(),
-                      d.sum_over_ranks(torch.tensor([1.0, r])).tolist()]))
+                      d.sum_over_ranks(torch.tensor([1.0, r])).tolist(),
+                      gathered.tolist(), rows.grad.tolist(), d.from_main(r + 7)]))
 print(json.dumps(d.world_size()))
 d.leave()
 """
@@ -62,12 +67,14 @@ def launch(command: list[str], world: int) -> list[str]:
 def test_two_processes_share_sum_and_copy():
     for number, out in enumerate(launch(["-c", WORKER], 2)):
         inside, after = (json.loads(line) for line in out.splitlines())
-        rank, world, main, device, share, same, summed, bias, total = inside
+        rank, world, main, device, share, same, summed, bias, total, gathered, gradient, told = inside
         assert (rank, world, main, device) == (number, 2, number == 0, "cpu")
         assert share == [[0, 1, 2], [3, 4, 5]][number]
         assert same == [[1.0, 1.0]]  # of process 0
         assert (summed, bias) == ([[3.0, 3.0]], [0.0])
         assert total == [2.0, 1.0]
+        assert gathered == [[1.0, 1.0], [2.0, 2.0]] and gradient == [[[1.0, 2.0]], [[3.0, 4.0]]][number]
+        assert told == 7
         assert after == 1
 
 
@@ -81,6 +88,7 @@ def test_one_process_alone_is_the_whole_world():
         assert parameter.grad is None
         tensor = torch.ones(2)
         assert distributed.sum_over_ranks(tensor) is tensor
+        assert distributed.gather_rows(tensor) is tensor and distributed.from_main(3) == 3
 
 
 def test_shares_that_do_not_come_out_even_are_refused(monkeypatch):

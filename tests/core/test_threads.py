@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from core.threads import available_cores, use_threads
+from core import threads
+from core.threads import available_cores, spread, use_threads
 
 
 def test_zero_takes_the_environment_and_else_all_cores(monkeypatch):
@@ -51,3 +52,24 @@ def test_small_networks_get_one_thread_and_rays_all_that_were_granted():
         assert torch.get_num_threads() == 2
     finally:
         use_threads(before)
+
+
+@pytest.mark.parametrize("granted", [1, 3])
+@pytest.mark.parametrize("count", [0, 1, 2, 10])
+def test_a_loop_is_spread_over_pieces_that_cover_it_once(monkeypatch, granted, count):
+    monkeypatch.setattr(threads, "granted", lambda: granted)
+    seen = []
+    spread(lambda first, stop, more: seen.append((first, stop, more)), count, "x")
+    assert sorted(k for first, stop, _ in seen for k in range(first, stop)) == list(range(count))
+    assert len(seen) == max(1, min(granted, count)) and {more for *_, more in seen} == {"x"}
+
+
+def test_what_a_piece_raises_is_raised(monkeypatch):
+    monkeypatch.setattr(threads, "granted", lambda: 2)
+
+    def loop(first, stop):
+        if first:
+            raise ValueError("second half")
+
+    with pytest.raises(ValueError, match="second half"):
+        spread(loop, 4)

@@ -1,4 +1,4 @@
-"""Answers as classes, and the questions of a corpus as examples."""
+"""Answers as classes."""
 
 import json
 from pathlib import Path
@@ -8,24 +8,7 @@ import pytest
 import torch
 
 from core.errors import InputError, MissingFileError
-from scene.answers import AnswerVocabulary, corpus_questions, question_examples
-from scene.store import write_corpus
-from scene.texts import Caption, Question
-from tests.scene.toy import toy_scene
-
-SITUATED = Question(
-    "home",
-    "what is on your left?",
-    ("bed", "a bed"),
-    "situated",
-    situation="standing at the door, facing the window",
-    position=(1.0, 2.0, 0.0),
-    yaw_rad=0.5,
-    objects=(3,),
-    room=1,
-    view_dependent=True,
-)
-EXISTENCE = Question("home", "is there a lamp?", ("yes",), "existence", held_out="pattern")
+from scene.answers import AnswerVocabulary
 
 
 def test_the_most_frequent_answer_comes_first_and_ties_are_alphabetical():
@@ -94,24 +77,3 @@ def test_a_vocabulary_has_answers(answers: tuple[str, ...], message: str):
 def test_no_answer_stands_twice():
     with pytest.raises(InputError, match="has 'a' 2 times"):
         AnswerVocabulary(("a", "b", "a"))
-
-
-def test_questions_of_a_corpus_become_examples():
-    caption = Caption("home", "a room.", "room")
-    first, second = question_examples([caption, SITUATED, EXISTENCE])
-    assert (first.id, second.id) == ("home|question|0", "home|question|1")
-    assert first.text == "standing at the door, facing the window: what is on your left?"
-    assert (first.answers, first.targets, first.room) == (("bed", "a bed"), (3,), 1)
-    assert first.pose == (1.0, 2.0, 0.0, 0.5)
-    assert first.groups == ("situated", "training language", "view-dependent")
-    assert second.groups == ("existence", "held-out language")
-    assert second.pose == ()
-
-
-def test_the_questions_of_a_split_are_found_in_its_store(tmp_path: Path):
-    scene = toy_scene(0)
-    question = Question(scene.id, "is there a cube?", ("yes",), "existence")
-    store = write_corpus(tmp_path, {"train": [(scene, [question])], "val": [(toy_scene(1), [])]}, "toy")
-    assert [example.id for example in corpus_questions(store, "train")] == [f"{scene.id}|question|0"]
-    with pytest.raises(InputError, match="the split 'val' .* has no questions"):
-        corpus_questions(store, "val")

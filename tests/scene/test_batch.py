@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
@@ -12,9 +11,7 @@ from scene.batch import (
     collate,
     collate_tokens,
     grounding_rooms,
-    mirrored,
     object_set,
-    referral_batch,
     whole_batch,
 )
 from scene.geometry import rotate_scene
@@ -64,11 +61,6 @@ def test_anchors_share_a_row_evenly():
     assert anchor_shares([(2,), (), (0, 1)], 3).tolist() == [[0, 0, 1], [0, 0, 0], [0.5, 0.5, 0]]
 
 
-def test_a_mirror_negates_y_and_exchanges_words():
-    locations, tokens = mirrored(torch.tensor([[1.0, 2, 3, 4, 5, 6]]), [2, 8, 9, 3], {8: 9, 9: 8})
-    assert locations.tolist() == [[1, -2, 3, 4, 5, 6]] and tokens == [2, 9, 8, 3]
-
-
 def rooms_of(seeds: range) -> list:
     scenes = [toy_scene(seed) for seed in seeds]
     rooms = list(grounding_rooms(scenes, [r for s in scenes for r in toy_referrals(s)], 16, 0))
@@ -86,28 +78,6 @@ def test_every_sentence_lands_in_its_scene_with_its_target():
         r.anchors for r in toy_referrals(scene)
     ]
     assert room.sentences == [r.utterance for r in toy_referrals(scene)]
-
-
-def test_a_batch_pairs_each_sentence_with_its_own_room_and_repeats_for_its_seed():
-    rooms = rooms_of(range(4))
-    batch = referral_batch(rooms, 3, 5, 0, np.random.default_rng(0))
-    again = referral_batch(rooms, 3, 5, 0, np.random.default_rng(0))
-    assert batch.scene.tolist() == [0] * 5 + [1] * 5 + [2] * 5
-    assert torch.equal(batch.tokens, again.tokens) and torch.equal(batch.scenes.features, again.scenes.features)
-    for tokens, scene, target in zip(batch.tokens, batch.scene, batch.target):
-        places = batch.scenes.locations[scene][batch.scenes.valid[scene]]
-        (room,) = (room for room in rooms if torch.equal(room.objects.locations, places))
-        assert room.targets[room.tokens.index(tokens.tolist())] == target
-    for tokens, scene, shares in zip(batch.tokens, batch.scene, batch.anchors):
-        room = rooms[[torch.equal(r.objects.locations, batch.scenes.locations[scene][:6]) for r in rooms].index(True)]
-        assert shares.nonzero().flatten().tolist() == list(room.anchors[room.tokens.index(tokens.tolist())])
-
-
-def test_about_half_of_the_rooms_are_mirrored_when_asked():
-    rooms = rooms_of(range(1))
-    draws = [referral_batch(rooms, 1, 1, 0, np.random.default_rng(k), {10: 10}) for k in range(60)]
-    flips = sum(not torch.equal(b.scenes.locations[0], rooms[0].objects.locations) for b in draws)
-    assert 15 < flips < 45
 
 
 def test_a_whole_batch_keeps_all_sentences_in_order():

@@ -73,4 +73,4 @@ def test_a_damaged_record_is_refused():
     with pytest.raises(InputError, match="calibrate the model again"):
         Conformal(1.5, 0.5, 1, 1)
     with pytest.raises(InputError, match="conformal score"):
-        Conformal(0.9, 0.5, 1, 1, "shares")
+        Conformal(0.9, 0.5, 1, 1, "scores")

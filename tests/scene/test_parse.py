@@ -3,6 +3,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
+from scene.chunks import vocabulary
 from scene.class_names import class_of
 from scene.datasets.procedural import generate_home
 from scene.graph import build_graph
@@ -84,6 +85,7 @@ def test_generated_sentences_are_read_without_a_word_to_spare():
         ("the one under the table", Query(Noun(""), "below", (TABLE,))),
         ("the gizmo on the table", Query(Noun("gizmo"), "on", (TABLE,))),
         ("the mug in the corner of the room", Query(MUG)),
+        ("the picture hanging on the wall in this room", Query(Noun("picture"), "hung", (Noun("wall"),))),
         ("the couch far from the bed", Query(SOFA, "farthest", (BED,))),
         ("the computer chair", Query(CHAIR)),
         ("near the bed, a chair", Query(CHAIR, "near", (BED,))),
@@ -111,6 +113,23 @@ def test_what_follows_an_anchor_may_be_said_of_either():
 @pytest.mark.parametrize("sentence", ["", "   ", "?!", "der Stuhl neben dem Bett", "左边的椅子", "next to", "and, and"])
 def test_a_sentence_without_a_known_thing_has_no_reading(sentence):
     assert parse(sentence, {"chair", "bed"}) == []
+
+
+def test_what_is_denied_is_no_clause():
+    first = readings("the chair that is not next to the bed but behind the sofa")[0]
+    assert first.query == Query(CHAIR, "behind", (SOFA,))
+    assert first.penalty > 0
+    assert parse("not next to the bed") == [Query(BED)]
+
+
+def test_no_row_of_known_words_is_too_odd_to_be_read():
+    words = [" ".join(phrase) for phrase in vocabulary(frozenset({"chair"})).phrases]
+    words += ["not", "gizmo", "all", "two", ".", "the", "and", "chair", "next to", "between", "with", "on it"] * 20
+    rng = np.random.default_rng(0)
+    for _ in range(1500):
+        sentence = " ".join(rng.choice(words, size=rng.integers(1, 10)))
+        for reading in readings(sentence, {"chair"}):
+            assert Query.from_json(reading.query.to_json()) == reading.query, sentence
 
 
 def test_an_endless_sentence_has_few_readings():

@@ -5,7 +5,16 @@ import pytest
 import torch
 
 from core.errors import InputError
-from scene.pointops import ball_query, ball_query_torch, farthest_points, farthest_points_torch, gather
+from scene.pointops import (
+    ball_query,
+    ball_query_torch,
+    farthest_points,
+    farthest_points_torch,
+    gather,
+    grouped,
+    neighbourhoods,
+    segment_max,
+)
 
 
 def line(*x: float) -> torch.Tensor:
@@ -50,6 +59,46 @@ def test_farthest_points_agree_with_a_slow_definition():
         gaps = [min(float((p - points[0, c]).pow(2).sum()) for c in chosen) for p in points[0]]
         chosen.append(int(np.argmax(gaps)))
     assert farthest_points(points, 6).tolist() == [chosen]
+
+
+def test_more_threads_give_the_same_indices(monkeypatch):
+    points = torch.rand(5, 40, 3, generator=torch.Generator().manual_seed(3))
+    chosen = farthest_points(points, 7)
+    index = ball_query(points, gather(points, chosen), 0.3, 6)
+    monkeypatch.setattr("core.threads.granted", lambda: 3)
+    assert torch.equal(farthest_points(points, 7), chosen)
+    assert torch.equal(ball_query(points, gather(points, chosen), 0.3, 6), index)
+
+
+def test_neighbourhoods_list_each_point_of_a_ball_once_and_say_how_many_slots_it_fills():
+    index = torch.tensor([[[1, 2, 3, 1], [0, 0, 0, 0]], [[0, 2, 3, 4], [2, 4, 2, 2]]])
+    around = neighbourhoods(index, 5)
+    assert around.point.tolist() == [1, 2, 3, 0, 5, 7, 8, 9, 7, 9]
+    assert around.centre.tolist() == [0, 0, 0, 1, 2, 2, 2, 2, 3, 3]
+    assert around.start.tolist() == [0, 3, 4, 8, 10]
+    assert around.repeats.tolist() == [2, 1, 1, 4, 1, 1, 1, 1, 3, 1]
+
+
+def test_grouped_rows_are_seen_from_their_centre_by_loops_and_by_tensor_operations_with_gradient():
+    points = torch.tensor([[[1.0, 2, 3, 7], [4, 5, 6, 8]], [[0, 0, 0, 9], [1, 1, 1, 5]]])
+    centres = torch.tensor([[[1.0, 1, 1]], [[0, 0, 1]]])
+    around = neighbourhoods(torch.tensor([[[0, 1]], [[1, 1]]]), 2)
+    expected = [[0, 1, 2, 7], [3, 4, 5, 8], [1, 1, 0, 5]]
+    assert grouped(points, centres, around).tolist() == expected
+    points.requires_grad_()
+    rows = grouped(points, centres, around)
+    rows.sum().backward()
+    assert rows.tolist() == expected and points.grad[:, :, 3].tolist() == [[1, 1], [0, 1]]
+
+
+def test_the_largest_of_a_segment_gets_the_gradient_and_of_equals_the_first():
+    rows = torch.tensor([[1.0, 5.0], [3.0, 5.0], [-2.0, -1.0]], requires_grad=True)
+    start = torch.tensor([0, 2, 3])
+    best = segment_max(rows, start)
+    assert best.tolist() == [[3.0, 5.0], [-2.0, -1.0]]
+    best.backward(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    assert rows.grad.tolist() == [[0.0, 2.0], [1.0, 0.0], [3.0, 4.0]]
+    assert segment_max(rows.detach().bfloat16(), start).tolist() == best.tolist()
 
 
 def test_gather_takes_each_items_own_rows():

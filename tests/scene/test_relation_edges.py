@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from core.errors import InputError
+from scene.datasets.procedural import generate_home
 from scene.graph import build_graph
-from scene.relation_edges import MIRRORED, batch_edges, edges_of_room, mirrored_edges
-from scene.relations import Relation
+from scene.relation_edges import MIRRORED, ONE_WAY, batch_edges, edges_of_room, mirrored_edges
+from scene.relations import CONVERSES, Relation
 from scene.types import Room, Scene, SceneObject
 
 NUMBER = {relation: k for k, relation in enumerate(Relation)}
@@ -45,6 +46,16 @@ def test_between_becomes_one_pair_per_end():
     scene = row_of_three()
     rows = edges_of_room(scene, build_graph(scene), range(4)).tolist()
     assert [row[:2] for row in rows if row[2] == NUMBER[Relation.BETWEEN]] == [[1, 0], [1, 3]]
+
+
+def test_a_graph_states_all_but_the_one_way_relations_from_both_ends():
+    home = generate_home(0)
+    rows = {tuple(row) for row in edges_of_room(home, build_graph(home), range(len(home.objects))).tolist()}
+    names = list(Relation)
+    for subject, other, relation in rows:
+        back = (other, subject, NUMBER[CONVERSES.get(names[relation], names[relation])]) in rows
+        assert back or relation in ONE_WAY
+    assert {relation for *_, relation in rows} & set(ONE_WAY)
 
 
 def test_a_mirror_exchanges_left_and_right_alone_and_twice_gives_back_the_same():

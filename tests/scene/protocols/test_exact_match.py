@@ -43,12 +43,14 @@ def test_the_lenient_match_takes_parts_as_letters():
     assert refined_match(said, right).statistics[:, 0].tolist() == [1, 1, 1, 0, 0, 1]
 
 
-def test_an_example_without_a_prediction_is_an_error():
+def test_an_example_without_a_prediction_is_an_error_and_silence_is_wrong():
     examples = [Example("q1", "s", "?", answers=("red",)), Example("q2", "s", "?", answers=("red",))]
-    with pytest.raises(InputError, match="1 of 2 questions have no predicted answer, the first is 'q2'"):
-        answers_given(examples, {"q1": Prediction("q1", answers=("red",)), "q2": Prediction("q2")})
-    silent = {name: Prediction(name, answers=("",)) for name in ("q1", "q2")}
-    assert answers_given(examples, silent) == [("",), ("",)]
+    with pytest.raises(InputError, match="1 of 2 examples have no prediction"):
+        answers_given(examples, {"q1": Prediction("q1", answers=("red",))})
+    with pytest.raises(InputError, match="none of the 2 predictions has answers"):
+        answers_given(examples, {name: Prediction(name, objects=(0,)) for name in ("q1", "q2")})
+    found = answers_given(examples, {"q1": Prediction("q1", answers=("red", "blue")), "q2": Prediction("q2")})
+    assert found == [("red", "blue"), ("",)]
 
 
 def test_questions_without_known_answers_cannot_be_measured():

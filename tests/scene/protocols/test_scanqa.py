@@ -9,6 +9,7 @@ import pytest
 
 from core.errors import InputError, MissingFileError
 from scene.protocols import scanqa
+from scene.protocols.predictions import read_predictions
 from scene.protocols.records import Prediction
 from scene.types import SceneObject
 
@@ -96,19 +97,19 @@ def test_answers_that_are_not_ranked_have_no_top_ten(tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('[{"scene_id": "scene0', "damaged or not JSON"),
+        ('[{"scene_id": "scene0', "is truncated or not JSON"),
         ("", "is empty"),
-        ([], "should be a list of entries, but is a list of 0"),
-        ({"questions": []}, "should be a list of entries, but is a dictionary with 'questions'"),
-        (["scene0011_00"], "entry 0 of .* expected a dictionary"),
-        ([{"scene": "scene0011_00"}], "entry 0 of .* has no 'scene_id'; it has 'scene'"),
-        ([ENTRY | {"question": 3}], "'question' is 3, expected str"),
-        ([ENTRY | {"question": "  "}], "'question' is empty"),
-        ([ENTRY | {"answers": ["red", ""]}], "the answers are .* expected texts that are not empty"),
-        ([ENTRY | {"answers": "red"}], "'answers' is 'red', expected list"),
-        ([ENTRY | {"object_ids": [4]}], "is about object 4, which scene 'scene0011_00' lacks"),
-        ([ENTRY | {"scene_id": "scene0012_00"}], "'scene0012_00', which is not among the 1 scenes at hand"),
-        ([ENTRY, ENTRY], "two questions with the id 'val-scene0011-0'"),
+        ([], "hold no rows"),
+        ({"questions": []}, "with keys questions, expected a list of rows"),
+        (["scene0011_00"], "row 1 is a str"),
+        ([{"scene": "scene0011_00"}], "row 1 lacks scene_id, question_id, question; it has scene"),
+        ([ENTRY | {"question": 3}], "question is 3, expected a text"),
+        ([ENTRY | {"question": "  "}], "question is '  ', expected a text that is not empty"),
+        ([ENTRY | {"answers": ["red", ""]}], "answers are .* expected a list of texts that are not empty"),
+        ([ENTRY | {"answers": "red"}], "answers are 'red', expected a list"),
+        ([ENTRY | {"object_ids": [4]}], "scene scene0011_00 has no object 4"),
+        ([ENTRY | {"scene_id": "scene0012_00"}], "'scene0012_00' is not among the 1 loaded scenes"),
+        ([ENTRY, ENTRY], "the id val-scene0011-0 stands twice"),
     ],
 )
 def test_other_files_are_refused(tmp_path: Path, content: Any, message: str):
@@ -116,6 +117,30 @@ def test_other_files_are_refused(tmp_path: Path, content: Any, message: str):
         scanqa.load(_file(tmp_path, content), {"scene0011_00": OBJECTS})
 
 
+def test_what_is_not_at_hand_can_be_left_out_and_is_counted(tmp_path: Path):
+    elsewhere = OTHER | {"scene_id": "scene0012_00"}
+    strange = OTHER | {"question_id": "val-scene0011-2", "object_ids": [4]}
+    path = _file(tmp_path, [ENTRY, elsewhere, strange])
+    skipped = scanqa.load(path, {"scene0011_00": OBJECTS}, unknown_scenes="skip", missing_targets="skip")
+    assert skipped.report() == "1 examples; left out: 1 scene not loaded, 1 target not in the scene"
+    assert len(scanqa.load(path)) == 3
+
+
 def test_a_missing_file_is_named(tmp_path: Path):
     with pytest.raises(MissingFileError, match="ScanQA questions not found: .*nothing.json"):
         scanqa.load(tmp_path / "nothing.json")
+
+
+def test_predictions_in_the_form_of_the_benchmarks_server_are_read(tmp_path: Path):
+    path = tmp_path / "pred.json"
+    record = {
+        "scene_id": "scene0011_00",
+        "question_id": "val-scene0011-0",
+        "answer_top10": ["brown", "red"],
+        "bbox": [],
+    }
+    path.write_text(json.dumps([record]))
+    assert read_predictions(path) == {"val-scene0011-0": Prediction("val-scene0011-0", answers=("brown", "red"))}
+    path.write_text(json.dumps([record | {"answer_top10": "brown"}]))
+    with pytest.raises(InputError, match="answers is 'brown', expected a list"):
+        read_predictions(path)

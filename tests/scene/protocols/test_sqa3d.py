@@ -10,6 +10,7 @@ import pytest
 
 from core.errors import InputError, MissingFileError
 from scene.protocols import sqa3d
+from scene.protocols.predictions import read_predictions, write_predictions
 from scene.protocols.records import Example, Prediction
 
 QUESTION = {
@@ -74,17 +75,23 @@ def test_a_quaternion_and_its_negative_are_one_rotation(tmp_path: Path):
     [
         ('{"questions": [{"scene', [NOTE], "damaged or not JSON"),
         ([QUESTION], '{"annot', "damaged or not JSON"),
-        ('{"annotations": []}', [NOTE], "should be a dictionary with 'questions', but is .* 'annotations'"),
+        ('{"annotations": []}', [NOTE], "hold annotations, expected a dictionary with the list 'questions'"),
+        ("[]", [NOTE], "hold a list, expected a dictionary with the list 'questions'"),
+        ([], [], "nothing is left to evaluate on"),
+        (["?"], [NOTE], "row 1 lacks scene_id, question_id, situation, question; it has nothing"),
+        ([{"question_id": 5}], [NOTE], "row 1 lacks scene_id, situation, question; it has question_id"),
         ([QUESTION | {"question_id": 5}], [NOTE], "the question 5 has no annotation"),
-        ([QUESTION], [NOTE, NOTE | {"question_id": 5}], "2 annotations for 1 questions"),
-        ([QUESTION, QUESTION], [NOTE], "two questions with the id '220602000002'"),
-        ([QUESTION | {"question_id": "a"}], [NOTE], "'question_id' is 'a', expected int"),
-        ([QUESTION | {"situation": ""}], [NOTE], "'situation' is empty"),
-        ([QUESTION], [NOTE | {"answers": [{"answer": ""}]}], "an answer: 'answer' is empty"),
-        ([QUESTION], [NOTE | {"answers": []}], "has no answers"),
-        ([QUESTION], [NOTE | {"answers": ["piano"]}], "an answer is 'piano', expected a dictionary"),
-        ([QUESTION], [NOTE | {"scene_id": "scene1"}], "asks about 'scene0050_00', entry 0 of .* about 'scene1'"),
-        ([QUESTION], [NOTE | {"position": {"x": 1, "y": None}}], "'y' of 'position' is None, expected a number"),
+        ([QUESTION], [NOTE, NOTE | {"question_id": 5}], "1 annotations in .* are of no question in .*: 5"),
+        ([QUESTION, QUESTION], [NOTE], "the id 220602000002 stands twice"),
+        ([QUESTION | {"question_id": None}], [NOTE], "question_id is None, expected an id"),
+        ([QUESTION | {"situation": ""}], [NOTE], "situation is '', expected a text that is not empty"),
+        ([QUESTION], [NOTE | {"answers": [{"answer": ""}]}], "answers are .* a text that is not empty"),
+        ([QUESTION], [NOTE | {"answers": []}], "answers are \\[\\], expected"),
+        ([QUESTION], [NOTE | {"answers": ["piano"]}], "answers are \\['piano'\\], expected"),
+        ([QUESTION], [NOTE | {"answers": 3}], "answers are 3, expected"),
+        ([QUESTION], [NOTE | {"scene_id": "scene1"}], "is about scene0050_00, .* about scene1"),
+        ([QUESTION], [NOTE | {"position": {"x": 1, "y": None}}], "y of the position is None, expected a number"),
+        ([QUESTION], [NOTE | {"position": [1, 2, 0]}], "x of the position is None, expected a number"),
         ([QUESTION], [NOTE | {"rotation": {"_x": 0, "_y": 0, "_z": 0, "_w": 0}}], "no unit quaternion"),
     ],
 )
@@ -103,8 +110,12 @@ def test_questions_without_their_annotations_are_refused(tmp_path: Path):
 
 
 def test_a_scan_that_is_not_at_hand_is_named(tmp_path: Path):
-    with pytest.raises(InputError, match="asks about 'scene0050_00', which is not among the 1 scenes"):
-        sqa3d.load(_files(tmp_path, [QUESTION], [NOTE]), {"scene0001_00": []})
+    path = _files(tmp_path, [QUESTION, QUESTION | {"question_id": 5}], [NOTE, NOTE | {"question_id": 5}])
+    with pytest.raises(InputError, match="'scene0050_00' is not among the 1 loaded scenes"):
+        sqa3d.load(path, {"scene0001_00": []})
+    with pytest.raises(InputError, match="nothing is left to evaluate on .*2 scene not loaded"):
+        sqa3d.load(path, {"scene0001_00": []}, unknown_scenes="skip")
+    assert len(sqa3d.load(path, {"scene0050_00": []})) == 2
 
 
 def _situated(pose: tuple[float, ...]) -> tuple[list[Example], dict[str, Prediction]]:
@@ -164,3 +175,16 @@ def test_the_truth_has_full_marks_on_the_released_split(shared_data: Path):
     assert exact.value() == pytest.approx(100 * 283 / 3519)
     assert near.value() == 0.0
     assert np.isfinite(exact.interval(np.array([e.scene_id for e in examples]))).all()
+
+
+@pytest.mark.parametrize("name", ["said.jsonl", "said.json", "said.parquet"])
+def test_predicted_poses_survive_writing_and_reading(tmp_path: Path, name: str):
+    said = [Prediction("a", answers=("yes",), pose=(1.0, 2.0, 0.0, 0.5)), Prediction("b", pose=(0.0, 0.0, 0.0, 0.0))]
+    assert list(read_predictions(write_predictions(tmp_path / name, said)).values()) == said
+
+
+def test_a_predicted_pose_has_four_numbers(tmp_path: Path):
+    path = tmp_path / "said.jsonl"
+    path.write_text('{"id": "a", "pose": [1, 2, 3]}\n')
+    with pytest.raises(InputError, match="the pose .* four finite numbers"):
+        read_predictions(path)
