@@ -12,7 +12,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 : "${SIGHTLINE_DATA:?the ProcTHOR houses are in \$SIGHTLINE_DATA/procthor_houses; set it}"
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
-export sightline=${SIGHTLINE:-.venv/bin/sightline} runs=${RUNS:-runs/grounding} STEPS=${STEPS:-600}
+export sightline=${SIGHTLINE:-.venv/bin/sightline} runs=${RUNS:-runs/grounding} STEPS=${STEPS:-400}
 SEEDS=${SEEDS:-0 1 2}
 ARMS=${ARMS:-full houses share-12 graph no-spatial no-scene no-object share-25 share-50 both gps-form multi}
 mkdir -p "$runs"
