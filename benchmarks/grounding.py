@@ -399,6 +399,8 @@ def ratios(found: Rounds) -> str:
         for ours in (OURS, OURS_SINGLE):
             wall, processor = ratio(found, ours, name, 0), ratio(found, ours, name, 1)
             parts.append(f"- {ours} / {name}: {wall:.2f} on the clock, {processor:.2f} per processor second")
+    wall, processor = (ratio(found, REFERENCE_CACHED, REFERENCE, column) for column in (0, 1))
+    parts.append(f"- {REFERENCE_CACHED} / {REFERENCE}: {wall:.2f} on the clock, {processor:.2f} per processor second")
     return "\n".join(parts)
 
 
