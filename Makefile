@@ -65,6 +65,7 @@ bench: $(STAMP) ## the measurements behind benchmarks/results, with the peers th
 	@# exit code 1 says that a target is short: it is shown and the other measurements go on; 2 is an error
 	@$(BIN)/python -m benchmarks.sim --out benchmarks/results $(ARGS) || test $$? = 1
 	@$(BIN)/python -m benchmarks.rl --out benchmarks/results $(ARGS) || test $$? = 1
+	@$(BIN)/python -m benchmarks.grounding --out benchmarks/results $(ARGS) || test $$? = 1
 	@if [ -n "$${SIGHTLINE_DATA:-}" ]; then $(BIN)/python -m benchmarks.scenes --out benchmarks/results $(ARGS) || test $$? = 1; \
 	  else echo "benchmarks.scenes left out: SIGHTLINE_DATA names no folder with ProcTHOR houses"; fi
 ifeq (,$(findstring --quick,$(ARGS)))

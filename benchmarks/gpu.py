@@ -6,6 +6,8 @@
    of search trees; threads in a block.
 4. Steps: the simulator's step with its pictures and resets, random actions; and its parts alone.
 5. PPO on these pictures, the whole way, with a convolutional policy.
+6. Training of the grounding model at GPS's size beside a straightforward GPS (benchmarks/grounding.py), in bfloat16
+   with cached object features; and of ours alone with 512 sentences at once.
 
 Without a CUDA device the same code runs small on the CPU, to show that it works; its figures say nothing about CUDA.
 Ends with a line per target; exit 1 when a CUDA run misses one, or sees what Warp on the CPU does not. Needs neither
@@ -44,7 +46,11 @@ from scene.render import Frame
 Take = Callable[[], int]  # does some work and returns how many units of it
 
 TARGETS = {"cuda_steps_per_second": 150_000}
-AIMS = {"cuda_steps_per_second": 300_000, "cuda_ppo_steps_per_second": 60_000}
+AIMS = {
+    "cuda_steps_per_second": 300_000,
+    "cuda_ppo_steps_per_second": 60_000,
+    "cuda_grounding_samples_per_second": 4_000,
+}
 
 
 @dataclass
@@ -357,7 +363,32 @@ def measure(report: Report, device: torch.device, size: Size) -> None:
         alone = clock.rate(stepping(pool, device, batch, Sensors(pixels, pixels)))
         report.values["cuda_ppo_steps_per_second"] = max(rate, report.values.get("cuda_ppo_steps_per_second", 0.0))
         report.row(f"{batch:,}", f"{rate:,.0f}", f"{alone:,.0f}")
+    print(f"[{time.perf_counter() - started:.0f} s]", file=sys.stderr)
+
+    report.say("\n## Grounding")
+    grounding(report, device)
     report.say(f"\nWhole run: {time.perf_counter() - started:.0f} s.")
+
+
+def grounding(report: Report, device: torch.device) -> None:
+    """Training of the grounding model; elsewhere than on CUDA with tiny layers."""
+    try:
+        from benchmarks import grounding as bench
+        from benchmarks.gps_reference import PAPER
+    except ImportError as error:  # scene/ needs more libraries than the simulator
+        report.say(f"\nGrounding is not measured: {error}")
+        return
+    config, sizes = bench.tiny() if device.type == "cpu" else (bench.gps_code(), PAPER)
+    on_cuda = device.type == "cuda"
+    outcome = bench.run(bench.ON_A_GPU if on_cuda else bench.TINY, device, config, sizes)
+    for line in outcome.lines:
+        report.say(f"#{line}" if line.startswith("#") else line)
+    report.say(
+        "\n" + "\n".join(map(str, outcome.targets)) if on_cuda else "\nTiny layers: only the equal losses count."
+    )
+    rate = bench.samples_per_second(bench.LARGE if on_cuda else bench.TINY, device, config, sizes)
+    report.values["cuda_grounding_samples_per_second"] = rate
+    report.values["cuda_grounding_short"] = float(not all(target.fine for target in outcome.targets))
 
 
 def main() -> None:
@@ -388,6 +419,7 @@ def main() -> None:
         value = report.values.get(name, math.nan)
         report.say(f"{name} {f'{value:.0f}' if on_cuda else 'never run on CUDA'} ({goal})")
         short |= on_cuda and name in TARGETS and value < TARGETS[name]
+    short |= on_cuda and report.values.get("cuda_grounding_short", 0.0) > 0
     if report.values["ids_equal"] < 0.998 or report.values["depth_within"] < 0.998:
         report.say("the pictures of this device differ from those of the CPU")
         short = True

@@ -3,10 +3,10 @@
 #
 # The machine has torch with CUDA, numpy, scipy, numba and transformers; WHEELS is a folder of wheels for its Python of
 # what else is needed: warp-lang jaxtyping wadler-lindig gymnasium farama-notifications cloudpickle, and for PPO
-# hydra-core omegaconf==2.3.1 antlr4-python3-runtime==4.9.3 (pip wheel builds the last). They go into a temporary
-# folder; nothing is installed for good. Where there is a network:
+# hydra-core omegaconf==2.3.1 antlr4-python3-runtime==4.9.3 (pip wheel builds the last), and for grounding pyarrow. They
+# go into a temporary folder; nothing is installed for good. Where there is a network:
 #   pip download --only-binary=:all: --no-deps --python-version 3.12 --platform manylinux_2_34_x86_64 -d WHEELS ...
-# Under 8 minutes on an H200 (a plan: never run on CUDA). PYTHON=python3.12 takes another interpreter.
+# Under 10 minutes on an H200 (a plan: never run on CUDA). PYTHON=python3.12 takes another interpreter.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ $# -ge 1 ] || { echo "usage: benchmarks/gpu.sh WHEELS [--cpu] [--homes N] [--out FILE]" >&2; exit 2; }

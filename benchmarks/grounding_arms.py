@@ -33,6 +33,7 @@ ARMS: Final = {
     "no-object": "no object pretraining",
     "graph": "with scene-graph encoder",
     "gps-form": "GPS's own parts alone, this size",
+    "turned": "with quarter turns (rotate=sentences)",
     "multi": "full, then several or none (multi)",
     "houses": "trained on ProcTHOR houses instead",
     "both": "trained on both",
@@ -177,6 +178,16 @@ def said_coverage(arm: Arm, source: str) -> str:
     )
 
 
+def turned_tables(root: Path) -> list[str]:
+    """What benchmarks/turned_scenes.py found, where it was run."""
+    lines = []
+    for name in ARMS:
+        file = root / f"{name}.turned.md"
+        if file.is_file():
+            lines += [f"## Homes turned under the viewer: {ARMS[name]}", "", file.read_text(encoding="utf-8")]
+    return lines
+
+
 def facts(arms: Iterable[Arm]) -> str:
     """Where and how the runs ran, read from what they wrote down; several values where they differ."""
     versions = [version for arm in arms for version in arm.versions]
@@ -253,6 +264,7 @@ def main() -> None:
             "## The full model by group of sentences",
             "",
             *group_table(full, first),
+            *turned_tables(args.runs),
         ]
     )
     if args.out:

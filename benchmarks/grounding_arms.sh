@@ -12,9 +12,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 : "${SIGHTLINE_DATA:?the ProcTHOR houses are in \$SIGHTLINE_DATA/procthor_houses; set it}"
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
-export sightline=${SIGHTLINE:-.venv/bin/sightline} runs=${RUNS:-runs/grounding} STEPS=${STEPS:-600}
+export sightline=${SIGHTLINE:-.venv/bin/sightline} runs=${RUNS:-runs/grounding} STEPS=${STEPS:-400}
 SEEDS=${SEEDS:-0 1 2}
-ARMS=${ARMS:-full houses share-12 graph no-spatial no-scene no-object share-25 share-50 both gps-form multi}
+ARMS=${ARMS:-full houses share-12 graph no-spatial no-scene no-object share-25 share-50 multi turned gps-form both}
 mkdir -p "$runs"
 
 job() { # name job [key=value ...]
@@ -39,6 +39,7 @@ train() { # arm seed
     no-scene) options=(scene_loss=0) ;;
     no-object) options=(stages=scene) ;;                  # the object encoder learns along with the sentences
     gps-form) options=(architecture.roles=0 architecture.fusion_bias=false anchor_loss=0) ;; # GPS's own parts alone
+    turned) options=(rotate=sentences) ;;                 # quarter turns where a sentence names no side
     multi) options=(stages=finetune task=multi init="$runs/full-$seed/model" steps=200) ;;
     gps-paper | gps-code) options=(recipe="$arm") ;;
     *) echo "no such arm: $arm"; return 1 ;;
@@ -64,4 +65,9 @@ trials() { # all seeds of an arm before the next arm
 }
 trials | xargs -P 2 -L 1 bash -c 'train "$@"' train
 trials | xargs -P 2 -L 1 bash -c 'test_once "$@"' test_once
+for arm in full turned; do # does the answer stay when the home is turned?
+  if [ -d "$runs/$arm-0/model" ]; then
+    "${PYTHON:-.venv/bin/python}" -m benchmarks.turned_scenes "$runs/homes" "$runs/$arm"-[0-9] >"$runs/$arm.turned.md"
+  fi
+done
 "${PYTHON:-.venv/bin/python}" -m benchmarks.grounding_arms "$runs" --out "${TABLE:-benchmarks/results/grounding_arms.md}"

@@ -13,7 +13,6 @@ one is short, 2 after an error. `--out` writes scenes.md there, with machine, da
 import argparse
 import hashlib
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -29,7 +28,7 @@ import numpy as np
 
 from benchmarks import corpus, support_truth
 from benchmarks.homes import procthor_houses
-from benchmarks.verdict import judged
+from benchmarks.verdict import Target, judged, machine
 from scene.datasets.procthor import load
 from scene.graph import SceneGraph, build_graph
 from scene.relations import CONVERSES
@@ -49,24 +48,6 @@ Thresholds were chosen on the 29 train houses (there: recall 1,009 of 1,010, pre
 were first measured with recall 353/356, precision 353/354 and one nested thing said to hang on a wall, a TV wider than
 its stand; that a wide thing is carried while its middle is over the supporter was added after that, so this one is not
 unseen."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """A figure and what it should be."""
-
-    name: str
-    value: float
-    limit: float
-    least: bool = True  # the value is to be at least the limit, else at most
-
-    @property
-    def fine(self) -> bool:
-        return self.value >= self.limit if self.least else self.value <= self.limit
-
-    def __str__(self) -> str:
-        sign = ">=" if self.least else "<="
-        return f"{self.name} {self.value:.4g} (target {sign} {self.limit:g}) {'ok' if self.fine else 'SHORT'}"
 
 
 @dataclass(frozen=True)
@@ -245,18 +226,6 @@ def throughput(houses: Houses) -> Part:
 
 
 MEASUREMENTS: Final[tuple[Callable[[Houses], Part], ...]] = (support, speed, growth, sameness, throughput)
-
-
-def machine() -> str:
-    """Processor, cores, Python and numpy."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [
-            row.split(":", 1)[1].strip() for row in cpuinfo.read_text().splitlines() if row.startswith("model name")
-        ]
-        name = names[0] if names else name
-    return f"{name}, {os.cpu_count()} cores, Python {platform.python_version()}, numpy {np.__version__}"
 
 
 def page(parts: list[Part], command: str, load_before: float) -> str:

@@ -1,11 +1,47 @@
-"""Exit codes of the measurements: 0 all targets reached, 1 one is short, 2 nothing can be said (an error)."""
+"""Targets of the measurements, the machine, and exit codes: 0 all reached, 1 one is short, 2 nothing can be said."""
 
+import os
+import platform
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
+
 SHORT, FAILED = 1, 2
+
+
+@dataclass(frozen=True)
+class Target:
+    """A figure and what it should be."""
+
+    name: str
+    value: float
+    limit: float
+    least: bool = True  # the value is to be at least the limit, else at most
+
+    @property
+    def fine(self) -> bool:
+        return self.value >= self.limit if self.least else self.value <= self.limit
+
+    def __str__(self) -> str:
+        sign = ">=" if self.least else "<="
+        return f"{self.name} {self.value:.4g} (target {sign} {self.limit:g}) {'ok' if self.fine else 'SHORT'}"
+
+
+def machine() -> str:
+    """Processor, cores, Python and numpy."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [
+            row.split(":", 1)[1].strip() for row in cpuinfo.read_text().splitlines() if row.startswith("model name")
+        ]
+        name = names[0] if names else name
+    return f"{name}, {os.cpu_count()} cores, Python {platform.python_version()}, numpy {np.__version__}"
 
 
 def judged(main: Callable[[], None]) -> NoReturn:

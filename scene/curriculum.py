@@ -26,6 +26,7 @@ from scene.feature_cache import FeatureCache, FeatureSpec, weights_digest
 from scene.grounder import Grounder
 from scene.grounding import GroundingModel
 from scene.model_config import MODELS, ModelConfig
+from scene.model_folder import model_folder
 from scene.object_stage import ObjectPool, ObjectStage, object_accuracy
 from scene.optimise import seed_of, seeded
 from scene.pretrain_config import STAGES, PretrainGroundingConfig
@@ -299,12 +300,6 @@ class Curriculum:
 def folders(scenes: str) -> list[str]:
     """The folders of several corpora, joined by commas."""
     return [scenes] if Path(scenes).expanduser().exists() else [part for part in scenes.split(",") if part]
-
-
-def model_folder(path: str) -> Path:
-    """The folder that holds a grounder: `path`, or model/ in it."""
-    inner = Path(path).expanduser() / "model"
-    return inner if (inner / "config.json").is_file() else Path(path).expanduser()
 
 
 def altered(config: ModelConfig, changes: dict[str, Any]) -> ModelConfig:

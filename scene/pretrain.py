@@ -117,7 +117,6 @@ def train(cfg: PretrainGroundingConfig, device: torch.device, folder: RunFolder 
                 measured: dict[str, float] = {}
                 if isinstance(stage, ObjectStage) and done == last:
                     measured = {"object_accuracy": curriculum.object_accuracy()}
-                    result |= measured
                 if isinstance(stage, SentenceStage) and ((done - first) % cfg.eval_every == 0 or done == last):
                     score = curriculum.score(stage)
                     measured = {f"val_{MEASURES[stage.task]}": score}
@@ -144,6 +143,8 @@ def train(cfg: PretrainGroundingConfig, device: torch.device, folder: RunFolder 
                 grounder, curriculum.stores, score="member" if cfg.task == "multi" else "score", seed=cfg.seed
             )
         grounder.save_pretrained(place / "model")
+        # from the log, since an earlier part of the run may have measured it
+        result |= next(({name: row[name]} for row in folder.rows() for name in row if name == "object_accuracy"), {})
         figures = ", ".join(f"{k} {v:.3f}" for k, v in result.items() if k in (*VAL_MEASURES, "object_accuracy"))
         print(f"{figures}; the grounder is in {place / 'model'}")
         result |= {

@@ -131,7 +131,9 @@ class SentenceStage:
             scale = scale_of(model.referral_log_scale)
             parts["contrast"] = referral_contrast(objects, text, scale, self._target_ids(drawn)) / world
         if hidden is not None:
-            parts["word"] = masked_word_loss(model.word_logits(fused).float(), hidden) * hidden_share
+            places = (hidden.flatten() != IGNORED).nonzero()[:, 0]
+            words = model.word_logits(fused, places)
+            parts["word"] = masked_word_loss(words, hidden.flatten()[places]) * hidden_share
         total = torch.zeros((), device=self.device)
         for name, part in parts.items():
             total = total + getattr(weights, name) * part

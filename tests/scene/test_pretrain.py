@@ -18,7 +18,7 @@ from scene.grounder import Grounder
 from scene.object_stage import ObjectStage
 from scene.pretrain import PretrainGroundingConfig, run, summed
 from scene.provenance import Provenance
-from scene.texts import Question, Referral
+from scene.texts import Question, Referral, Text
 from tests.core.test_distributed import launch
 from tests.scene.toy import toy_folder, toy_referrals, toy_scene
 from vl.tokenizer import train_tokenizer
@@ -65,6 +65,8 @@ def test_a_killed_and_resumed_run_ends_with_the_same_numbers_to_the_last_bit(
     assert not (tmp_path / "run/result.json").exists() and not (tmp_path / "run/model").exists()
     run(broken)
     assert (tmp_path / "run/metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    ends = [json.loads((path / "result.json").read_text()) for path in (tmp_path / "run", whole)]
+    assert ends[0]["object_accuracy"] == ends[1]["object_accuracy"] and ends[0].keys() == ends[1].keys()
     assert folder_fingerprint(tmp_path / "run/model") == folder_fingerprint(whole / "model")
 
 
@@ -138,7 +140,7 @@ def rich(tmp_path_factory: pytest.TempPathFactory) -> str:
         for seed in seeds:
             scene = toy_scene(seed)
             cubes = tuple(i for i, label in enumerate(scene.labels) if label == "cube")
-            texts = toy_referrals(scene)
+            texts: list[Text] = [*toy_referrals(scene)]
             texts.append(Referral(scene.id, "every thing", tuple(range(6)), (), "multi", room=0))
             texts.append(Referral(scene.id, "the sofa", (), (), "zero", room=0))
             answer = "yes" if cubes else "no"
@@ -175,6 +177,14 @@ def test_the_model_folder_says_what_it_was_trained_on(
     second = Provenance.load(run(replace(tuned, out=str(tmp_path / "run")))["model"])
     assert second is not None and len(second.corpora) == 2 and second.complete
     assert set(first.sentences.tolist()) <= set(second.sentences.tolist())
+
+
+def test_several_corpora_are_one(config: PretrainGroundingConfig, rich: str, tmp_path: Path):
+    both = replace(config, scenes=f"{config.scenes},{rich}", object_steps=1, steps=1, cache=str(tmp_path / "cache"))
+    result = run(replace(both, out=str(tmp_path / "run")))  # scenes of one id in both folders are two rooms
+    assert result["train_rooms"] == 6 + 5 and len(list((tmp_path / "cache").iterdir())) == 2
+    record = Provenance.load(result["model"])
+    assert record is not None and len(record.corpora) == 2
 
 
 def test_a_scene_graph_and_the_choices_of_gps_train(config: PretrainGroundingConfig, tmp_path: Path):
@@ -220,7 +230,7 @@ def test_the_result_model_loads_and_a_finished_run_returns_its_result(config: Pr
 
 def test_mirror_words_change_places_only_where_both_are_known():
     both = train_tokenizer(["left right cube"])
-    left, right = both.convert_tokens_to_ids(["left", "right"])
+    left, right = (both.get_vocab()[word] for word in ("left", "right"))
     assert mirror_tokens(both) == {left: right, right: left}
     assert mirror_tokens(train_tokenizer(["left cube"])) == {}
 

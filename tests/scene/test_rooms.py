@@ -9,7 +9,7 @@ from core.errors import InputError
 from scene.batch import object_set
 from scene.rooms import Ragged, RoomReader, object_names, stack_members, text_bytes, texts_by_scene
 from scene.store import SceneStore, write_corpus
-from scene.texts import Caption, Question, Referral
+from scene.texts import Caption, Question, Referral, Text
 from tests.scene.toy import toy_referrals, toy_scene
 from vl.tokenizer import train_tokenizer
 
@@ -19,7 +19,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> SceneStore:
     pairs = []
     for seed in range(4):
         scene = toy_scene(seed)
-        texts = toy_referrals(scene)
+        texts: list[Text] = [*toy_referrals(scene)]
         texts.append(Referral(scene.id, "the cubes", (1, 2), (0,), "multi", room=0, view_dependent=True))
         texts.append(Question(scene.id, "is it red?", ("yes", "sure"), "attribute", situation="standing", objects=(3,)))
         texts.append(Caption(scene.id, "a hall of boxes", "room", (0, 1), room=0))
@@ -70,7 +70,7 @@ def test_other_tasks_take_other_texts(store: SceneStore):
     (question,) = (next(reader.rooms("train", "answers")),)
     assert len(question) == 1 and question.answers[0].tolist() == [3, 4] and question.members[0].tolist() == [3]
     text = reader.tokenizer.decode(question.tokens[0].tolist(), skip_special_tokens=True)
-    assert text.replace(" ", "") == "standing:isitred?"
+    assert str(text).replace(" ", "") == "standing:isitred?"
 
 
 def test_points_that_were_let_go_are_drawn_again(store: SceneStore):
