@@ -176,7 +176,7 @@ def run(cfg: EvaluateGroundingConfig) -> dict[str, Any]:
         "title": protocol.title,
         "split": cfg.split if "split" in protocol.options else "",
         "source": source,
-        "proposals": cfg.proposals,
+        "proposals": "" if protocol.kind == "answers" else cfg.proposals,
         "model": str(place or ""),
         "files": {key: sha256(path) for key in ("annotations", "predictions") if (path := getattr(cfg, key))},
         "examples": len(examples),
@@ -189,7 +189,7 @@ def run(cfg: EvaluateGroundingConfig) -> dict[str, Any]:
         **({} if protocol.kind == "answers" else short_numbers(table, examples)),
         "seconds": round(time.monotonic() - started, 1),
     }
-    title = f"{protocol.title}, {source} {result['split']}".rstrip()
+    title = ", ".join(filter(None, [protocol.title, source if store else "", result["split"]]))
     show(table, f"{title}: {len(examples):,} sentences in {result['scenes']:,} scenes")
     print(verdict)
     if coverage is not None:

@@ -40,7 +40,9 @@ def evaluation_page(
         rows: ours, baselines, published.
         failures: blocks of HTML.
     """
-    lead = f"{result['examples']:,} sentences in {result['scenes']:,} scenes. Proposals: {result['proposals']}."
+    lead = f"{result['examples']:,} sentences in {result['scenes']:,} scenes."
+    if result["proposals"]:
+        lead += f" Proposals: {result['proposals']}."
     measured = [row for row in rows if row.kind != PUBLISHED]
     others = [row for row in rows if row.kind == PUBLISHED]
     sections: list[tuple[str, Sequence[str]]] = [
@@ -189,7 +191,7 @@ def _rules(result: Mapping[str, Any]) -> str:
         ["scenes from", result["source"]],
         ["split", result["split"] or "the annotation file"],
         ["model", result["model"] or "predictions of a model that was not run here"],
-        ["proposals", result["proposals"]],
+        *([["proposals", result["proposals"]]] if result["proposals"] else []),
         ["examples", result["left_out"] or f"{result['examples']:,}, none left out"],
         *([f"SHA-256 of the {name}", digest] for name, digest in result["files"].items()),
     ]
