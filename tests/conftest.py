@@ -3,6 +3,8 @@
 import os
 import shutil
 import socket
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 # before anything loads torch, numba or matplotlib
@@ -31,6 +33,14 @@ def find_data() -> Path | None:
     """The folder SIGHTLINE_DATA names, None when it is unset or not there."""
     folder = os.environ.get("SIGHTLINE_DATA")
     return Path(folder) if folder and Path(folder).is_dir() else None
+
+
+@pytest.fixture(autouse=True)
+def _no_run_left_open() -> Iterator[None]:
+    """A job that a test made fail leaves its run folder open, as in a process that ends; the next test has its own."""
+    yield
+    if run := sys.modules.get("core.run"):
+        run.close_all()
 
 
 @pytest.fixture(scope="session")
