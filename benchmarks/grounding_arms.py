@@ -23,7 +23,14 @@ from core.errors import InputError
 from core.files import atomic_write, read_json
 from core.intervals import t_interval
 
-ARMS: Final = {
+LONGER: Final = {
+    "long": "full model",
+    "multi": "full, then several or none (multi)",
+    "turned": "with quarter turns (rotate=sentences)",
+    "houses": "trained on ProcTHOR houses instead",
+    "both": "trained on both",
+}
+SHORT: Final = {
     "full": "full model",
     "share-50": "50 % of the sentences",
     "share-25": "25 % of the sentences",
@@ -33,10 +40,6 @@ ARMS: Final = {
     "no-object": "no object pretraining",
     "graph": "with scene-graph encoder",
     "gps-form": "GPS's own parts alone, this size",
-    "turned": "with quarter turns (rotate=sentences)",
-    "multi": "full, then several or none (multi)",
-    "houses": "trained on ProcTHOR houses instead",
-    "both": "trained on both",
 }
 SHARES: Final = {"share-12": 12.5, "share-25": 25.0, "share-50": 50.0, "full": 100.0}
 NOT_RUN: Final = ("gps-paper", "gps-code")
@@ -107,27 +110,28 @@ def said(values: Sequence[float]) -> str:
     return f"{np.mean(values):.1f}" + ("" if math.isnan(low) else f" ({low:.1f} to {high:.1f})")
 
 
-def arm_table(arms: Mapping[str, Arm]) -> list[str]:
-    """One line an arm: what it reaches, and how long it took."""
+def arm_table(arms: Mapping[str, Arm], names: Mapping[str, str], baseline: str) -> list[str]:
+    """One line an arm: what it reaches, and how long it took; arms that were not run are named.
+
+    Args:
+        baseline: the arm whose seeds the others are compared with.
+    """
     lines = [
-        "| arm | seeds | generated homes, Acc % | difference to full | ProcTHOR houses, Acc % | generated homes, "
-        "F1 % of several or none | minutes a seed |",
-        "|---|---|---|---|---|---|---|",
+        "| arm | seeds | generated homes, Acc % | difference | ProcTHOR houses, Acc % | difference | "
+        "generated homes, F1 % of several or none | minutes a seed |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    full = arms.get("full")
-    for name, arm in arms.items():
-        homes = arm.values("homes", OVERALL, ONE)
-        difference = ""
-        if full is not None and name != "full":
-            pairs = list(zip(homes, full.values("homes", OVERALL, ONE)))
-            difference = said([a - b for a, b in pairs])
-        cells = [
-            ARMS[name], str(len(arm.training)), said(homes), difference, said(arm.values("houses", OVERALL, ONE)),
-            said(arm.values("homes", OVERALL, SEVERAL)),
-            f"{np.mean([result['seconds'] for result in arm.training]) / 60:.1f}",
-        ]  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
-    lines += [f"| {name} (configured) | not run | | | | | |" for name in NOT_RUN]
+    for name, title in names.items():
+        if name not in arms:
+            lines.append(f"| {title} | not run | | | | | | |")
+            continue
+        arm, cells = arms[name], [title, str(len(arms[name].training))]
+        for source in SOURCES:
+            values = arm.values(source, OVERALL, ONE)
+            pairs = zip(values, arms[baseline].values(source, OVERALL, ONE))
+            cells += [said(values), "" if name == baseline else said([a - b for a, b in pairs])]
+        minutes = np.mean([result["seconds"] for result in arm.training]) / 60
+        lines.append("| " + " | ".join([*cells, said(arm.values("homes", OVERALL, SEVERAL)), f"{minutes:.1f}"]) + " |")
     return lines
 
 
@@ -181,10 +185,10 @@ def said_coverage(arm: Arm, source: str) -> str:
 def turned_tables(root: Path) -> list[str]:
     """What benchmarks/turned_scenes.py found, where it was run."""
     lines = []
-    for name in ARMS:
+    for name, title in LONGER.items():
         file = root / f"{name}.turned.md"
         if file.is_file():
-            lines += [f"## Homes turned under the viewer: {ARMS[name]}", "", file.read_text(encoding="utf-8")]
+            lines += [f"## Homes turned under the viewer: {title}", "", file.read_text(encoding="utf-8")]
     return lines
 
 
@@ -225,6 +229,16 @@ def curve(arms: Mapping[str, Arm]) -> bytes:
     return buffer.getvalue()
 
 
+def trained_on(arm: Arm) -> str:
+    """How much an arm learned from."""
+    result, settings = arm.training[0], arm.settings
+    rows = settings["batch_scenes"] * settings["batch_sentences"]
+    return (
+        f"{result['train_sentences']:,} sentences about {result['train_rooms']:,} rooms, {settings['steps']} updates of "
+        f"{rows} sentences"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, help="folder that benchmarks/grounding_arms.sh filled")
@@ -232,16 +246,14 @@ def main() -> None:
     parser.add_argument("--note", default="", help="a sentence put above the tables")
     args = parser.parse_args()
     arms: dict[str, Arm] = {}
-    for name in ARMS:
+    for name in (*LONGER, *SHORT):
         try:
             arms[name] = read_arm(args.runs, name)
         except InputError as error:
             print(f"left out: {error}", file=sys.stderr)
-    if "full" not in arms:
-        sys.exit(f"the full model is not in {args.runs}; run benchmarks/grounding_arms.sh")
-    full = arms["full"]
-    first = {source: full.tests[source][0] for source in SOURCES}
-    trained = full.training[0]
+    if absent := [name for name in ("long", "full") if name not in arms]:
+        sys.exit(f"{' and '.join(absent)} not in {args.runs}; run benchmarks/grounding_arms.sh")
+    first = {source: arms["long"].tests[source][0] for source in SOURCES}
     text = "\n".join(
         [
             "# Grounding in unseen homes: the parts of the model, less language, another simulator",
@@ -249,21 +261,30 @@ def main() -> None:
             *([args.note, ""] if args.note else []),
             f"Command: `benchmarks/grounding_arms.sh`. Table of {time.strftime('%Y-%m-%d')}. {facts(arms.values())}",
             "",
-            f"Trained on {trained['train_sentences']:,} sentences about {trained['train_rooms']} rooms of generated "
-            f"homes (the arm `houses`: {arms['houses'].training[0]['train_sentences']:,} about ProcTHOR train houses), "
-            f"{full.settings['steps']} updates on sentences for every arm, weights chosen on val homes of the same "
-            "source. Acc: the target scores highest among all things of its room or home. Intervals: 95 %, Student's t "
-            "over training seeds."
-            if "houses" in arms
-            else "",
+            "Acc: the target scores highest among all things of its home (ProcTHOR: of its room). F1: of the predicted "
+            "set, for sentences that mean several things or none. Weights were chosen on val homes of the training "
+            "source; test homes were evaluated once. Intervals: 95 %, Student's t over training seeds; differences are "
+            "seed by seed.",
             "",
-            *arm_table(arms),
+            "## One simulator asked about another",
+            "",
+            f"Full model: {trained_on(arms['long'])}.",
+            *([f"ProcTHOR: {trained_on(arms['houses'])}."] if "houses" in arms else []),
+            "",
+            *arm_table(arms, LONGER, "long"),
+            "",
+            "## Parts left out, and less language",
+            "",
+            f"A shorter training, so that there can be many: {trained_on(arms['full'])}, for every arm alike.",
+            "",
+            *arm_table(arms, SHORT, "full"),
+            *(f"| {name} (configured) | not run | | | | | | |" for name in NOT_RUN),
             "",
             "![accuracy against the share of the training sentences](grounding_arms.png)",
             "",
             "## The full model by group of sentences",
             "",
-            *group_table(full, first),
+            *group_table(arms["long"], first),
             *turned_tables(args.runs),
         ]
     )
