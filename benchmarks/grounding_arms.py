@@ -3,7 +3,8 @@
 Reads what benchmarks/grounding_arms.sh left in RUNS: every arm trained from several seeds and evaluated once on the
 test homes and once, without ever having seen such a home, on the ProcTHOR houses (the arm `houses` the other way
 round). The intervals are Student's t over training seeds; that of one model over homes is in its own report. What an
-arm costs is a difference to the full model of the same training, seed by seed. The facts above the table are read from the runs' own records.
+arm costs is a difference to the full model of the same training, seed by seed. The facts above the tables are read from
+the runs' own records.
 """
 
 import argparse
