@@ -135,11 +135,6 @@ class Curriculum:
             yield from texts_by_scene(store, "train", task, share)
 
     @property
-    def store(self) -> SceneStore:
-        """The first corpus."""
-        return self.stores[0]
-
-    @property
     def left_out(self) -> int:
         """Sentences that no room holds."""
         return sum(reader.left_out for reader in self.readers)
