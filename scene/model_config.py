@@ -115,7 +115,11 @@ def gps_paper(vocab_size: int = 30_522, text: str = "") -> ModelConfig:
 
 
 def gps_code(vocab_size: int = 30_522, text: str = "") -> ModelConfig:
-    """GPS as its released code computes it, but padding wins no score here. Arguments: see `gps_paper`."""
+    """GPS as its released code computes it, but padding wins no score here, and an empty slot, which counts in the mean
+    over slots, begins as zeros instead of what the object encoder makes of points that are all ones.
+
+    Arguments: see `gps_paper`.
+    """
     config = gps_paper(vocab_size, text)
     config.bias, config.farthest, config.scorer, config.scene_pool = "query", "padded", "cosine", "mean"
     return config
