@@ -57,7 +57,7 @@ def learning_rate_factor(step: int, steps: int, warmup: float, floor: float = 0.
     """
     rise = warmup * steps if warmup < 1 else warmup
     if step < rise:
-        return (step + 1e-3 * steps) / rise if warmup < 1 else (step + 1) / rise
+        return min((step + 1e-3 * steps) / rise, 1.0) if warmup < 1 else (step + 1) / rise
     done = (step - rise) / max(steps - rise, 1)
     return floor + (1 - floor) / 2 * (1 + math.cos(math.pi * min(done, 1.0)))
 

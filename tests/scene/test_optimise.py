@@ -13,6 +13,7 @@ def test_the_learning_rate_climbs_then_falls_to_its_floor():
     assert learning_rate_factor(100, 100, 0.1) == pytest.approx(0.1)
     assert learning_rate_factor(55, 100, 0.1, floor=0.0) == pytest.approx(0.5)  # half of the way down
     assert learning_rate_factor(0, 100, 0) == 1.0
+    assert max(learning_rate_factor(step, 40_000, 0.01) for step in range(500)) == 1.0  # long runs too
 
 
 def test_a_warm_up_of_one_or_more_counts_updates():
