@@ -1,7 +1,8 @@
 """Answers as classes: the vocabulary of a question head.
 
 A question head scores a fixed list of answers (GPS and 3D-VisTA: 8,864 of ScanQA, 706 of SQA3D), so a question whose
-right answer is not on the list cannot be answered; `AnswerVocabulary.unknown` counts these.
+right answer is not on the list cannot be answered; `AnswerVocabulary.unknown` counts these, and so does the result of a
+training run (val_unanswerable).
 """
 
 from collections import Counter

@@ -18,6 +18,7 @@ from scene.grounder import Grounder
 from scene.object_stage import ObjectStage
 from scene.pretrain import PretrainGroundingConfig, run, summed
 from scene.provenance import Provenance
+from scene.store import SceneStore, write_corpus
 from scene.texts import Question, Referral, Text
 from tests.core.test_distributed import launch
 from tests.scene.toy import toy_folder, toy_referrals, toy_scene
@@ -132,8 +133,6 @@ def test_the_encoder_is_trained_along_where_nothing_trained_it_before(config: Pr
 @pytest.fixture(scope="module")
 def rich(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Homes with sentences about several objects or none, and questions."""
-    from scene.store import write_corpus
-
     homes = {}
     for split, seeds in (("train", range(5)), ("val", range(5, 7))):
         pairs = []
@@ -163,6 +162,10 @@ def test_a_trained_model_is_fine_tuned_to_other_tasks(
     assert (result["unknown_words"] > 0) == (task != "referral")  # init never read "every", "sofa", "there"
     grounder = Grounder.from_pretrained(result["model"])
     assert ("yes" in grounder.answers) == (task == "answers")
+    if task == "answers":  # counts of cubes that no training home has
+        asked = [text for text in SceneStore(rich).texts("val") if isinstance(text, Question)]
+        beyond = [not set(question.answers) & set(grounder.answers) for question in asked]
+        assert result["val_unanswerable"] == pytest.approx(sum(beyond) / len(asked))
     sentences = {"multi": 2, "answers": 2, "referral": 0}[task]
     referrals = sum(len(toy_referrals(toy_scene(seed))) for seed in range(5))
     assert result["train_sentences"] == (10 if task == "answers" else referrals + 5 * sentences)
@@ -276,8 +279,6 @@ def test_a_corpus_without_what_is_asked_for_is_an_error(config: PretrainGroundin
 
 
 def test_a_corpus_without_val_is_an_error_before_the_first_stage(config: PretrainGroundingConfig, tmp_path: Path):
-    from scene.store import write_corpus
-
     write_corpus(tmp_path / "scenes", {"train": [(toy_scene(0), toy_referrals(toy_scene(0)))]}, "toy")
     with pytest.raises(InputError, match="no split 'val'"):
         run(replace(config, scenes=str(tmp_path / "scenes"), out=str(tmp_path / "run")))
