@@ -13,7 +13,14 @@ from core import distributed
 
 BETAS: Final = (0.9, 0.98)
 """Of AdamW, in every stage of GPS (SceneVerse, arXiv:2401.09340, supplement)."""
-MODULES: Final[dict[str, str]] = {"text": "text", "spatial": "spatial", "fusion": "fusion"}
+MODULES: Final[dict[str, str]] = {
+    "text": "text",
+    "spatial": "spatial",
+    "place": "spatial",  # the locations that it reads; this and the next two as in GPS's code
+    "fusion": "fusion",
+    "joint_place": "fusion",
+    "kind": "fusion",
+}
 """First name of a parameter -> the learning rate it may have of its own; all others share one."""
 
 

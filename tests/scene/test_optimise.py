@@ -37,6 +37,14 @@ def test_modules_have_rates_of_their_own_and_only_matrices_decay():
     }  # fmt: skip
 
 
+def test_locations_and_kinds_of_token_learn_with_the_transformer_that_reads_them():
+    names = ("place", "joint_place", "kind", "head")
+    model = nn.ModuleDict({name: nn.Linear(2, 2, bias=False) for name in names})
+    optimizer = make_optimizer(model, {"rest": 1.0, "spatial": 0.2, "fusion": 0.1}, 0.0)
+    peak = {id(parameter): group["peak"] for group in optimizer.param_groups for parameter in group["params"]}
+    assert [peak[id(model[name].weight)] for name in names] == [0.2, 0.1, 0.1, 1.0]
+
+
 def test_an_update_clips_the_norm_of_all_gradients_together():
     model = nn.Linear(1, 2, bias=False)
     nn.init.zeros_(model.weight)
