@@ -5,7 +5,8 @@ scene is padded to 80 objects of 1,024 points and every sentence to 50 tokens, e
 its scene (as their data loader gives it), the frozen object encoder runs in every step without gradients, attention is
 written out (softmax(qk / sqrt(d) + log sigmoid(bias))), layers are post-norm, the word head decodes every token, and
 the optimiser is torch's AdamW as it comes. Where a choice costs time the cheaper reading was taken: points are sampled
-and grouped by the project's compiled loops, and the object classifier that no loss reads is left out.
+and grouped by the project's compiled loops, and the object classifier that no loss reads is left out. One thing it
+computes that ours has not: dropout of attention weights, in the text and the joint layers as in the released code.
 
 Source: arXiv:2401.09340, sections 4.1 and 4.2; sizes, orders of operations and constants after the released code
 (scene-verse/SceneVerse, MIT licence), from which nothing is copied.

@@ -166,8 +166,7 @@ def group_table(arm: Arm, first: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def said_verdict(result: Mapping[str, Any]) -> str:
     """What the evaluator found in the manifests."""
-    verdict = result["zero_shot"]
-    return str(verdict.get("said") or verdict)
+    return str(result["zero_shot"]["text"])
 
 
 def said_coverage(arm: Arm, source: str) -> str:

@@ -129,14 +129,6 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
         gradient.copy_(part.view_as(gradient))
 
 
-def broadcast(module: nn.Module, source: int = 0) -> None:
-    """Gives every process the weights and buffers of process `source`."""
-    if world_size() == 1:
-        return
-    for tensor in module.state_dict().values():
-        dist.broadcast(tensor, source)
-
-
 class _Gather(torch.autograd.Function):
     """Rows of all processes one below the other; backwards, each process gets what all of them derived for its rows."""
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from core.errors import InputError
 from scene.baselines import BASELINES, Asked, baseline_scores, fitting
 from scene.graph import SceneGraph, build_graph, candidates
 from scene.protocols.records import Example, Prediction
@@ -110,8 +111,10 @@ def ask_questions(grounder: "Grounder", turn: Turn, seed: int) -> Said:
     """A grounder's answers to questions, best first.
 
     Raises:
-        InputError: it has no question head.
+        InputError: it has no question head, or its folder does not say what the head's outputs mean.
     """
+    if grounder.model.config.answers and not grounder.answers:
+        raise InputError("the grounder has a question head, but its folder has no answers.json that names the answers")
     objects = grounder.objects(turn.scene, room=turn.room, seed=seed)
     chances = grounder.answer(objects, [*(example.text for example in turn.examples), ""]).numpy()
     best = np.argsort(-chances, axis=1, kind="stable")[:, :KEPT]

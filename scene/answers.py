@@ -1,26 +1,18 @@
-"""Answers as classes: the vocabulary of a question head, and its targets.
+"""Answers as classes: the vocabulary of a question head.
 
 A question head scores a fixed list of answers (GPS and 3D-VisTA: 8,864 of ScanQA, 706 of SQA3D), so a question whose
-right answer is not on the list cannot be answered; how many these are is counted, never hidden.
+right answer is not on the list cannot be answered; `AnswerVocabulary.unknown` counts these, and so does the result of a
+training run (val_unanswerable).
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
-
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from core.errors import InputError
-from core.files import atomic_write, read_json
-
-ANSWERS_FILE: Final = "answers.json"
-"""In a model folder."""
+from core.files import read_json
 
 
 @dataclass(frozen=True)
@@ -79,44 +71,6 @@ class AnswerVocabulary:
             raise InputError(f"{path}: the two dictionaries disagree, or classes do not count 0, 1, 2, ...")
         return cls(tuple(order))
 
-    def save(self, folder: str | Path) -> Path:
-        """Writes answers.json into a model folder."""
-        return atomic_write(Path(folder) / ANSWERS_FILE, json.dumps(list(self.answers), ensure_ascii=False, indent=1))
-
-    @classmethod
-    def load(cls, folder: str | Path) -> "AnswerVocabulary":
-        """Reads answers.json of a model folder.
-
-        Raises:
-            MissingFileError: not there. InputError: damaged or not a list of answers.
-        """
-        content = read_json(Path(folder) / ANSWERS_FILE, "answers of the model")
-        if not isinstance(content, list):
-            raise InputError(f"{Path(folder) / ANSWERS_FILE} should be a list of answers")
-        return cls(tuple(content))
-
-    def targets(self, answers: Sequence[Sequence[str]]) -> Float[Tensor, "S A"]:
-        """Which answers are right for each question, 1 or 0: the target of the binary cross-entropy.
-
-        A question none of whose answers is known has a row of zeros (`unknown` counts them).
-        """
-        target = torch.zeros(len(answers), len(self.answers))
-        for row, right in enumerate(answers):
-            known = [self.index[answer] for answer in right if answer in self.index]
-            target[row, known] = 1.0
-        return target
-
     def unknown(self, answers: Iterable[Sequence[str]]) -> int:
         """How many questions have no right answer on the list: out of a head's reach whatever it learns."""
         return sum(not any(answer in self.index for answer in right) for right in answers)
-
-    def ranked(self, scores: Float[Tensor, "S A"], top: int = 10) -> list[tuple[str, ...]]:
-        """The `top` answers of each question, best first; among equal scores the more frequent answer.
-
-        Raises:
-            InputError: another number of scores than answers.
-        """
-        if scores.shape[-1] != len(self.answers):
-            raise InputError(f"{scores.shape[-1]} scores for {len(self.answers)} answers")
-        order = scores.sort(dim=-1, descending=True, stable=True).indices[:, :top].tolist()
-        return [tuple(self.answers[k] for k in row) for row in order]

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float64
 from numpy import ndarray
 
 from core.errors import InputError, check_choice
-from scene.graph import SceneGraph, candidates
+from scene.graph import SceneGraph
 from scene.parse import Reading, readings
 from scene.query import Clause, Noun, Query, resolve_among
 from scene.types import Scene
@@ -112,15 +112,6 @@ def baseline_scores(name: str, asked: Asked) -> Float64[ndarray, " N"]:
     """Scores of one of BASELINES. Raises InputError for an unknown name."""
     check_choice("baseline", name, BASELINES)
     return BASELINES[name](asked)
-
-
-def symbolic_scores(scene: Scene, graph: SceneGraph, sentence: str, room: int = -1) -> Float64[ndarray, " N"]:
-    """`symbolic` over the candidates of a scene, in the order of `scene.graph.candidates`.
-
-    Raises:
-        InputError: a home that is spoken of room by room, without a room.
-    """
-    return symbolic(Asked(scene, graph, sentence, tuple(candidates(scene, room))))
 
 
 def fitting(asked: Asked, scores: Float64[ndarray, " N"]) -> set[int]:

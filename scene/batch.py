@@ -1,12 +1,12 @@
-"""From scenes and referral sentences to padded batches, in the frame of the viewer the sentences assume.
+"""From scenes to padded batches of their objects, in the frame of the viewer the sentences assume.
 
 "Left of" depends on where one looks. The viewpoint rule of scene/relations.py decides that; here every object set is
 turned into that viewer's frame (x ahead, y to the left, z up from the floor), so the model reads left and right off the
 coordinates, and a scene turned together with its viewer gives the same numbers.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Float32, Int64
@@ -15,14 +15,11 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from core.errors import InputError
-from scene.descriptions import describe_scene
 from scene.geometry import object_points
-from scene.graph import build_graph, candidates, spoken_room_by_room
+from scene.graph import candidates, spoken_room_by_room
 from scene.objects import location_tokens, rotate_points
 from scene.relation_edges import batch_edges
 from scene.relations import Viewpoint
-from scene.support import room_of_objects
-from scene.texts import Referral
 from scene.types import Scene
 
 
@@ -55,45 +52,6 @@ class SceneBatch:
     def to(self, device: torch.device | str) -> "SceneBatch":
         edges = None if self.edges is None else self.edges.to(device)
         return SceneBatch(self.features.to(device), self.locations.to(device), self.valid.to(device), edges)
-
-
-@dataclass
-class ReferralBatch:
-    """S sentences about the scenes of a batch."""
-
-    scenes: SceneBatch
-    tokens: Int64[Tensor, "S L"]
-    words: Bool[Tensor, "S L"]  # False at padding
-    scene: Int64[Tensor, " S"]  # index into the batch's scenes
-    target: Int64[Tensor, " S"]  # index into that scene's objects
-    anchors: Float[Tensor, "S N"]  # 1 / count at the other objects a sentence names; rows of 0 where it names none
-    captions: list[list[int]] = field(default_factory=list)  # token ids of each scene's caption
-
-    def to(self, device: torch.device | str) -> "ReferralBatch":
-        return ReferralBatch(
-            self.scenes.to(device),
-            self.tokens.to(device),
-            self.words.to(device),
-            self.scene.to(device),
-            self.target.to(device),
-            self.anchors.to(device),
-            self.captions,
-        )
-
-
-@dataclass
-class GroundingRoom:
-    """Candidates and the sentences about them; `features` holds K encodings of differently drawn points."""
-
-    objects: ObjectSet
-    sentences: list[str]
-    targets: Int64[Tensor, " S"]
-    kinds: list[str]
-    anchors: list[tuple[int, ...]]  # indices of the other objects each sentence names
-    caption: str = ""  # what stands in it; empty where none was asked for
-    tokens: list[list[int]] = field(default_factory=list)  # of the sentences
-    caption_tokens: list[int] = field(default_factory=list)
-    features: Float[Tensor, "K N D"] | None = None
 
 
 def caption_of(label: str, attributes: Mapping[str, str]) -> str:
@@ -178,52 +136,3 @@ def anchor_shares(anchors: Sequence[Sequence[int]], objects: int) -> Float[Tenso
         for index in named:
             row[index] = 1 / len(named)
     return shares
-
-
-def whole_batch(rooms: Sequence[GroundingRoom], pad_id: int) -> ReferralBatch:
-    """All sentences of these rooms in order, with each room's first encoding."""
-    features = [room.features[0] for room in rooms if room.features is not None]
-    assert len(features) == len(rooms), "rooms are encoded before they are batched"
-    padded, words = collate_tokens([row for room in rooms for row in room.tokens], pad_id)
-    scene = torch.repeat_interleave(torch.arange(len(rooms)), torch.tensor([len(room.sentences) for room in rooms]))
-    scenes = collate(features, [room.objects.locations for room in rooms])
-    shares = anchor_shares([named for room in rooms for named in room.anchors], scenes.valid.shape[1])
-    return ReferralBatch(scenes, padded, words, scene, torch.cat([room.targets for room in rooms]), shares)
-
-
-def grounding_rooms(
-    scenes: Iterable[Scene], referrals: Iterable[Referral], points: int, seed: int, *, captions: bool = False
-) -> Iterator[GroundingRoom]:
-    """One `GroundingRoom` per room that sentences speak of; each scene's points are drawn once.
-
-    With `captions` each room gets its scene caption. Large homes are spoken of room by room: their sentences
-    are grouped by the room the target stands in.
-
-    Raises:
-        InputError: a sentence has not exactly one target, or its target is not in the scene.
-    """
-    by_scene: dict[str, list[Referral]] = {}
-    for referral in referrals:
-        by_scene.setdefault(referral.scene_id, []).append(referral)
-    for scene in scenes:
-        by_room: dict[int, list[Referral]] = {}
-        home = room_of_objects(scene) if spoken_room_by_room(scene) else None
-        for referral in by_scene.get(scene.id, []):
-            if len(referral.targets) != 1 or not 0 <= referral.targets[0] < len(scene.objects):
-                raise InputError(
-                    f"scene {scene.id}: {referral.utterance!r} has targets {list(referral.targets)}, expected one of "
-                    f"0..{len(scene.objects) - 1}; the corpus does not belong to these scenes, build it again"
-                )
-            by_room.setdefault(-1 if home is None else int(home[referral.targets[0]]), []).append(referral)
-        if not by_room:
-            continue
-        cloud = object_points(scene, points, seed)
-        graph = build_graph(scene) if captions else None
-        for room, group in sorted(by_room.items()):
-            objects = objects_from(scene, cloud, room, Viewpoint())
-            slot = {int(identity): index for index, identity in enumerate(objects.ids)}
-            targets = torch.tensor([slot[referral.targets[0]] for referral in group])
-            caption = describe_scene(scene, graph, room) if graph else ""
-            anchors = [tuple(slot[a] for a in r.anchors if a in slot) for r in group]
-            sentences, kinds = [r.utterance for r in group], [r.kind for r in group]
-            yield GroundingRoom(objects, sentences, targets, kinds, anchors, caption)

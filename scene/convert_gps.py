@@ -10,7 +10,8 @@ model.safetensors or pytorch_model.bin, in one file or in several with an index.
 BERT's.
 
 What is not the same: without a grounding head the released code ranks by a dot product of fused features, ours by their
-cosine, which is what its loss trained; and padding cannot win here.
+cosine, which is what its loss trained; padding cannot win; and objects come in the viewer's frame (scene/batch.py), a
+quarter turn from the file's, which that model saw in training as one of four.
 """
 
 import re

@@ -50,16 +50,21 @@ class Curriculum:
         run_folder: of the run; features are cached there unless the configuration names a folder.
 
     Raises:
-        InputError: no scenes, no sentences of the wanted kind, or an init of other sizes.
+        InputError: no scenes, no train or val split, no sentences of the wanted kind, an init of other sizes, or
+            quarter turns of a model that reads a scene graph.
     """
 
     def __init__(self, cfg: PretrainGroundingConfig, device: torch.device, run_folder: Path) -> None:
         self.cfg, self.device = cfg, device
         self.cache_folder = Path(cfg.cache).expanduser() if cfg.cache else run_folder / "features"
         self.stores = [SceneStore(path) for path in folders(cfg.scenes)]
+        for store in self.stores:
+            store.split("train"), store.split("val")  # said now, not after the first stage
         self.init = Grounder.from_pretrained(model_folder(cfg.init)) if cfg.init else None
         self.answers = self._answers()
         self.tokenizer, self.model = self._begin()
+        if cfg.rotate != "none" and self.model.config.graph_layers:  # that of init, too
+            raise InputError(f"rotate={cfg.rotate} would turn a scene graph's left and right: leave rotate=none")
         self.model.to(device)
         config = self.model.config
         numbers = AnswerVocabulary(self.answers).index if self.answers else {}
@@ -133,11 +138,6 @@ class Curriculum:
     def _homes(self, task: str, share: float) -> Iterator[tuple[str, list[dict[str, Any]], list[dict[str, Any]]]]:
         for store in self.stores:
             yield from texts_by_scene(store, "train", task, share)
-
-    @property
-    def store(self) -> SceneStore:
-        """The first corpus."""
-        return self.stores[0]
 
     @property
     def left_out(self) -> int:

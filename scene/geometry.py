@@ -56,17 +56,6 @@ def boxes_from_corners(corners: Float[ndarray, "N 6"]) -> Float64[ndarray, "N 7"
     return np.concatenate([0.5 * (low + high), high - low, np.zeros((len(corners), 1))], axis=1)
 
 
-def box_iou_axis_aligned(a: Float[ndarray, "N 6"], b: Float[ndarray, "M 6"]) -> Float64[ndarray, "N M"]:
-    """Volume of the intersection over volume of the union, for every pair of min-max boxes; 0 where both are empty."""
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    low = np.maximum(a[:, None, :3], b[None, :, :3])
-    high = np.minimum(a[:, None, 3:], b[None, :, 3:])
-    shared = np.clip(high - low, 0, None).prod(axis=-1)
-    volume_a, volume_b = ((m[:, 3:] - m[:, :3]).prod(axis=1) for m in (a, b))
-    union = volume_a[:, None] + volume_b[None, :] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-
-
 def distance_to_footprint(xy: Float[ndarray, "*s 2"], box: Float[ndarray, "7"]) -> Float64[ndarray, "*s"]:
     """Horizontal distance in metres from points to an oriented box seen from above; 0 inside it."""
     offset = np.asarray(xy, dtype=np.float64) - box[:2]

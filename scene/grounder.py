@@ -17,7 +17,7 @@ from transformers import AutoConfig, PreTrainedTokenizerFast
 from core.checkpoint import load_weights
 from core.errors import InputError, existing_file
 from core.files import atomic_folder, read_json
-from scene.batch import GroundingRoom, ObjectSet, collate, object_set, whole_batch
+from scene.batch import ObjectSet, collate, object_set
 from scene.conformal import Conformal
 from scene.grounding import Fused, GroundingModel
 from scene.model_config import ModelConfig
@@ -38,30 +38,6 @@ def tokenize(
     """Token ids padded to the longest text (cut at `max_tokens`), and which of them are not padding."""
     encoded = tokenizer(list(texts), padding=True, truncation=True, max_length=max_tokens, return_tensors="pt")
     return encoded["input_ids"], encoded["attention_mask"].bool()
-
-
-@torch.no_grad()
-def predict(
-    model: GroundingModel, rooms: Sequence[GroundingRoom], pad_id: int, sentences: int = 256
-) -> list[Int64[Tensor, " S"]]:
-    """For each room the index of the highest-scoring object per sentence, from its first cached encoding.
-
-    Args:
-        sentences: per forward pass; rooms are not split.
-    """
-    model.eval()
-    device = model.object_log_scale.device
-    predicted: list[Tensor] = []
-    groups: list[list[GroundingRoom]] = [[]]
-    for room in rooms:
-        if groups[-1] and sum(len(r.sentences) for r in groups[-1]) + len(room.sentences) > sentences:
-            groups.append([])
-        groups[-1].append(room)
-    for group in groups:
-        batch = whole_batch(group, pad_id).to(device)
-        best = model(batch.scenes, batch.tokens, batch.words, batch.scene).argmax(1).cpu()
-        predicted += best.split([len(room.sentences) for room in group])
-    return predicted
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Sizes and choices of a grounding model, and the two settings of GPS that others are compared with.
 
 `gps_paper` follows the paper (arXiv:2401.09340), `gps_code` its released code where the two differ. Beside the sizes
-both share post-norm layers, weights from N(0, 0.02), coordinates as they stand in the file, 80 slots and no bias in the
-joint transformer. The default model keeps what was measured to learn from thousands of sentences instead of millions.
+both share post-norm layers, weights from N(0, 0.02), coordinates from the file's origin, 80 slots and no bias in the
+joint transformer; their objects, too, come in the viewer's frame (scene/batch.py), a quarter turn from the file's. The
+default model keeps what was measured to learn from thousands of sentences instead of millions.
 """
 
 from collections.abc import Callable
@@ -46,7 +47,7 @@ class ModelConfig:
     bias: str = "query"  # query (weights from the query token: code) | static (one projection: paper) | none
     farthest: str = "valid"  # d_max over objects | padded (code: empty slots stand at the origin and count)
     fusion_bias: bool = True  # spatial bias between objects in the joint transformer too
-    centred: bool = True  # locations relative to the mean of the scene's objects; False = as in the file
+    centred: bool = True  # locations relative to the mean of the scene's objects; False = to the file's origin
     roles: int = 8  # that a sentence assigns to its words (modular attention and bearings); 0 = none
     scorer: str = (
         "mlp"  # mlp (of joint objects) | dot (cosine with the sentence over a trained tau: paper) | cosine (code)
@@ -115,7 +116,11 @@ def gps_paper(vocab_size: int = 30_522, text: str = "") -> ModelConfig:
 
 
 def gps_code(vocab_size: int = 30_522, text: str = "") -> ModelConfig:
-    """GPS as its released code computes it, but padding wins no score here. Arguments: see `gps_paper`."""
+    """GPS as its released code computes it, but padding wins no score here, and an empty slot, which counts in the mean
+    over slots, begins as zeros instead of what the object encoder makes of points that are all ones.
+
+    Arguments: see `gps_paper`.
+    """
     config = gps_paper(vocab_size, text)
     config.bias, config.farthest, config.scorer, config.scene_pool = "query", "padded", "cosine", "mean"
     return config

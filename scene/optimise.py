@@ -13,7 +13,14 @@ from core import distributed
 
 BETAS: Final = (0.9, 0.98)
 """Of AdamW, in every stage of GPS (SceneVerse, arXiv:2401.09340, supplement)."""
-MODULES: Final[dict[str, str]] = {"text": "text", "spatial": "spatial", "fusion": "fusion"}
+MODULES: Final[dict[str, str]] = {
+    "text": "text",
+    "spatial": "spatial",
+    "place": "spatial",  # the locations that it reads; this and the next two as in GPS's code
+    "fusion": "fusion",
+    "joint_place": "fusion",
+    "kind": "fusion",
+}
 """First name of a parameter -> the learning rate it may have of its own; all others share one."""
 
 
@@ -57,7 +64,7 @@ def learning_rate_factor(step: int, steps: int, warmup: float, floor: float = 0.
     """
     rise = warmup * steps if warmup < 1 else warmup
     if step < rise:
-        return (step + 1e-3 * steps) / rise if warmup < 1 else (step + 1) / rise
+        return min((step + 1e-3 * steps) / rise, 1.0) if warmup < 1 else (step + 1) / rise
     done = (step - rise) / max(steps - rise, 1)
     return floor + (1 - floor) / 2 * (1 + math.cos(math.pi * min(done, 1.0)))
 

@@ -137,7 +137,7 @@ def train(cfg: PretrainGroundingConfig, device: torch.device, folder: RunFolder 
         model.load_state_dict(best["model"])
     if folder is not None:
         shutil.rmtree(place / "model", ignore_errors=True)  # of a run killed between here and its result
-        grounder = Grounder(model.cpu(), curriculum.tokenizer, curriculum.answers, None, curriculum.provenance())
+        grounder = Grounder(model, curriculum.tokenizer, curriculum.answers, None, curriculum.provenance())
         if best["model"] and cfg.task != "answers":
             grounder.conformal = calibrated(
                 grounder, curriculum.stores, score="member" if cfg.task == "multi" else "score", seed=cfg.seed
@@ -181,10 +181,13 @@ def conclusion(stage: SentenceStage, curriculum: Curriculum, best: Mapping[str, 
     """What is worth knowing about the last stage."""
     val, train = curriculum.rooms("val", stage.task), stage.sampler.rooms
     unknown = np.concatenate([room.tokens.values == curriculum.tokenizer.unk_token_id for room in train])
+    # questions none of whose right answers the head has (with init, those of init): out of reach
+    unanswerable = np.concatenate([room.answers.lengths == 0 for room in val])
     return {
         f"val_{MEASURES[stage.task]}": best["score"],
         "val_chance": float(np.average([1 / len(room.objects) for room in val], weights=[len(room) for room in val])),
         "val_sentences": sum(len(room) for room in val),
+        **({"val_unanswerable": round(float(unanswerable.mean()), 4)} if stage.task == "answers" else {}),
         "best_step": best["step"],
         "encoder": "frozen" if stage.cloud is None else "trained",
         "train_rooms": len(train),

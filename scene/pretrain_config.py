@@ -43,7 +43,7 @@ class PretrainGroundingConfig(JobConfig):
     object_warmup: float = 0.05  # updates until the peak; below 1 a share of all
     object_loss: str = "contrast"  # contrast (features against names) or classes (labels, with label smoothing)
     object_text: str = "trained"  # trained or frozen: whether words learn, too
-    object_pool: int = 20_000  # objects whose points stay in memory
+    object_pool: int = 20_000  # objects whose points stay in memory: the first ones; the object stage sees no others
 
     steps: int = 600  # updates on sentences
     epochs: float = 0.0  # passes over the sentences instead; 0 = steps counts
@@ -113,8 +113,6 @@ class PretrainGroundingConfig(JobConfig):
             raise InputError(f"task={self.task} is for stages=finetune; stages={self.stages} learn task=referral")
         if self.init and self.model != "default":
             raise InputError(f"model={self.model}: with init the model is that of {self.init}; leave one of them out")
-        if self.rotate != "none" and self.architecture.get("graph_layers"):
-            raise InputError(f"rotate={self.rotate} would turn a scene graph's left and right: leave rotate=none")
 
     @property
     def stage_names(self) -> tuple[str, ...]:

@@ -66,17 +66,14 @@ class Provenance:
         return tuple(sorted({corpus.source for corpus in self.corpora}))
 
     @classmethod
-    def collect(
-        cls, stores: Iterable[SceneStore], sentences: Iterable[tuple[str, str]], scenes: Iterable[str] = ()
-    ) -> "Provenance":
+    def collect(cls, stores: Iterable[SceneStore], sentences: Iterable[tuple[str, str]]) -> "Provenance":
         """Of a training run.
 
         Args:
             stores: the folders of scenes it read.
             sentences: (scene id, sentence) of everything the loss saw, in any order and any number of times.
-            scenes: ids of further scenes whose objects alone were trained on.
         """
-        ids = set(scenes)
+        ids = set[str]()
 
         def digests() -> Iterator[int]:
             for scene_id, text in sentences:

@@ -27,6 +27,7 @@ from scene.provenance import sentence_digest
 from scene.relations import Viewpoint
 from scene.store import SceneStore
 from scene.support import room_of_objects
+from scene.texts import asked_in
 from scene.types import Scene
 
 COLUMNS: Final = (
@@ -122,8 +123,7 @@ def texts_by_scene(
         for scene_id, group in groupby(rows, key=lambda row: row["scene_id"]):
             found = list(group)
             for row in found:
-                if row["situation"]:  # what the asker says before the question; scene/texts.py: sentence()
-                    row["text"] = f"{row['situation']}: {row['text']}"
+                row["text"] = asked_in(row["situation"], row["text"])
             said = [
                 row for row in found
                 if wanted(row) and (share >= 1 or sentence_digest(scene_id, row["text"]) < limit)

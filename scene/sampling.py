@@ -72,11 +72,6 @@ class Sampler:
         self._objects = np.array([len(room.objects) for room in rooms])
         self._window: tuple[int, list[list[Drawn]]] = (-1, [])
 
-    @property
-    def rows(self) -> int:
-        """Sentences per batch."""
-        return min(self.drawing.scenes, len(self.rooms)) * self.drawing.sentences
-
     def batch(self, step: int) -> list[Drawn]:
         """The rooms and sentences of a step."""
         number = step // self.drawing.window

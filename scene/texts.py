@@ -109,7 +109,12 @@ def sentence(text: Text) -> str:
         return text.utterance
     if isinstance(text, Caption):
         return text.text
-    return f"{text.situation}: {text.question}" if text.situation else text.question
+    return asked_in(text.situation, text.question)
+
+
+def asked_in(situation: str, question: str) -> str:
+    """A question with the situation, if there is one, before it."""
+    return f"{situation}: {question}" if situation else question
 
 
 def texts_to_table(texts: Iterable[Text]) -> pa.Table:

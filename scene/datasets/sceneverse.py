@@ -37,15 +37,12 @@ from scene.datasets.point_scan import (
 from scene.datasets.pth import read_pth
 from scene.geometry import rotation_z
 from scene.language import Referral
+from scene.protocols.annotations import VIEW_WORDS
 from scene.types import Scene, SceneObject
 
 DATASETS: Final = ("ScanNet", "3RScan", "MultiScan", "ARKitScenes", "HM3D", "Structured3D", "ProcThor")
 COUNT_FROM_ZERO: Final = ("ScanNet", "3RScan")
 """Datasets whose objects count from 0; in the others an id of 0 without a label marks points of no object."""
-VIEW_WORDS: Final = frozenset(
-    ["front", "behind", "back", "right", "left", "facing", "leftmost", "rightmost", "looking", "across"]
-)
-"""A sentence with one of these words depends on the viewer (the rule of Nr3D, Achlioptas et al., ECCV 2020)."""
 
 _POINTS = "scan_data/pcd_with_global_alignment"
 _LABELS = "scan_data/instance_id_to_label"

@@ -51,6 +51,8 @@ class Metric:
     ) -> tuple[float, float]:
         """95 % bootstrap interval over scenes, times `scale`: sentences of one scene are not independent.
 
+        Draws of scenes in which nothing counts have no value and are left out; NaN where no draw has one.
+
         Args:
             scenes: id of each example's scene, (E,).
 
@@ -68,5 +70,9 @@ class Metric:
         sums = np.zeros((int(cluster.max()) + 1, self.statistics.shape[1]))
         np.add.at(sums, cluster, self.statistics[chosen])
         draws = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=resamples)
-        low, high = np.quantile(self.combine(draws @ sums), (0.025, 0.975))
+        values = self.combine(draws @ sums)
+        values = values[np.isfinite(values)]
+        if not len(values):
+            return float("nan"), float("nan")
+        low, high = np.quantile(values, (0.025, 0.975))
         return float(self.scale * low), float(self.scale * high)

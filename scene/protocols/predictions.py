@@ -96,18 +96,6 @@ def write_predictions(path: str | Path, predictions: Iterable[Prediction]) -> Pa
     return atomic_write(path, "".join(json.dumps(row) + "\n" for row in short))
 
 
-def write_examples(path: str | Path, examples: Iterable[Example]) -> Path:
-    """What a model is to predict, without the truth, for use elsewhere: a .jsonl of id, scene_id, room and text.
-
-    Raises:
-        InputError: the name does not end in .jsonl.
-    """
-    path = Path(path)
-    check_choice("the examples' file format", path.suffix, (".jsonl",))
-    rows = [{"id": e.id, "scene_id": e.scene_id, "room": e.room, "text": e.text} for e in examples]
-    return atomic_write(path, "".join(json.dumps(row) + "\n" for row in rows))
-
-
 def _items(file: Path) -> Iterator[tuple[str, Any]]:
     """(where, record)."""
     if file.suffix not in FORMATS:

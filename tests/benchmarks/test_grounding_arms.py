@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from benchmarks import grounding_arms
-from benchmarks.grounding_arms import arm_table, read_arm
+from benchmarks.grounding_arms import arm_table, read_arm, said_verdict
 from benchmarks.turned_scenes import ANGLES_DEG, FREE, VIEWED, table
 from core.errors import InputError
+from scene.provenance import Provenance, unseen
 
 
 def leave_runs(root: Path, arm: str, accuracies: list[float], **changed: object) -> None:
@@ -25,7 +26,7 @@ def leave_runs(root: Path, arm: str, accuracies: list[float], **changed: object)
             "examples": 9,
             "counts": {"overall": 9},
             "conformal": None,
-            "zero_shot": {},
+            "zero_shot": {"text": "unknown"},
         }
         trained = {"seconds": 120, "train_sentences": 40, "train_rooms": 3}
         settings = {"seed": seed, "steps": 5, "batch_scenes": 2, "batch_sentences": 4, **changed}
@@ -78,3 +79,8 @@ def test_turned_scenes_are_counted_by_angle():
     rows = dict(line.split(" | ", 1) for line in table([found])[2:])
     assert rows["| 90 degrees"] == "50.0 | 50.0 | 50.0 |"
     assert rows["| 180 degrees"] == "100.0 | 50.0 | 100.0 |"
+
+
+def test_the_verdict_is_said_in_the_evaluators_words():
+    verdict = unseen(Provenance(), "procthor", [("house", "the bed")])
+    assert said_verdict({"zero_shot": verdict.to_json()}) == str(verdict)

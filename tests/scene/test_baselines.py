@@ -10,7 +10,6 @@ from scene.baselines import (
     expected_accuracy,
     fitting,
     symbolic,
-    symbolic_scores,
 )
 from scene.datasets.procedural import generate_home
 from scene.graph import build_graph, candidates
@@ -109,18 +108,15 @@ def test_candidates_keep_their_order_and_may_be_none():
         assert baseline_scores(name, ask("the red chair", 0, ids=())).shape == (0,)
 
 
-def test_scores_of_a_scene_come_in_the_order_of_its_candidates():
-    assert symbolic_scores(ROW, GRAPH, "the bed").tolist() == [0, 1, 0, 0]
-
-
 def test_permuting_objects_permutes_scores():
     order = [2, 0, 3, 1]
     moved = [SceneObject(k, ROW.objects[i].label, ROW.objects[i].box, attributes=ROW.objects[i].attributes)
              for k, i in enumerate(order)]  # fmt: skip
     other = Scene("row", "toy", moved)
+    graph, ids = build_graph(other), tuple(range(4))
     for sentence in ("the blue chair right of the bed", "the chair closest to the bed", "the red chair on the bed"):
-        there = symbolic_scores(other, build_graph(other), sentence)
-        assert there.tolist() == symbolic_scores(ROW, GRAPH, sentence)[order].tolist()
+        there = symbolic(Asked(other, graph, sentence, ids))
+        assert there.tolist() == symbolic(Asked(ROW, GRAPH, sentence, ids))[order].tolist()
 
 
 def test_wrong_names_and_ids_are_told():

@@ -6,19 +6,11 @@ import pytest
 import torch
 
 from core.errors import InputError
-from scene.batch import (
-    anchor_shares,
-    collate,
-    collate_tokens,
-    grounding_rooms,
-    object_set,
-    whole_batch,
-)
+from scene.batch import anchor_shares, collate, collate_tokens, object_set
 from scene.geometry import rotate_scene
-from scene.language import Referral
 from scene.relations import Viewpoint
 from scene.types import Scene
-from tests.scene.toy import toy_referrals, toy_scene
+from tests.scene.toy import toy_scene
 
 
 def test_the_viewers_frame_has_x_ahead_and_y_to_the_left():
@@ -59,39 +51,6 @@ def test_padding_is_marked_and_zero():
 
 def test_anchors_share_a_row_evenly():
     assert anchor_shares([(2,), (), (0, 1)], 3).tolist() == [[0, 0, 1], [0, 0, 0], [0.5, 0.5, 0]]
-
-
-def rooms_of(seeds: range) -> list:
-    scenes = [toy_scene(seed) for seed in seeds]
-    rooms = list(grounding_rooms(scenes, [r for s in scenes for r in toy_referrals(s)], 16, 0))
-    for room in rooms:
-        room.features = torch.arange(2.0).view(2, 1, 1).expand(2, len(room.objects), 4)
-        room.tokens = [[2, 10 + k, 3] for k in range(len(room.sentences))]
-    return rooms
-
-
-def test_every_sentence_lands_in_its_scene_with_its_target():
-    scene = toy_scene(0)
-    (room,) = grounding_rooms([scene], toy_referrals(scene), 16, 0)
-    assert [int(room.objects.ids[t]) for t in room.targets] == [r.targets[0] for r in toy_referrals(scene)]
-    assert [tuple(int(room.objects.ids[a]) for a in named) for named in room.anchors] == [
-        r.anchors for r in toy_referrals(scene)
-    ]
-    assert room.sentences == [r.utterance for r in toy_referrals(scene)]
-
-
-def test_a_whole_batch_keeps_all_sentences_in_order():
-    rooms = rooms_of(range(2))
-    batch = whole_batch(rooms, 0)
-    assert batch.target.tolist() == [t for room in rooms for t in room.targets.tolist()]
-    assert batch.scene.tolist() == [0] * len(rooms[0].sentences) + [1] * len(rooms[1].sentences)
-
-
-@pytest.mark.parametrize("targets", [(), (0, 1), (99,)])
-def test_a_sentence_without_exactly_one_target_in_the_scene_is_refused(targets: tuple[int, ...]):
-    scene = toy_scene(0)
-    with pytest.raises(InputError, match="expected one of 0..5"):
-        list(grounding_rooms([scene], [Referral(scene.id, "the cube", targets, (), "unique")], 16, 0))
 
 
 def test_yaw_of_the_default_viewer_is_a_quarter_turn():

@@ -9,7 +9,6 @@ from core.errors import InputError
 from scene.geometry import (
     axis_aligned,
     box_corners,
-    box_iou_axis_aligned,
     boxes_from_corners,
     boxes_from_points,
     boxes_mesh,
@@ -63,12 +62,6 @@ def test_footprints_are_counter_clockwise():
 def test_boxes_of_six_numbers_are_refused_with_the_way_out():
     with pytest.raises(InputError, match="boxes_from_corners"):
         box_corners(np.zeros((1, 6)))
-
-
-def test_iou_of_a_half_shifted_cube_is_a_third():
-    a = np.array([[0.0, 0, 0, 1, 1, 1]])
-    b = np.array([[0.5, 0, 0, 1.5, 1, 1], [2, 2, 2, 3, 3, 3], [0, 0, 0, 1, 1, 1]])
-    assert np.allclose(box_iou_axis_aligned(a, b), [[1 / 3, 0, 1]])
 
 
 def test_distance_to_a_turned_footprint():

@@ -13,13 +13,12 @@ from core.errors import InputError, MissingFileError
 from scene.batch import object_set
 from scene.conformal import Conformal
 from scene.geometry import rotate_scene
-from scene.grounder import Grounder, predict, tokenize
+from scene.grounder import Grounder, tokenize
 from scene.grounding import GroundingModel
 from scene.model_config import ModelConfig, gps_code
 from scene.provenance import Provenance, unseen
 from scene.relations import Viewpoint
 from scene.types import Scene
-from tests.scene.test_batch import rooms_of
 from tests.scene.toy import toy_referrals, toy_scene
 from vl.tokenizer import train_tokenizer
 
@@ -170,16 +169,6 @@ def test_a_grounder_with_a_scene_graph_reads_the_graph_of_the_scene():
     objects.edges = objects.edges[:0]
     assert not torch.allclose(grounder.score(objects, SENTENCES), heard)
     assert len(grounder.locate(scene, SENTENCES[0]).objects) == 6
-
-
-def test_rooms_are_predicted_as_one_by_one(grounder: Grounder):
-    rooms = rooms_of(range(3))
-    for room in rooms:
-        room.features = torch.randn(1, len(room.objects), 16, generator=torch.Generator().manual_seed(0))
-        room.tokens = grounder.tokenizer(room.sentences)["input_ids"]
-    together = predict(grounder.model, rooms, 0)
-    assert [p.tolist() for p in together] == [predict(grounder.model, [room], 0)[0].tolist() for room in rooms]
-    assert [len(p) for p in together] == [len(room.sentences) for room in rooms]
 
 
 def test_a_checkpoint_of_another_shape_names_the_tensor_and_both_shapes(grounder: Grounder, tmp_path: Path):

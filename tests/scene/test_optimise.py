@@ -13,6 +13,7 @@ def test_the_learning_rate_climbs_then_falls_to_its_floor():
     assert learning_rate_factor(100, 100, 0.1) == pytest.approx(0.1)
     assert learning_rate_factor(55, 100, 0.1, floor=0.0) == pytest.approx(0.5)  # half of the way down
     assert learning_rate_factor(0, 100, 0) == 1.0
+    assert max(learning_rate_factor(step, 40_000, 0.01) for step in range(500)) == 1.0  # long runs too
 
 
 def test_a_warm_up_of_one_or_more_counts_updates():
@@ -34,6 +35,14 @@ def test_modules_have_rates_of_their_own_and_only_matrices_decay():
         "text.weight": (0.25, 0.1), "text.bias": (0.25, 0.0), "spatial.weight": (0.5, 0.1), "spatial.bias": (0.5, 0.0),
         "head.weight": (0.5, 0.1),
     }  # fmt: skip
+
+
+def test_locations_and_kinds_of_token_learn_with_the_transformer_that_reads_them():
+    names = ("place", "joint_place", "kind", "head")
+    model = nn.ModuleDict({name: nn.Linear(2, 2, bias=False) for name in names})
+    optimizer = make_optimizer(model, {"rest": 1.0, "spatial": 0.2, "fusion": 0.1}, 0.0)
+    peak = {id(parameter): group["peak"] for group in optimizer.param_groups for parameter in group["params"]}
+    assert [peak[id(model[name].weight)] for name in names] == [0.2, 0.1, 0.1, 1.0]
 
 
 def test_an_update_clips_the_norm_of_all_gradients_together():

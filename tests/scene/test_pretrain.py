@@ -18,6 +18,7 @@ from scene.grounder import Grounder
 from scene.object_stage import ObjectStage
 from scene.pretrain import PretrainGroundingConfig, run, summed
 from scene.provenance import Provenance
+from scene.store import SceneStore, write_corpus
 from scene.texts import Question, Referral, Text
 from tests.core.test_distributed import launch
 from tests.scene.toy import toy_folder, toy_referrals, toy_scene
@@ -132,8 +133,6 @@ def test_the_encoder_is_trained_along_where_nothing_trained_it_before(config: Pr
 @pytest.fixture(scope="module")
 def rich(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Homes with sentences about several objects or none, and questions."""
-    from scene.store import write_corpus
-
     homes = {}
     for split, seeds in (("train", range(5)), ("val", range(5, 7))):
         pairs = []
@@ -163,6 +162,10 @@ def test_a_trained_model_is_fine_tuned_to_other_tasks(
     assert (result["unknown_words"] > 0) == (task != "referral")  # init never read "every", "sofa", "there"
     grounder = Grounder.from_pretrained(result["model"])
     assert ("yes" in grounder.answers) == (task == "answers")
+    if task == "answers":  # counts of cubes that no training home has
+        asked = [text for text in SceneStore(rich).texts("val") if isinstance(text, Question)]
+        beyond = [not set(question.answers) & set(grounder.answers) for question in asked]
+        assert result["val_unanswerable"] == pytest.approx(sum(beyond) / len(asked))
     sentences = {"multi": 2, "answers": 2, "referral": 0}[task]
     referrals = sum(len(toy_referrals(toy_scene(seed))) for seed in range(5))
     assert result["train_sentences"] == (10 if task == "answers" else referrals + 5 * sentences)
@@ -190,6 +193,17 @@ def test_several_corpora_are_one(config: PretrainGroundingConfig, rich: str, tmp
 def test_a_scene_graph_and_the_choices_of_gps_train(config: PretrainGroundingConfig, tmp_path: Path):
     graph = run(replace(config, steps=2, architecture=SIZES | {"graph_layers": 1}, out=str(tmp_path / "graph")))
     assert 0 <= graph["val_accuracy"] <= 1
+    with pytest.raises(InputError, match="rotate=none"):  # the graph is one of init's choices, not of this run's
+        run(
+            replace(
+                config,
+                stages="finetune",
+                init=graph["model"],
+                rotate="all",
+                architecture={},
+                out=str(tmp_path / "turned"),
+            )
+        )
     gps = replace(
         config, model="gps-code", object_loss="classes", scene_text="caption+referral", rotate="all", steps=2,
         object_steps=2, contrast_loss=1.0, text_lr=1e-5, architecture=SIZES | {"text_hidden": 32, "slots": 5},
@@ -245,7 +259,6 @@ def test_mirror_words_change_places_only_where_both_are_known():
         (["stages=finetune"], "init=FOLDER"),
         (["task=multi"], "task=multi is for stages=finetune"),
         (["scene_loss=-1"], "scene_loss=-1"),
-        (["rotate=all", "architecture.graph_layers=1"], "rotate=none"),
         (["recipe=gps-papier"], "gps-paper"),
     ],
 )
@@ -263,6 +276,13 @@ def test_a_corpus_without_what_is_asked_for_is_an_error(config: PretrainGroundin
         )
     with pytest.raises(InputError, match="weights of init=.* do not fit"):
         run(replace(config, stages="scene", init=str(whole), architecture={"hidden": 48}, out=str(tmp_path / "b")))
+
+
+def test_a_corpus_without_val_is_an_error_before_the_first_stage(config: PretrainGroundingConfig, tmp_path: Path):
+    write_corpus(tmp_path / "scenes", {"train": [(toy_scene(0), toy_referrals(toy_scene(0)))]}, "toy")
+    with pytest.raises(InputError, match="no split 'val'"):
+        run(replace(config, scenes=str(tmp_path / "scenes"), out=str(tmp_path / "run")))
+    assert Checkpoints(tmp_path / "run/checkpoints").steps() == []
 
 
 def test_every_recipe_is_a_valid_configuration():

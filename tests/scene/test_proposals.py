@@ -7,8 +7,9 @@ import pytest
 
 from core.errors import InputError
 from scene.datasets.procedural import HomeConfig, generate_home
-from scene.geometry import axis_aligned, box_iou_axis_aligned, boxes_from_points, sample_surface
+from scene.geometry import axis_aligned, boxes_from_corners, boxes_from_points, sample_surface
 from scene.proposals import propose
+from scene.protocols.matching import box_iou
 
 RNG = np.random.default_rng(5)
 
@@ -82,9 +83,9 @@ def test_most_standing_furniture_of_a_generated_home_is_found():
     nameless = replace(home.mesh, face_instance=np.full_like(home.mesh.face_instance, -1))
     points = sample_surface(nameless, np.array([-1]), 100_000, np.random.default_rng(0))[0, :, :3]
     proposals = propose(points)
-    ours = axis_aligned(boxes_from_points(points, proposals.instance, proposals.count))
+    ours = boxes_from_points(points, proposals.instance, proposals.count)
     true = axis_aligned(home.boxes)
-    best = box_iou_axis_aligned(true, ours).max(axis=1)
+    best = box_iou(boxes_from_corners(true), ours).max(axis=1)
     stands = (true[:, 2] < 0.06) & ((true[:, 3:] - true[:, :3]).max(axis=1) >= 0.4)
     found = [iou >= 0.5 for item, iou in zip(home.objects, best) if stands[item.id] and item.label != "door"]
     assert len(found) >= 10 and np.mean(found) >= 0.75  # what touches another thing or a curtain is not

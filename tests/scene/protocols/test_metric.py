@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from core.errors import InputError
+from scene.protocols.grounding_metrics import spread
 from scene.protocols.metric import Metric
 
 
@@ -37,6 +38,14 @@ def test_the_interval_is_over_scenes_and_not_over_sentences():
 def test_equal_values_have_an_interval_of_no_width():
     low, high = Metric.mean("Acc", np.ones(6)).interval(np.array(list("aabbcc")))
     assert (low, high) == (100.0, 100.0)
+
+
+def test_draws_of_scenes_in_which_nothing_counts_are_left_out():
+    # one scene of four has an example that counts: a draw without it has no value, all others have 100
+    metric = spread(Metric.mean("F1", np.ones(1)), np.array([True, False, False, False]))
+    assert metric.interval(np.array(list("abcd"))) == (100.0, 100.0)
+    nothing = spread(Metric.mean("F1", np.ones(0)), np.zeros(2, bool))
+    assert np.isnan(nothing.interval(np.array(["a", "b"]))).all()
 
 
 def test_scene_ids_of_another_length_are_refused():

@@ -13,7 +13,6 @@ from scene.protocols.predictions import (
     boxes_of,
     complete,
     read_predictions,
-    write_examples,
     write_predictions,
 )
 from scene.protocols.records import Example, Prediction
@@ -148,11 +147,6 @@ def test_jsonl_leaves_out_what_is_empty(tmp_path: Path):
         {"id": "a", "objects": [1]},
         {"id": "b", "objects": []},
     ]
-
-
-def test_what_to_predict_is_written_without_the_truth(tmp_path: Path):
-    path = write_examples(tmp_path / "examples.jsonl", examples("a", "b"))
-    assert json.loads(path.read_text().splitlines()[1]) == {"id": "b", "scene_id": "s", "room": -1, "text": "text"}
 
 
 def test_a_prediction_that_was_never_made_is_not_written(tmp_path: Path):
