@@ -17,7 +17,7 @@ BARS: Final = 16  # of the chart
 STYLE: Final = """
 main { max-width: 1240px; } table { font-size: 14px; } th, td { padding-right: 10px; } p { max-width: 100ch; }
 th.number { white-space: normal; vertical-align: bottom; max-width: 90px; } td:first-child { white-space: nowrap; }
-td { padding-top: 4px; padding-bottom: 4px; } #published td:last-child { min-width: 360px; padding-left: 14px; }
+td { padding-top: 4px; padding-bottom: 4px; } #published td:last-child { min-width: 280px; padding-left: 14px; }
 #published th:last-child { vertical-align: bottom; padding-left: 14px; }
 .grid.two { grid-template-columns: 1fr 1fr; align-items: start; } .grid.two figure img { max-height: none; }
 @media (max-width: 900px) { .grid.two { grid-template-columns: 1fr; } }

@@ -128,8 +128,8 @@ class Grounder:
                 f"no known word in {sentence!r}; the model was trained on words such as "
                 f"{', '.join(words[:: max(1, len(words) // 12)][:12])}"
             )
-        words = (word for word in unknown_words(self.tokenizer, sentence) if any(map(str.isalnum, word)))
-        return tuple(dict.fromkeys(words))
+        unknown = unknown_words(self.tokenizer, sentence)
+        return tuple(dict.fromkeys(word for word in unknown if any(map(str.isalnum, word))))
 
     def unread(self, sentence: str) -> str:
         """The end of a sentence that is longer than what the model reads; mostly nothing."""
