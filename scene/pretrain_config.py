@@ -101,7 +101,7 @@ class PretrainGroundingConfig(JobConfig):
         if self.floor > 1:
             raise InputError(f"floor={self.floor}: expected a share of the peak learning rate, 0 to 1")
         folders = [name.strip().rstrip("/") for name in self.scenes.split(",")]
-        if not all(folders):
+        if self.scenes and not all(folders):  # the demo fills an empty one in
             raise InputError(f"scenes={self.scenes!r} names no folder; expected scenes=FOLDER, or several as A,B")
         if len(set(folders)) < len(folders):
             raise InputError(f"scenes={self.scenes} names a folder twice; name each once")

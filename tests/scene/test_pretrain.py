@@ -249,7 +249,7 @@ def test_mirror_words_change_places_only_where_both_are_known():
         (["clip=0"], "clip=0.0: expected more than 0"),
         (["floor=2"], "floor=2.0: expected a share"),
         (["scenes=x,x/"], "names a folder twice"),
-        (["scenes="], "names no folder"),
+        (["scenes=x,,y"], "names no folder"),
         (["cache=pyproject.toml"], "is a file; name a folder"),
         (["rotate=all", "architecture.graph_layers=1"], "rotate=none"),
         (["recipe=gps-papier"], "gps-paper"),
