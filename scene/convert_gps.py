@@ -39,6 +39,7 @@ from scene.text_tower import pretrained_tokenizer
 
 FILES: Final = ("model.safetensors", "pytorch_model.bin", "pytorch_model.pth")
 """Under which names accelerate and torch write a model's weights."""
+MOST_NAMED: Final = 20  # tensors in an error
 BERT_HEAD: Final = 64  # width of an attention head, in BERT of every size
 
 _LAYER = r"(\d+)\.(linear1|linear2|norm1|norm2)\.(weight|bias)"
@@ -204,7 +205,11 @@ def convert(state: Mapping[str, Tensor], special_tokens: list[int]) -> Converted
     """
     found, unused, unknown = _renamed(state)
     if unknown:
-        raise InputError(f"{len(unknown)} tensors of the checkpoint are none of GPS's: {', '.join(unknown)}")
+        named = ", ".join(unknown[:MOST_NAMED]) + (", ..." if len(unknown) > MOST_NAMED else "")
+        raise InputError(
+            f"{len(unknown)} tensors of the checkpoint are none of GPS's: {named}; expected one that "
+            "SceneVerse released or that its code wrote"
+        )
     config, text = _sizes(found)
     config.special_tokens = tuple(special_tokens)
     with torch.random.fork_rng(devices=[]):

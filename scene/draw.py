@@ -131,10 +131,11 @@ def draw_map(
         (low, high), middle = window, scene.boxes[:, :2]
         drawn = [item for item in drawn if (middle[item.id] > low).all() and (middle[item.id] < high).all()]
         chosen = [item for item in drawn if item.id in highlight] if labels else []
-        _name_things(texts, scene, chosen, set(highlight))
+        outlines = highlight if isinstance(highlight, Mapping) else dict.fromkeys(highlight, ACCENT)
+        _name_things(texts, scene, chosen, outlines)
         draw_arrows(ax, scene, arrows, texts)
         if labels:
-            _name_things(texts, scene, [item for item in drawn if item.id not in highlight], set())
+            _name_things(texts, scene, [item for item in drawn if item.id not in highlight], {})
             _name_rooms(texts, scene, drawn)
     return ax
 
@@ -350,8 +351,12 @@ def _corner(ax: "Axes") -> Any:
     return transform
 
 
-def _name_things(labels: Labels, scene: Scene, drawn: list[SceneObject], highlight: Collection[int]) -> None:
-    """Names on things, the large first: within their rooms and along their longer sides where that helps."""
+def _name_things(labels: Labels, scene: Scene, drawn: list[SceneObject], highlight: Mapping[int, str]) -> None:
+    """Names on things, the large first: within their rooms and along their longer sides where that helps.
+
+    Args:
+        highlight: id -> colour of the things that are named whatever their size.
+    """
     step = 0.5 * labels.line_height(FONT_PT)
     polygons = [np.asarray(room.polygon, dtype=float) for room in scene.rooms]
 
@@ -368,7 +373,7 @@ def _name_things(labels: Labels, scene: Scene, drawn: list[SceneObject], highlig
         wide, deep = np.ptp(footprint(item.box[None])[0], axis=0)
         style: dict[str, Any] = {
             "fontsize": FONT_PT,
-            "color": ACCENT if chosen else FAINT if small else INK,
+            "color": highlight[item.id] if chosen else FAINT if small else INK,
             "fontweight": "bold" if chosen else "normal",
             "rotation": 90 if not small and wide < length < deep else 0,
         }

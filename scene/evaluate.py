@@ -36,6 +36,7 @@ from scene.evaluation_table import (
     counts_of,
     published_rows,
     show,
+    size_of,
     table_json,
 )
 from scene.grounder import Grounder
@@ -57,6 +58,7 @@ SHORT_NAMES = {
     "no_text": NO_SENTENCE,
 }
 """Keys of result.json, and the rows they are taken from."""
+OPTION_TYPES = {bool: "true or false", int: "a whole number", str: "text"}
 
 
 @dataclass
@@ -96,10 +98,12 @@ class EvaluateGroundingConfig(JobConfig):
             (bool(self.model and self.predictions), "model and predictions are both given; measure one of them"),
             (own and bool(self.annotations), f"annotations are not read with protocol={self.protocol}; name theirs"),
             (not own and not self.annotations, f"protocol={self.protocol} needs annotations=FILE, its official file"),
-            (self.split != "test" and "split" not in protocol.options, f"split={self.split}: the file is the split"),
-            (bool(self.masks) != masked, "masks=FOLDER goes with proposals=masks, and it with masks"),
+            (self.split != "test" and "split" not in protocol.options,
+             f"split={self.split}: a file of {self.protocol} is one split; name another file with annotations="),
+            (masked and not self.masks, "proposals=masks needs masks=FOLDER with a <scene id>.mask.npz per scene"),
+            (bool(self.masks) and not masked, f"masks={self.masks} is read with proposals=masks; add it"),
             (bool(self.training) and (own or not questions), "training=FILE is of protocol=scanqa and protocol=sqa3d"),
-        ):
+        ):  # fmt: skip
             if wrong:
                 raise InputError(said)
 
@@ -190,7 +194,7 @@ def run(cfg: EvaluateGroundingConfig) -> dict[str, Any]:
         "seconds": round(time.monotonic() - started, 1),
     }
     title = ", ".join(filter(None, [protocol.title, source if store else "", result["split"]]))
-    show(table, f"{title}: {len(examples):,} sentences in {result['scenes']:,} scenes")
+    show(table, f"{title}: {size_of(len(examples), result['scenes'])}")
     print(verdict)
     if coverage is not None:
         print(said_of(coverage))
@@ -214,6 +218,9 @@ def read_examples(cfg: EvaluateGroundingConfig, protocol: Protocol, true: StoreO
     unknown = [key for key in options if key not in known]
     if unknown:
         raise InputError(f"options.{unknown[0]}: not read by {cfg.protocol}; {nearest(unknown[0], known)}")
+    for key, value in options.items():
+        if type(value) is not type(known[key]):
+            raise InputError(f"options.{key}={value}: expected {OPTION_TYPES[type(known[key])]}")
     try:
         examples = protocol.load(cfg.scenes if cfg.protocol in OWN else cfg.annotations, true, **options)
     except InputError as error:  # it names its own keywords
@@ -239,14 +246,15 @@ def answer_blindly(cfg: EvaluateGroundingConfig, protocol: Protocol, examples: S
 def said_of(coverage: Coverage) -> str:
     """One line."""
     low, high = coverage.interval
+    spread = f"({low:.1%} to {high:.1%})" if coverage.homes > 1 else "(one home, so no interval)"
     none = (
         f"; of {coverage.sentences_of_none:,} sentences that mean nothing {coverage.empty_of_none:.1%} are empty"
         if coverage.empty_of_none is not None
         else ""
     )
     return (
-        f"conformal sets: stated coverage {coverage.level:.0%}, measured {coverage.covered:.1%} ({low:.1%} to "
-        f"{high:.1%}), {coverage.size:.1f} objects each; wrongly empty {coverage.empty:.1%}{none}"
+        f"conformal sets: stated coverage {coverage.level:.0%}, measured {coverage.covered:.1%} {spread}, "
+        f"{coverage.size:.1f} objects each; wrongly empty {coverage.empty:.1%}{none}"
     )
 
 

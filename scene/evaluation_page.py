@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from core.page import figure_html, page_html, table_html, text
 from scene.conformal import Coverage
-from scene.evaluation_table import OURS, PUBLISHED, Cell, Row, by_metric, columns_of
+from scene.evaluation_table import OURS, PUBLISHED, Cell, Row, by_metric, columns_of, size_of
 from scene.protocols.published import OVERALL
 from scene.provenance import Verdict
 
@@ -17,7 +17,8 @@ BARS: Final = 16  # of the chart
 STYLE: Final = """
 main { max-width: 1240px; } table { font-size: 14px; } th, td { padding-right: 10px; } p { max-width: 100ch; }
 th.number { white-space: normal; vertical-align: bottom; max-width: 90px; } td:first-child { white-space: nowrap; }
-td { padding-top: 4px; padding-bottom: 4px; }
+td { padding-top: 4px; padding-bottom: 4px; } #published td:last-child { min-width: 280px; padding-left: 14px; }
+#published th:last-child { vertical-align: bottom; padding-left: 14px; }
 .grid.two { grid-template-columns: 1fr 1fr; align-items: start; } .grid.two figure img { max-height: none; }
 @media (max-width: 900px) { .grid.two { grid-template-columns: 1fr; } }
 .verdict { border-left: 4px solid var(--accent); padding: 6px 14px; background: var(--ground); max-width: none; }
@@ -40,7 +41,7 @@ def evaluation_page(
         rows: ours, baselines, published.
         failures: blocks of HTML.
     """
-    lead = f"{result['examples']:,} sentences in {result['scenes']:,} scenes."
+    lead = f"{size_of(result['examples'], result['scenes'])}."
     if result["proposals"]:
         lead += f" Proposals: {result['proposals']}."
     measured = [row for row in rows if row.kind != PUBLISHED]
@@ -148,11 +149,15 @@ def _read_so(rows: Sequence[Row]) -> str:
 
 
 def _published(rows: Sequence[Row]) -> str:
-    columns = columns_of(rows[1:])
-    header = ["method", *(metric if group == OVERALL else f"{group} {metric}" for group, metric in columns),
-              "source", "note"]  # fmt: skip
+    reported = columns_of(rows[1:])
+    columns = [column for column in columns_of(rows) if column in reported]  # in the order of our own table
+    header = ["method", *(f"{group} {metric}" for group, metric in columns), "source and note"]
     lines = [
-        [row.name, *(f"{row.cells[c].value:.1f}" if c in row.cells else "" for c in columns), row.source, row.note]
+        [
+            row.name,
+            *(f"{row.cells[c].value:.1f}" if c in row.cells else "" for c in columns),
+            "; ".join(filter(None, [row.source, row.note])),
+        ]
         for row in rows
     ]
     said = (
@@ -164,9 +169,10 @@ def _published(rows: Sequence[Row]) -> str:
 
 def _coverage(coverage: Coverage) -> str:
     low, high = coverage.interval
+    spread = f" ({low:.1%} to {high:.1%})" if coverage.homes > 1 else ""
     lines = [
         ["stated coverage", f"{coverage.level:.0%}"],
-        ["measured: sets that hold every target, mean over homes", f"{coverage.covered:.1%} ({low:.1%} to {high:.1%})"],
+        ["measured: sets that hold every target, mean over homes", f"{coverage.covered:.1%}{spread}"],
         ["objects per set, mean", f"{coverage.size:.2f}"],
         ["sets of one object", f"{coverage.single:.1%}"],
         [f"empty sets of {coverage.sentences:,} sentences that mean something (wrongly “not there”)",

@@ -146,6 +146,11 @@ def counts_of(evaluation: Evaluation) -> dict[str, int]:
     return {group: int(members.sum()) for group, members in evaluation.members.items()}
 
 
+def size_of(sentences: int, scenes: int) -> str:
+    """How much was measured, in words."""
+    return f"{sentences:,} sentence{'s' * (sentences != 1)} in {scenes:,} scene{'s' * (scenes != 1)}"
+
+
 def by_metric(rows: Sequence[Row]) -> dict[str, list[str]]:
     """For each metric the groups that some row has it for."""
     table: dict[str, list[str]] = {}
@@ -165,7 +170,7 @@ def show(rows: Sequence[Row], title: str) -> None:
     view.add_column("group", no_wrap=True)
     view.add_column("count", justify="right")
     for row in measured:
-        view.add_column(row.name, justify="right", max_width=10)
+        view.add_column(row.name, justify="right", max_width=10, overflow="fold")
         if row.kind == OURS:
             view.add_column("95 %", justify="right", no_wrap=True)
     metrics = by_metric(measured)

@@ -5,10 +5,11 @@ scores. A model that was calibrated (scene/conformal.py) also says which objects
 """
 
 import json
+import textwrap
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from omegaconf import MISSING
 
@@ -20,12 +21,15 @@ from scene.conformal import Conformal
 from scene.datasets.custom import load_scan
 from scene.datasets.posed_objects import POSES, load_objects
 from scene.datasets.scan_files import SUFFIXES
+from scene.graph import spoken_room_by_room
 from scene.grounder import Grounder, Ranking
 from scene.io import MANIFEST, load_scene
 from scene.model_folder import model_folder, newest_model
 from scene.ranking_picture import ranking_picture
 from scene.store import SceneStore
 from scene.types import Scene
+
+TITLE: Final = 160  # letters of the sentence that stand above the printed table
 
 
 @dataclass
@@ -52,6 +56,8 @@ CONFIG = GroundConfig
 def run(cfg: GroundConfig) -> dict[str, Any]:
     """Ranks, prints, draws and returns the result that also lands in result.json."""
     scene = read_scene(cfg.scene)
+    if cfg.room >= 0 and not spoken_room_by_room(scene):
+        raise InputError(f"room={cfg.room}: scene {scene.id} is spoken of as a whole; leave room out")
     place = model_folder(cfg.model) if cfg.model else newest_model()
     if not cfg.model:
         trained = time.strftime("%Y-%m-%d %H:%M", time.localtime(place.stat().st_mtime))
@@ -59,9 +65,18 @@ def run(cfg: GroundConfig) -> dict[str, Any]:
     grounder = Grounder.from_pretrained(place)
     ranking = grounder.locate(scene, cfg.text, room=cfg.room, seed=cfg.seed)
     folder = RunFolder.open(cfg, "ground")
-    show(ranking, cfg.show, grounder.conformal)
+    conformal = grounder.conformal if grounder.conformal and grounder.conformal.threshold > 0 else None
+    show(ranking, cfg.show, conformal)
+    if grounder.conformal and not conformal:
+        print(
+            f"what may be meant is not told: the {grounder.conformal.homes} homes of val that the model was calibrated "
+            f"on are too few for sets that hold {grounder.conformal.level:.0%} of the targets"
+        )
+    if unread := grounder.unread(cfg.text):
+        most = grounder.model.config.max_tokens
+        print(f"too long: the model reads {most} tokens; it did not read {textwrap.shorten(unread, 80)!r}")
     level = grounder.conformal.level if grounder.conformal else 0.0
-    picture = ranking_picture(scene, cfg.text, ranking.objects, ranking.present, level)
+    picture = ranking_picture(scene, cfg.text, ranking.objects, ranking.present if conformal else None, level)
     atomic_write(folder.file("ranking.png"), picture)
     result = {
         "scene": scene.id,
@@ -106,7 +121,7 @@ def show(ranking: Ranking, rows: int, conformal: Conformal | None) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(ranking.sentence))
+    table = Table(title=escape(textwrap.shorten(ranking.sentence, TITLE, placeholder=" …")))
     for name in ("rank", "object", "id", "score", "centre x y z (m)", *(["may be meant"] if conformal else [])):
         table.add_column(name, justify="left" if name in ("object", "may be meant") else "right")
     for rank, item in enumerate(ranking.objects[:rows], start=1):

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import AutoConfig, PreTrainedTokenizerFast
 
 from core.checkpoint import load_weights
-from core.errors import InputError, existing_file
+from core.errors import InputError, MissingFileError, existing_file
 from core.files import atomic_folder, read_json
 from scene.batch import ObjectSet, collate, object_set
 from scene.conformal import Conformal
@@ -92,7 +92,7 @@ class Grounder:
         self.answers, self.conformal, self.provenance = tuple(answers), conformal, provenance
 
     def check_sentence(self, sentence: str) -> tuple[str, ...]:
-        """The sentence's words that the model has never seen.
+        """The sentence's words that the model has never seen, each once; punctuation is none.
 
         Raises:
             InputError: it knows none of them (articles do not count).
@@ -104,7 +104,15 @@ class Grounder:
                 f"no known word in {sentence!r}; the model was trained on words such as "
                 f"{', '.join(words[:: max(1, len(words) // 12)][:12])}"
             )
-        return tuple(unknown_words(self.tokenizer, sentence))
+        unknown = unknown_words(self.tokenizer, sentence)
+        return tuple(dict.fromkeys(word for word in unknown if any(map(str.isalnum, word))))
+
+    def unread(self, sentence: str) -> str:
+        """The end of a sentence that is longer than what the model reads; mostly nothing."""
+        kept = self.tokenizer(
+            sentence, truncation=True, max_length=self.model.config.max_tokens, return_offsets_mapping=True
+        )["offset_mapping"]
+        return sentence[max(end for _, end in kept) :].strip()
 
     def objects(self, scene: Scene, *, room: int = -1, seed: int = 0) -> ObjectSet:
         """A scene's candidates as the model reads them, with edges where it reads a scene graph.
@@ -211,7 +219,12 @@ class Grounder:
                 names and shapes that config.json describes.
         """
         folder = Path(folder).expanduser()
-        raw = read_json(existing_file(folder / "config.json", "the grounder's config"), "the grounder's config")
+        if not (folder / "config.json").exists():
+            raise MissingFileError(
+                f"no grounder in {folder}: config.json is missing (working folder: {Path.cwd()}); expected the run "
+                "folder of pretrain-grounding, or model/ in it"
+            )
+        raw = read_json(folder / "config.json", "the grounder's config")
         config = _model_config(raw, folder)
         weights = existing_file(folder / "model.safetensors", "the grounder's weights")
         try:

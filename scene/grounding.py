@@ -323,7 +323,10 @@ class GroundingModel(nn.Module):
             InputError: the model has no question head (`answers=0`).
         """
         if not self.config.answers:
-            raise InputError("this model answers no questions; train one with a question head (answers above 0)")
+            raise InputError(
+                "this model answers no questions; give it a question head: sightline pretrain-grounding scenes=SCENES "
+                "init=MODEL stages=finetune task=answers"
+            )
         return self.answer_head(fused.objects, fused.valid, fused.words, fused.read).float()
 
     def forward(

@@ -4,6 +4,7 @@ The defaults are a size for two processor cores; configs/recipe holds the settin
 """
 
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Final
 
 from omegaconf import MISSING
@@ -90,8 +91,22 @@ class PretrainGroundingConfig(JobConfig):
             check_choice(name, getattr(self, name), choices)
         if not 0 < self.share <= 1:
             raise InputError(f"share={self.share}: expected a share above 0, at most 1")
-        if self.warmup < 0 or self.object_warmup < 0:
-            raise InputError(f"warmup={self.warmup}, object_warmup={self.object_warmup}: expected 0 or more")
+        for name in ("lr", "object_lr", "clip", "object_pool"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name}={getattr(self, name)}: expected more than 0")
+        for name in ("warmup", "object_warmup", "text_lr", "spatial_lr", "fusion_lr", "weight_decay", "epochs",
+                     "object_epochs", "floor"):  # fmt: skip
+            if getattr(self, name) < 0:
+                raise InputError(f"{name}={getattr(self, name)}: expected 0 or more")
+        if self.floor > 1:
+            raise InputError(f"floor={self.floor}: expected a share of the peak learning rate, 0 to 1")
+        folders = [name.strip().rstrip("/") for name in self.scenes.split(",")]
+        if self.scenes and not all(folders):  # the demo fills an empty one in
+            raise InputError(f"scenes={self.scenes!r} names no folder; expected scenes=FOLDER, or several as A,B")
+        if len(set(folders)) < len(folders):
+            raise InputError(f"scenes={self.scenes} names a folder twice; name each once")
+        if self.cache and Path(self.cache).expanduser().is_file():
+            raise InputError(f"cache={self.cache} is a file; name a folder")
         if negative := [f.name for f in fields(self) if f.name.endswith("_loss") and f.type is float
                         and getattr(self, f.name) < 0]:  # fmt: skip
             raise InputError(f"{negative[0]}={getattr(self, negative[0])}: a weight is 0 or more")

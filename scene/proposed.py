@@ -12,6 +12,7 @@ from numpy import ndarray
 from core.errors import InputError, MissingFileError, check_choice
 from scene.datasets.scan_notes import read_masks
 from scene.geometry import boxes_from_points
+from scene.graph import spoken_room_by_room
 from scene.proposals import propose
 from scene.store import SceneStore
 from scene.types import Scene, SceneObject
@@ -61,7 +62,9 @@ def _cut(scene: Scene, ids: Int[ndarray, " P"], labels: Mapping[int, str]) -> Sc
         SceneObject(k, labels.get(int(name), NO_NAME), box, source_id=str(name))
         for k, (name, box) in enumerate(zip(present.tolist(), boxes))
     ]
-    return replace(scene, objects=objects, instance=of_point, mesh=None, doors=[])
+    # proposals are often so many that a home would be taken for a large one, but its sentences name no room
+    rooms = scene.rooms if spoken_room_by_room(scene) else []
+    return replace(scene, objects=objects, instance=of_point, mesh=None, doors=[], rooms=rooms)
 
 
 class StoreObjects(Mapping[str, Sequence[SceneObject]]):

@@ -49,7 +49,7 @@ def ranking_picture(
     plan, chart = (figure.add_axes((x / width, bottom / height, w / width, map_height / height)) for x, w in places)
     _map(plan, scene, ranked, (low, high), not_there=present is not None and not present)
     _bars(chart, ranked, present, level)
-    title = "\n".join(textwrap.wrap(sentence, int(8.4 * width))[:2]) or "(no words)"
+    title = "\n".join(textwrap.wrap(sentence, int(8.4 * width), max_lines=2, placeholder=" …")) or "(no words)"
     figure.text(0.3 / width, 1 - 0.16 / height, title, fontsize=13, color=INK, va="top", fontweight="bold")
     file = io.BytesIO()
     figure.savefig(file, format="png")

@@ -117,7 +117,10 @@ def pretrained_tokenizer(text: str) -> PreTrainedTokenizerFast:
     try:
         tokenizer = AutoTokenizer.from_pretrained(text)
     except (OSError, ValueError) as error:
-        raise InputError(f"text={text} has no tokenizer that loads ({str(error).splitlines()[0]})") from error
+        raise InputError(
+            f"text={text} has no tokenizer that loads ({str(error).splitlines()[0]}); expected a hub id that can be "
+            "reached, or a folder written by save_pretrained"
+        ) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise InputError(f"the tokenizer of {text} has no tokenizer.json; convert it with its save_pretrained first")
     if tokenizer.pad_token_id is None:

@@ -107,7 +107,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
 
 def unknown_words(tokenizer: PreTrainedTokenizerFast, text: str) -> list[str]:
     """The pieces of `text` that the tokenizer can only read as [UNK], as they stand in the text."""
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     unknown = tokenizer.unk_token_id
     pairs = zip(encoded["input_ids"], encoded["offset_mapping"])
     return [text[start:end] for token, (start, end) in pairs if token == unknown]
@@ -115,7 +115,7 @@ def unknown_words(tokenizer: PreTrainedTokenizerFast, text: str) -> list[str]:
 
 def knows_a_word(tokenizer: PreTrainedTokenizerFast, text: str) -> bool:
     """Whether at least one word (not mere punctuation) of `text` is in the vocabulary."""
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     unknown = tokenizer.unk_token_id
     return any(
         token != unknown and re.search(r"\w", text[start:end])

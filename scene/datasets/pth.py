@@ -107,8 +107,8 @@ def read_pth(path: str | Path, what: str) -> Any:
         raise InputError(f"{what} {path} is refused: {error}") from error
     except pickle.UnpicklingError as error:
         wanted = re.search(r"(?:GLOBAL|global) ([\w.]+)", str(error))
-        if wanted is None:
-            raise InputError(f"{what} {path} is damaged or no .pth file ({_first(error)}); copy it again") from error
+        if wanted is None:  # torch's words are about its own arguments
+            raise InputError(f"{what} {path} is damaged or no .pth file; copy it again") from error
         raise InputError(
             f"{what} {path} is refused: it wants {wanted[1]} run, expected nothing but arrays, numbers and text. "
             "Nothing of it was run; get the file from its official source"

@@ -51,7 +51,8 @@ class Metric:
     ) -> tuple[float, float]:
         """95 % bootstrap interval over scenes, times `scale`: sentences of one scene are not independent.
 
-        Draws of scenes in which nothing counts have no value and are left out; NaN where no draw has one.
+        Draws of scenes in which nothing counts have no value and are left out; NaN where no draw has
+        one, and for fewer than two scenes.
 
         Args:
             scenes: id of each example's scene, (E,).
@@ -64,9 +65,9 @@ class Metric:
         if len(scenes) != len(self.statistics):
             raise InputError(f"{self.name}: {len(scenes)} scene ids for {len(self.statistics)} examples")
         chosen = np.ones(len(scenes), dtype=bool) if members is None else np.asarray(members, dtype=bool)
-        if not chosen.any():
+        names, cluster = np.unique(scenes[chosen], return_inverse=True)
+        if len(names) < 2:  # one scene says nothing about how scenes differ
             return float("nan"), float("nan")
-        _, cluster = np.unique(scenes[chosen], return_inverse=True)
         sums = np.zeros((int(cluster.max()) + 1, self.statistics.shape[1]))
         np.add.at(sums, cluster, self.statistics[chosen])
         draws = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=resamples)

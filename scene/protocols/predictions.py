@@ -244,8 +244,8 @@ def boxes_of(prediction: Prediction, proposals: Sequence[SceneObject]) -> Float6
     wrong = [index for index in prediction.objects if not NO_OBJECT <= index < len(proposals)]
     if wrong:
         raise InputError(
-            f"prediction {prediction.id}: object {wrong[0]} is none of the {len(proposals)} proposals of its scene, "
-            "0 to count - 1; was another list of proposals predicted on?"
+            f"prediction {prediction.id}: object {wrong[0]} is none of the {len(proposals)} objects of its scene, "
+            f"counted from 0 to {len(proposals) - 1}; was another list of proposals predicted on?"
         )
     nowhere = np.zeros(7)  # a box without volume meets no other
     found = [nowhere if index == NO_OBJECT else proposals[index].box for index in prediction.objects]

@@ -135,6 +135,8 @@ def _files(path: str | Path, split: str) -> tuple[Path, Path]:
         if not found:
             raise MissingFileError(f"no SQA3D questions of the split {split!r} in {path}: expected {name}")
         path = found[0]
+    if not path.exists():
+        raise MissingFileError(f"SQA3D questions not found: {path} (working folder: {Path.cwd()})")
     if _QUESTIONS not in path.name:
         raise InputError(f"SQA3D questions are in a file *{_QUESTIONS}*.json, but {path} is given")
     return path, path.with_name(path.name.replace(_QUESTIONS, _ANNOTATIONS))

@@ -183,12 +183,18 @@ def test_a_scanrefer_file_is_measured_by_boxes_beside_published_rows(
         ({"protocol": "scanrefer"}, "needs annotations=FILE"),
         ({"protocol": "scanref"}, "did you mean 'scanrefer'"),
         ({"annotations": "x.json"}, "not read with protocol=corpus"),
-        ({"proposals": "masks"}, "masks=FOLDER goes with"),
+        ({"proposals": "masks"}, "needs masks=FOLDER"),
+        ({"masks": "x"}, "read with proposals=masks"),
         ({"training": "x.json"}, "training=FILE is of protocol=scanqa"),
         ({"scenes": ""}, "scenes is required"),
         ({"split": "tests"}, "did you mean 'test'"),
         ({"options": {"unknown_scene": "skip"}}, "did you mean 'unknown_scenes'"),
         ({"resamples": 0}, "at least 1"),
+        (
+            {"protocol": "nr3d", "annotations": "x.csv", "options": {"max_tokens": "abc"}},
+            "abc: expected a whole number",
+        ),
+        ({"protocol": "nr3d", "annotations": "x.csv", "options": {"correct_guess": "maybe"}}, "expected true or false"),
     ],
 )
 def test_what_cannot_be_measured_is_said_before_anything_is_loaded(

@@ -99,6 +99,14 @@ def test_a_calibrated_model_says_what_may_be_meant_and_when_nothing_is(place: Pa
     none = run(config(place, model=str(calibrated(place, "none", 1.0)), out=f"{place}/none-out"))
     assert none["present"] == [] and none["not_there"] and none["level"] == 0.9
     assert "not there: no object of the scene fits" in capsys.readouterr().out
+    run(config(place, model=str(calibrated(place, "few", 0.0)), out=f"{place}/few-out"))
+    assert "may be meant is not told: the 20 homes of val" in (said := capsys.readouterr().out)
+    assert "6 of 6 objects" not in said  # that every object may be meant tells nothing
+
+
+def test_a_room_is_refused_where_the_scene_is_spoken_of_as_a_whole(place: Path):
+    with pytest.raises(InputError, match="room=7: scene toy-1 is spoken of as a whole"):
+        run(config(place, room=7, out=f"{place}/room"))  # type: ignore[arg-type]
 
 
 def test_members_decide_where_they_were_calibrated(place: Path):
@@ -137,8 +145,14 @@ def test_one_object_and_five_hundred_are_ranked_and_drawn(place: Path, count: in
     (place / "toy-3.json").unlink(), (place / "toy-3.npz").unlink()
 
 
-def test_a_sentence_of_a_thousand_words_is_cut_and_an_empty_one_is_an_error(place: Path):
+def test_a_sentence_of_a_thousand_words_is_cut_and_an_empty_one_is_an_error(
+    place: Path, capsys: pytest.CaptureFixture[str]
+):
     result = run(config(place, text="the red cube to the left of " * 200, out=f"{place}/long"))
     assert len(result["objects"]) == 6
+    said = capsys.readouterr().out
+    assert "did not read" in said and len(said.splitlines()) < 30
+    run(config(place, text="the red cube", out=f"{place}/short"))
+    assert "did not read" not in capsys.readouterr().out
     with pytest.raises(InputError, match="no known word in ''"):
         run(config(place, text="", out=f"{place}/empty"))

@@ -40,7 +40,8 @@ def test_locate_ranks_every_object_once_with_scores_that_sum_to_one(grounder: Gr
     scores = [item.score for item in ranking.objects]
     assert scores == sorted(scores, reverse=True) and sum(scores) == pytest.approx(1.0, abs=1e-5)
     assert ranking.best.label == scene.objects[ranking.best.id].label
-    assert "zorgly" in ranking.unknown_words
+    assert ranking.unknown_words == ("find", "zorgly")
+    assert grounder.locate(scene, "the zorgly [zorgly] cube = !").unknown_words == ("zorgly",)  # once, no punctuation
     again = grounder.locate(scene, "find the red cube, zorgly")
     assert [item.score for item in again.objects] == scores
 

@@ -259,6 +259,12 @@ def test_mirror_words_change_places_only_where_both_are_known():
         (["stages=finetune"], "init=FOLDER"),
         (["task=multi"], "task=multi is for stages=finetune"),
         (["scene_loss=-1"], "scene_loss=-1"),
+        (["lr=-1"], "lr=-1.0: expected more than 0"),
+        (["clip=0"], "clip=0.0: expected more than 0"),
+        (["floor=2"], "floor=2.0: expected a share"),
+        (["scenes=x,x/"], "names a folder twice"),
+        (["scenes=x,,y"], "names no folder"),
+        (["cache=pyproject.toml"], "is a file; name a folder"),
         (["recipe=gps-papier"], "gps-paper"),
     ],
 )

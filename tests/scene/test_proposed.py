@@ -8,6 +8,7 @@ import pytest
 
 from core.errors import InputError, MissingFileError
 from scene.geometry import object_points
+from scene.graph import candidates
 from scene.proposed import StoreObjects, proposed
 from scene.store import SceneStore
 from scene.types import Scene
@@ -39,6 +40,13 @@ def test_masks_become_objects_with_the_boxes_of_their_points(tmp_path: Path):
 def test_geometry_tells_things_apart_that_stand_apart():
     found = proposed(with_table(toy_scene(1)), "geometric")
     assert len(found.objects) >= 2 and {item.label for item in found.objects} == {"object"}
+
+
+def test_many_proposals_do_not_make_a_home_spoken_room_by_room(tmp_path: Path):
+    scene = with_table(toy_scene(1))
+    np.savez(tmp_path / "toy-1.mask.npz", mask=np.eye(100, 1200, dtype=bool))
+    found = proposed(scene, "masks", tmp_path)
+    assert len(scene.rooms) and candidates(scene) == list(range(6)) and candidates(found) == list(range(100))
 
 
 def test_missing_masks_and_scenes_without_points_are_named(tmp_path: Path):

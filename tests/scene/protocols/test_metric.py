@@ -35,6 +35,10 @@ def test_the_interval_is_over_scenes_and_not_over_sentences():
     assert 38 < alone[0] < 43 and 57 < alone[1] < 62
 
 
+def test_one_scene_has_no_interval():
+    assert np.isnan(Metric.mean("Acc", np.array([0.0, 1.0, 1.0])).interval(np.array(["a", "a", "a"]))).all()
+
+
 def test_equal_values_have_an_interval_of_no_width():
     low, high = Metric.mean("Acc", np.ones(6)).interval(np.array(list("aabbcc")))
     assert (low, high) == (100.0, 100.0)

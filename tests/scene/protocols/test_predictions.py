@@ -122,7 +122,7 @@ def test_objects_index_the_proposals():
     assert boxes_of(Prediction("a", objects=(2, 0)), proposals)[:, 0].tolist() == [20.0, 0.0]
     assert boxes_of(Prediction("a", boxes=(box(5.0),)), proposals).tolist() == [list(box(5.0))]
     assert boxes_of(Prediction("a"), proposals).shape == (0, 7)
-    with pytest.raises(InputError, match="object 3 is none of the 3 proposals"):
+    with pytest.raises(InputError, match="object 3 is none of the 3 objects of its scene, counted from 0 to 2"):
         boxes_of(Prediction("a", objects=(3,)), proposals)
 
 
