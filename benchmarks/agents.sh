@@ -14,13 +14,7 @@ export sightline=.venv/bin/sightline runs=${RUNS:-runs/agents} STEPS=${STEPS:-15
 SEEDS=${SEEDS:-0 1 2} TASKS=${TASKS:-find_object find_referral} ARMS=${ARMS:-pixels vl grounder cloning}
 mkdir -p "$runs"
 
-job() { # name job [key=value ...]
-  local name=$1 job=$2
-  shift 2
-  "$sightline" "$job" out="$runs/$name" threads=1 resume=auto "$@" >>"$runs/$name.log" 2>&1 ||
-    { echo "$name failed: $(tail -n 1 "$runs/$name.log")"; return 1; }
-  echo "$(date +%H:%M:%S) $name"
-}
+source benchmarks/job.sh
 
 towers() {
   job views render-views scenes="$SCENES" train_views=60 val_views=25 test_views=0
@@ -44,7 +38,7 @@ trial() { # task arm seed
   job "$task-$arm-$seed" evaluate-agent "${drawn[@]}" "${same[@]}" policy="$runs/$task-$arm-$seed-training/policy"
 }
 
-export -f job trial
+export -f trial
 if [ -z "${SCENES:-}" ]; then
   SCENES=$runs/scenes
   job scenes build-scenes source=procedural

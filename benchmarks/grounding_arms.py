@@ -149,7 +149,9 @@ def group_table(arm: Arm, first: Mapping[str, Mapping[str, Any]]) -> list[str]:
         lines += [
             f"### {title}: {result['scenes']} scenes, {result['examples']:,} sentences",
             "",
-            "| group | sentences | full model | " + " | ".join(row["name"] for row in baselines) + " |",
+            "| group | sentences, of either metric | full model | "
+            + " | ".join(row["name"] for row in baselines)
+            + " |",
             "|---" * (3 + len(baselines)) + "|",
         ]
         kinds = [group for group in ours(result) if group.startswith("kind ")]

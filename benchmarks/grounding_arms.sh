@@ -19,13 +19,7 @@ export SHORT='steps=300 batch_sentences=4' LONG='steps=400' # read as words
 ARMS=${ARMS:-long houses full share-12 no-spatial no-scene graph no-object share-25 share-50 multi}
 mkdir -p "$runs"
 
-job() { # name job [key=value ...]
-  local name=$1 job=$2
-  shift 2
-  "$sightline" "$job" out="$runs/$name" threads=1 resume=auto "$@" >>"$runs/$name.log" 2>&1 ||
-    { echo "$name failed: $(tail -n 1 "$runs/$name.log")"; return 1; }
-  echo "$(date +%H:%M:%S) $name"
-}
+source benchmarks/job.sh
 
 train() { # arm seed
   local arm=$1 seed=$2 scenes=$runs/homes options=()
@@ -57,7 +51,7 @@ test_once() { # arm seed
   done
 }
 
-export -f job train test_once
+export -f train test_once
 job homes build-scenes eval_referrals=40 &
 job houses build-scenes source=procthor source.path="$SIGHTLINE_DATA/procthor_houses/houses.jsonl.gz" \
   train_referrals=300 eval_referrals=120

@@ -118,7 +118,8 @@ def measure(
 
     Args:
         probabilities: per sentence, of each candidate.
-        targets: per sentence, indices of its targets among the candidates; none = a sentence that means nothing there.
+        targets: per sentence, indices of its targets among the candidates; none = a sentence that means nothing there,
+            -1 = a target that is no candidate, which no set can hold.
 
     Raises:
         InputError: no sentence with a target.
@@ -127,7 +128,7 @@ def measure(
     meant = [s for s, of in enumerate(targets) if len(of)]
     if not meant:
         raise InputError("coverage needs sentences with a target; this split has none")
-    covered = np.array([sets[s][list(targets[s])].all() for s in meant], float)
+    covered = np.array([min(targets[s]) >= 0 and sets[s][list(targets[s])].all() for s in meant], float)
     names = np.array([str(homes[s]) for s in meant])
     distinct, home = np.unique(names, return_inverse=True)
     by_home = np.bincount(home, covered) / np.bincount(home)

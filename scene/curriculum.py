@@ -59,7 +59,8 @@ class Curriculum:
         self.cache_folder = Path(cfg.cache).expanduser() if cfg.cache else run_folder / "features"
         self.stores = [SceneStore(path) for path in folders(cfg.scenes)]
         for store in self.stores:
-            store.split("train"), store.split("val")  # said now, not after the first stage
+            for split in ("train", "val"):
+                store.split(split)  # a missing one is said now, not after the first stage
         self.init = Grounder.from_pretrained(model_folder(cfg.init)) if cfg.init else None
         self.answers = self._answers()
         self.tokenizer, self.model = self._begin()
@@ -99,9 +100,12 @@ class Curriculum:
         if (split, task) not in self._rooms:
             share = self.cfg.share if split == "train" else 1.0
             rooms: list[Room] = []
-            for reader in self.readers:
-                kept = sum(len(room.objects) for room in rooms)
-                rooms += reader.rooms(split, task, share, max(0, self.cfg.object_pool - kept))
+            left = self.cfg.object_pool
+            for number, reader in enumerate(self.readers):
+                # every corpus has an equal part of the pool, and what those before it did not need
+                found = list(reader.rooms(split, task, share, ceil(left / (len(self.readers) - number))))
+                left -= sum(len(room.objects) for room in found if room.objects.points.shape[1])
+                rooms += found
             if not rooms:
                 raise InputError(self._nothing(split, task))
             self._rooms[split, task] = rooms

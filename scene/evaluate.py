@@ -124,7 +124,8 @@ def run(cfg: EvaluateGroundingConfig) -> dict[str, Any]:
         raise InputError("scenes is required: scenes=FOLDER, made by build-scenes; only answers are measured without")
     started = time.monotonic()
     store = SceneStore(cfg.scenes, cache=2) if cfg.scenes else None
-    true = StoreObjects(SceneStore(cfg.scenes, cache=2, points=False)) if store else None
+    split = "test" if protocol.mixes_splits else None
+    true = StoreObjects(SceneStore(cfg.scenes, cache=2, points=False), split) if store else None
     examples = read_examples(cfg, protocol, true)
     place = model_folder(cfg.model) if cfg.model else None
     source = source_of(store) if store else protocol.title.lower()

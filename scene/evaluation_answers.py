@@ -100,10 +100,10 @@ def coverage_of(
 ) -> Coverage | None:
     """Whether the sets hold the target of sentences that have one, as those they were calibrated on, and how many are
     empty of sentences that mean nothing; None where no sentence has one target."""
-    asked = [e for e in examples if not e.targets or (len(e.targets) == 1 and e.targets[0] in heard.ids[e.id])]
+    asked = [e for e in examples if len(e.targets) <= 1]
     if not any(example.targets for example in asked):
         return None
-    slots = [[heard.ids[e.id].index(target) for target in e.targets] for e in asked]
+    slots = [[ids.index(t) if t in ids else -1 for t in e.targets] for e in asked for ids in [heard.ids[e.id]]]
     probabilities = [heard.meant[example.id] for example in asked]
     homes = [example.scene_id for example in asked]
     return measure(conformal, probabilities, slots, homes, seed=seed, resamples=resamples)

@@ -6,6 +6,7 @@ instead, so that an object's feature depends on that object alone in training, t
 normalisation removes to its last layer: a mug and a bin differ in little else.
 """
 
+from abc import ABC, abstractmethod
 from typing import Final
 
 import numpy as np
@@ -57,7 +58,7 @@ def subsample(points: Float[Tensor, "N Q 6"], count: int, rng: np.random.Generat
     return gather(points, torch.from_numpy(np.ascontiguousarray(order)))
 
 
-class ObjectEncoder(nn.Module):
+class ObjectEncoder(nn.Module, ABC):
     """Object points to a feature vector per object; leaves compute `features`.
 
     `train()` leaves a frozen encoder in evaluation mode, so its norms keep their statistics inside a training model.
@@ -69,9 +70,9 @@ class ObjectEncoder(nn.Module):
         super().__init__()
         self.frozen = False
 
+    @abstractmethod
     def features(self, points: Float[Tensor, "N P 6"]) -> Float[Tensor, "N D"]:
         """Features of points that are known to be good."""
-        raise NotImplementedError
 
     def forward(self, points: Float[Tensor, "N P 6"]) -> Float[Tensor, "N D"]:
         """Features of N objects of P points each: xyz in metres in any frame that keeps z up, rgb 0..255.

@@ -68,11 +68,16 @@ def _cut(scene: Scene, ids: Int[ndarray, " P"], labels: Mapping[int, str]) -> Sc
 
 
 class StoreObjects(Mapping[str, Sequence[SceneObject]]):
-    """Objects of the scenes of a folder by scene id, read when they are asked for; points are not kept."""
+    """Objects of the scenes of a folder by scene id, read when they are asked for; points are not kept.
 
-    def __init__(self, store: SceneStore) -> None:
+    Args:
+        split: scenes of this split alone; None = of all.
+    """
+
+    def __init__(self, store: SceneStore, split: str | None = None) -> None:
         self.store = store
-        self._ids = {scene_id for ids in store.splits.values() for scene_id in ids}
+        splits = store.splits.values() if split is None else [store.split(split)]
+        self._ids = {scene_id for ids in splits for scene_id in ids}
         self._known: dict[str, Sequence[SceneObject]] = {}
 
     def __getitem__(self, scene_id: str) -> Sequence[SceneObject]:

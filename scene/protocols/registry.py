@@ -41,6 +41,11 @@ class Protocol:
         parameters = inspect.signature(self.load).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
+    @property
+    def mixes_splits(self) -> bool:
+        """Whether the official file holds sentences of training scenes, too; only those of test scenes are measured."""
+        return self.options.get("unknown_scenes") == "skip"
+
     def asks_for_set(self, example: Example) -> bool:
         """Whether the whole set of what is meant is to be predicted, not the best one; also of a corpus' sentences
         that mean several things or none."""

@@ -74,3 +74,9 @@ def test_a_damaged_record_is_refused():
         Conformal(1.5, 0.5, 1, 1)
     with pytest.raises(InputError, match="conformal score"):
         Conformal(0.9, 0.5, 1, 1, "scores")
+
+
+def test_a_target_that_is_no_candidate_counts_as_a_miss():
+    threshold = Conformal(0.9, 0.5, n=20, homes=20)
+    found = measure(threshold, [np.array([0.9, 0.1]), np.array([0.9, 0.1])], [[0], [-1]], ["a", "b"])
+    assert (found.covered, found.sentences) == (0.5, 2)

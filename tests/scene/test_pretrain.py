@@ -13,8 +13,9 @@ from core.errors import InputError
 from core.files import folder_fingerprint
 from core.job import load_config
 from scene import pretrain
-from scene.curriculum import mirror_tokens
+from scene.curriculum import altered, mirror_tokens
 from scene.grounder import Grounder
+from scene.model_config import MODELS
 from scene.object_stage import ObjectStage
 from scene.pretrain import PretrainGroundingConfig, run, summed
 from scene.provenance import Provenance
@@ -296,6 +297,7 @@ def test_every_recipe_is_a_valid_configuration():
     folder = Path(__file__).resolve().parents[2] / "configs/recipe"
     for path in sorted(folder.glob("*.yaml")):
         tuned = "init=somewhere" in path.read_text()
-        load_config(
-            "pretrain-grounding", PretrainGroundingConfig, [f"recipe={path.stem}", "scenes=x"] + ["init=x"] * tuned
-        )
+        words = [f"recipe={path.stem}", "scenes=x"] + ["init=x"] * tuned
+        cfg = load_config("pretrain-grounding", PretrainGroundingConfig, words)
+        assert ("finetune" in cfg.stage_names) == tuned
+        assert altered(MODELS[cfg.model](vocab_size=99), cfg.architecture).vocab_size == 99

@@ -68,3 +68,4 @@ def test_objects_of_a_folder_are_read_when_asked_for(tmp_path: Path):
     assert [item.id for item in objects["toy-2"]] == list(range(6)) and list(objects) == ["toy-0", "toy-1", "toy-2"]
     with pytest.raises(KeyError):
         objects["toy-3"]
+    assert list(StoreObjects(objects.store, "test")) == ["toy-2"]

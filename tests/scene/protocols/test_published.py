@@ -65,3 +65,7 @@ def test_who_is_asked_for_a_set():
 def test_rows_of_a_table_are_those_that_some_example_is_in():
     found = [Example("a", "s", "", groups=("view-dependent", "hard")), Example("b", "s", "", groups=("new", "hard"))]
     assert rows(PROTOCOLS["nr3d"], found) == ["hard", "view-dependent", "new"]
+
+
+def test_official_files_of_several_splits_are_measured_on_test_scenes_alone():
+    assert {name for name, protocol in PROTOCOLS.items() if protocol.mixes_splits} == {"nr3d", "sr3d", "sceneverse-val"}
