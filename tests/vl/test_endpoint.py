@@ -317,7 +317,15 @@ def test_pictures_go_as_png_before_the_words():
 # --- interruption ---
 
 
-def test_ctrl_c_ends_at_once_and_keeps_what_was_stored(tmp_path):
+@pytest.fixture
+def heeded_ctrl_c():
+    """A test run in the background of a shell has SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_ends_at_once_and_keeps_what_was_stored(tmp_path, heeded_ctrl_c):
     def answer(request, number):
         return echo(request, number) if int(request.prompt) < 4 else Answer(before_s=5.0)
 
