@@ -374,19 +374,21 @@ def grounding(report: Report, device: torch.device) -> None:
     """Training of the grounding model; elsewhere than on CUDA with tiny layers."""
     try:
         from benchmarks import grounding as bench
+        from benchmarks import grounding_steps as steps
         from benchmarks.gps_reference import PAPER
+        from scene.model_config import gps_code
     except ImportError as error:  # scene/ needs more libraries than the simulator
         report.say(f"\nGrounding is not measured: {error}")
         return
-    config, sizes = bench.tiny() if device.type == "cpu" else (bench.gps_code(), PAPER)
+    config, sizes = steps.tiny() if device.type == "cpu" else (gps_code(), PAPER)
     on_cuda = device.type == "cuda"
-    outcome = bench.run(bench.ON_A_GPU if on_cuda else bench.TINY, device, config, sizes)
+    outcome = bench.run(steps.ON_A_GPU if on_cuda else steps.TINY, device, config, sizes)
     for line in outcome.lines:
         report.say(f"#{line}" if line.startswith("#") else line)
     report.say(
         "\n" + "\n".join(map(str, outcome.targets)) if on_cuda else "\nTiny layers: only the equal losses count."
     )
-    rate = bench.samples_per_second(bench.LARGE if on_cuda else bench.TINY, device, config, sizes)
+    rate = bench.samples_per_second(steps.LARGE if on_cuda else steps.TINY, device, config, sizes)
     report.values["cuda_grounding_samples_per_second"] = rate
     report.values["cuda_grounding_short"] = float(not all(target.fine for target in outcome.targets))
 

@@ -7,13 +7,13 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import flops, grounding, referrals
+from benchmarks import flops, grounding, grounding_steps, referrals
 from benchmarks.gps_reference import ReferenceGPS, take_weights
 from scene.grounding import GroundingModel
 from scene.losses import masked_word_loss, referral_loss
 from scene.sampling import Drawing
 
-TINY, SIZES = grounding.tiny()
+TINY, SIZES = grounding_steps.tiny()
 
 
 @pytest.fixture(scope="module")
@@ -126,13 +126,13 @@ def test_work_without_padding_is_less_than_with_it():
 
 
 def test_the_benchmark_measures_every_measure_with_equal_losses():
-    config, sizes = grounding.tiny()
-    outcome = grounding.run(grounding.TINY, torch.device("cpu"), config, sizes)
+    config, sizes = grounding_steps.tiny()
+    outcome = grounding.run(grounding_steps.TINY, torch.device("cpu"), config, sizes)
     page = "\n".join(outcome.lines)
-    used = grounding.all_measures(torch.device("cpu"))
-    assert all((f"| {text} |" in page) == getattr(used, name) for name, text in grounding.NAMES.items())
+    used = grounding_steps.all_measures(torch.device("cpu"))
+    assert all((f"| {text} |" in page) == getattr(used, name) for name, text in grounding_steps.NAMES.items())
     assert [target.name for target in outcome.targets] == [
         "training_step_over_reference_wall", "training_step_over_reference_processor", "loss_difference",
     ]  # fmt: skip
     assert outcome.targets[-1].fine
-    assert grounding.samples_per_second(grounding.TINY, torch.device("cpu"), config, sizes) > 0
+    assert grounding.samples_per_second(grounding_steps.TINY, torch.device("cpu"), config, sizes) > 0
