@@ -44,9 +44,7 @@ class PretrainGroundingConfig(JobConfig):
     object_warmup: float = 0.05  # updates until the peak; below 1 a share of all
     object_loss: str = "contrast"  # contrast (features against names) or classes (labels, with label smoothing)
     object_text: str = "trained"  # trained or frozen: whether words learn, too
-    object_pool: int = (
-        20_000  # objects whose points stay in memory: the first ones of each corpus; the object stage sees no others
-    )
+    object_pool: int = 20_000  # objects whose points stay in memory, the first of each corpus: those trained on
 
     steps: int = 600  # updates on sentences
     epochs: float = 0.0  # passes over the sentences instead; 0 = steps counts
