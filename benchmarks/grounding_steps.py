@@ -53,7 +53,7 @@ class Size:
     peak_seconds: float = 0.5  # for each size of matrices
 
 
-QUICK: Final = Size(2, 4, 1, ladder=False)
+QUICK: Final = Size(2, 4, 1, ladder=False, peak_seconds=0.1)
 ON_A_GPU: Final = Size(8, 8, 5)  # 64 sentences, as SceneVerse has on each of its GPUs
 LARGE: Final = Size(64, 8, 5, ladder=False)  # 512 sentences of ours alone
 TINY: Final = Size(1, 2, 1, peak_seconds=0.01)
