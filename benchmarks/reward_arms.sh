@@ -27,8 +27,8 @@ models() {
   job views render-views scenes="$runs/scenes" train_views=60 val_views=25 test_views=30
   job two-tower pretrain-vl views="$runs/views"
   job small-tower pretrain-vl views="$runs/views" model.dim=48 model.head_width=64 model.image.stem_width=24 \
-    model.image.width=32 \
-    "model.text.options={hidden_size: 64, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 128}"
+    model.image.width=32 +model.text.options.hidden_size=64 +model.text.options.num_hidden_layers=1 \
+    +model.text.options.num_attention_heads=2 +model.text.options.intermediate_size=128
   wait "$grounder"
 }
 
