@@ -8,12 +8,12 @@
 # Stopped and started again, it goes on where it was. Test homes are evaluated once.
 #
 #   benchmarks/reward_arms.sh
-#   STEPS=100000 SEEDS="0 1 2" TASKS="find_object find_referral" ARMS="task grounded" RUNS=FOLDER TABLE=FILE    choices
+#   STEPS=80000 SEEDS="0 1 2" TASKS="find_object find_referral" ARMS="task grounded" RUNS=FOLDER TABLE=FILE    choices
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 export sightline=${SIGHTLINE:-.venv/bin/sightline} runs=${RUNS:-runs/rewards}
-export STEPS=${STEPS:-100000} EPISODES=${EPISODES:-300}
+export STEPS=${STEPS:-80000} EPISODES=${EPISODES:-300}
 SEEDS=${SEEDS:-0 1 2} TASKS=${TASKS:-find_object find_referral}
 ARMS=${ARMS:-task vlm-0 vlm-50 vlm-100 grounded mixture small-50}
 mkdir -p "$runs"
