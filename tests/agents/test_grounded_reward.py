@@ -110,13 +110,13 @@ def test_an_object_pays_from_the_moment_it_was_seen_until_the_episode_ends(simul
     first = standing(simulator, turned, EAST)
     assert score(first)[0] == pytest.approx(0, abs=1e-9)  # the armchair is beside the view
     facing = standing(simulator, EAST, EAST)
-    facing.step += 1
+    facing.step.add_(1)
     assert score(facing)[0] == pytest.approx(0.9526 * math.exp(-1.0), rel=1e-3)
     away = standing(simulator, turned, EAST)
-    away.step += 2
+    away.step.add_(2)
     assert score(away)[0] == pytest.approx(0.9526 * math.exp(-1.0), rel=1e-3)  # remembered
     again = standing(simulator, turned, turned)
-    again.key += 1  # other episodes
+    again.key.add_(1)  # other episodes
     assert score(again) == pytest.approx([0, 0], abs=1e-9)
 
 
@@ -125,7 +125,7 @@ def test_environments_watched_together_score_as_each_alone(simulator):
     alone = [GroundedWatcher(simulator, ReadsLayout()) for _ in range(2)]
     for step, poses in enumerate([(EAST, WEST), (WEST, EAST), (EAST, EAST)]):
         state = standing(simulator, *poses)
-        state.step += step
+        state.step.add_(step)
         frame = simulator.observe(state)
         scores = model.score(StepBatch(state=together.look(frame, state)), state.text)
         for row, watcher in enumerate(alone):
@@ -169,7 +169,7 @@ def test_the_senses_memory_gives_the_reward_that_a_memory_of_its_own_gives(simul
     assert start.tolist() == pytest.approx([4 * 0.9526 * math.exp(-1.0)] * 2, rel=1e-3)  # 1 is four deviations
     note_of_senses = {**sight.note, "action": torch.full((2,), FORWARD)}
     closer = standing(simulator, (6.6, 2.0, 0.0), (1.4, 2.0, math.pi))  # half a metre from the footprint
-    closer.step += 1
+    closer.step.add_(1)
     frame = simulator.observe(closer)
     sight = senses.observe(frame, closer, note_of_senses)
     end, _ = reward.potential(frame, closer, sight, note)
