@@ -8,6 +8,7 @@ are kept in a cache on disk, so that a killed run asks again only what it has no
 import contextlib
 import hashlib
 import json
+import math
 import re
 import sqlite3
 from collections import Counter
@@ -24,7 +25,7 @@ from core.progress import track
 
 Picture = UInt8[ndarray, "H W 3"]
 Pictures = Sequence[Sequence[Picture]]
-"""The pictures that go with each prompt."""
+"""The pictures that go with each prompt, in order; several are announced by `picture_label`."""
 
 CAUSES: Final = (
     "timeout",  # no whole answer within the time limit
@@ -64,10 +65,20 @@ class GeneratorCounts:
     failures: Counter[str] = field(default_factory=Counter)  # prompts without an answer, by cause
     prompt_tokens: int = 0  # where the model says them
     answer_tokens: int = 0
+    pictures: int = 0  # that went with those calls
+    picture_bytes: int = 0  # of them as sent or read, at each try
+    seconds: float = 0.0  # wall time of the calls
+    price_in: float = 0.0  # money per million prompt tokens; 0 = free or unknown
+    price_out: float = 0.0  # the same of answer tokens
+
+    @property
+    def money(self) -> float:
+        """What the counted tokens cost; tries that failed are in it where the model said their tokens."""
+        return (self.prompt_tokens * self.price_in + self.answer_tokens * self.price_out) / 1e6
 
     def summary(self) -> dict[str, Any]:
         """Plain numbers for result.json."""
-        return {**vars(self), "failures": dict(sorted(self.failures.items()))}
+        return {**vars(self), "failures": dict(sorted(self.failures.items())), "money": self.money}
 
 
 class Generator(Protocol):
@@ -98,12 +109,18 @@ class Generator(Protocol):
             max_tokens: an answer that is not over by then is a failure ("truncated"): half an answer may mean anything.
             temperature: 0 takes the likeliest token each time.
             seed: decides the draws at other temperatures; an answer depends on its prompt and this, not on the batch.
-            pictures: for each prompt the pictures that go before it; None for none.
+            pictures: for each prompt the pictures that go before it; None for none. Where a prompt has several, the
+                words "Picture 0:", "Picture 1:" and so on go before each of them, so that the prompt can name them.
 
         Raises:
             InputError: something in the arguments fits no model, or not this one.
         """
         ...
+
+
+def picture_label(number: int) -> str:
+    """The words before a picture where a prompt has several, counted from 0."""
+    return f"Picture {number}:"
 
 
 @dataclass
@@ -118,6 +135,8 @@ class GeneratorConfig:
     temperature: float = 0.7  # 0 = always the likeliest word
     batch_size: int = 16  # prompts per forward pass, or requests at a time
     cache: str = ""  # folder of cached answers; empty = none
+    price_in: float = 0.0  # money per million prompt tokens, to count what a run costs; 0 = free or unknown
+    price_out: float = 0.0  # the same of answer tokens
 
     def __post_init__(self) -> None:
         if self.api_key_env and not re.fullmatch(r"[A-Za-z_]\w*", self.api_key_env):
@@ -132,6 +151,8 @@ class GeneratorConfig:
             raise InputError(f"max_tokens={self.max_tokens}, batch_size={self.batch_size}: give at least 1")
         if not 0 <= self.temperature <= 2:
             raise InputError(f"temperature={self.temperature}: give a number from 0 to 2")
+        if not (0 <= self.price_in < math.inf and 0 <= self.price_out < math.inf):
+            raise InputError(f"price_in={self.price_in}, price_out={self.price_out}: give money per million tokens")
 
 
 def load_generator(cfg: GeneratorConfig, device: str = "cpu") -> Generator:
@@ -163,6 +184,7 @@ def load_generator(cfg: GeneratorConfig, device: str = "cpu") -> Generator:
         from vl.causal_lm import TransformersGenerator
 
         generator = TransformersGenerator(cfg.model, device=device, batch_size=cfg.batch_size)
+    generator.counts.price_in, generator.counts.price_out = cfg.price_in, cfg.price_out
     return CachedGenerator(generator, cfg.cache, chunk=4 * cfg.batch_size) if cfg.cache else generator
 
 
