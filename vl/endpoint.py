@@ -119,15 +119,14 @@ class EndpointGenerator:
         check_request(prompts, max_tokens, temperature, pictures)
         sampling = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
         shown: Pictures = pictures if pictures is not None else [()] * len(prompts)
-        start = time.monotonic()
 
         def body(i: int) -> tuple[bytes, int]:
             """Request i and how many of its bytes are pictures; made when it is sent, so that few are in memory."""
             messages, picture_bytes = _messages(prompts[i], system, shown[i])
             return json.dumps({"model": self.model, "messages": messages, **sampling}).encode(), picture_bytes
 
-        replies = self._all(body, len(prompts), seed)
-        self.counts.seconds += time.monotonic() - start
+        with self.counts.timed():
+            replies = self._all(body, len(prompts), seed)
         self.counts.retries += sum(reply.retries for reply in replies)
         self.counts.pictures += sum(len(group) for group, reply in zip(shown, replies) if reply.tried)
         self.counts.picture_bytes += sum(reply.picture_bytes for reply in replies)

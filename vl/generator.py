@@ -1,4 +1,4 @@
-"""Text from a language model: any transformers causal LM, or any endpoint that speaks OpenAI's chat completions.
+"""Text from a language model: one of transformers, or any endpoint that speaks OpenAI's chat completions.
 
 One contract for all uses (rephrased sentences, rewards, subgoals): prompts go in, and for each prompt comes its answer
 or a `Failure` that names its cause. Nothing is lost and nothing is an empty string; what failed is counted. Answers
@@ -11,6 +11,7 @@ import json
 import math
 import re
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -70,6 +71,15 @@ class GeneratorCounts:
     seconds: float = 0.0  # wall time of the calls
     price_in: float = 0.0  # money per million prompt tokens; 0 = free or unknown
     price_out: float = 0.0  # the same of answer tokens
+
+    @contextlib.contextmanager
+    def timed(self) -> Iterator[None]:
+        """Adds the wall time of the block to `seconds`."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds += time.monotonic() - start
 
     @property
     def money(self) -> float:
@@ -181,9 +191,14 @@ def load_generator(cfg: GeneratorConfig, device: str = "cpu") -> Generator:
             concurrency=cfg.batch_size,
         )
     else:
-        from vl.causal_lm import TransformersGenerator
+        from vl.image_text_lm import ImageTextGenerator, is_image_text_model
 
-        generator = TransformersGenerator(cfg.model, device=device, batch_size=cfg.batch_size)
+        if is_image_text_model(cfg.model):
+            generator = ImageTextGenerator(cfg.model, device=device, batch_size=cfg.batch_size)
+        else:
+            from vl.causal_lm import TransformersGenerator
+
+            generator = TransformersGenerator(cfg.model, device=device, batch_size=cfg.batch_size)
     generator.counts.price_in, generator.counts.price_out = cfg.price_in, cfg.price_out
     return CachedGenerator(generator, cfg.cache, chunk=4 * cfg.batch_size) if cfg.cache else generator
 
