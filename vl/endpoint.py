@@ -142,7 +142,7 @@ class EndpointGenerator:
         """Replies in order. An interruption ends the pauses and shuts the connections, so that no thread lingers."""
         replies: dict[int, _Reply] = {}
         running: dict[Future[_Reply], int] = {}
-        flights = _Flights()
+        flights = Flights()
         waiting = iter(range(n))
         down = ""
         with ThreadPoolExecutor(self.concurrency, thread_name_prefix="endpoint") as pool:
@@ -166,7 +166,7 @@ class EndpointGenerator:
                 raise
         return [replies[i] for i in range(n)]
 
-    def _ask(self, make: Callable[[int], tuple[bytes, int]], i: int, seed: int, flights: "_Flights") -> _Reply:
+    def _ask(self, make: Callable[[int], tuple[bytes, int]], i: int, seed: int, flights: "Flights") -> _Reply:
         """Tries until there is an answer, a failure that will not pass, or no try left."""
         body, picture_bytes = make(i)
         jitter = random.Random(f"{seed} {zlib.crc32(body)}")
@@ -182,7 +182,7 @@ class EndpointGenerator:
         tries = attempt + 1
         return replace(reply, retries=attempt, tried=True, picture_bytes=tries * picture_bytes)
 
-    def _try(self, body: bytes, flights: "_Flights") -> _Reply:
+    def _try(self, body: bytes, flights: "Flights") -> _Reply:
         key = self._key()
         headers = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity"}
         if key:
@@ -218,7 +218,7 @@ class EndpointGenerator:
         return key
 
 
-class _Flights:
+class Flights:
     """Connections under way: each is shut at its deadline, and all of them when the call is interrupted."""
 
     def __init__(self) -> None:

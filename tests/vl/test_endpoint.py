@@ -174,7 +174,7 @@ def test_an_error_that_passes_costs_retries_and_loses_nothing():
 def pauses(monkeypatch):
     """The pauses between tries, noted instead of waited for."""
     noted: list[float] = []
-    monkeypatch.setattr(vl.endpoint._Flights, "wait", lambda self, pause: noted.append(pause))
+    monkeypatch.setattr(vl.endpoint.Flights, "wait", lambda self, pause: noted.append(pause))
     return noted
 
 
