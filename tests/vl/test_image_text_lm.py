@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from core.errors import InputError, MissingFileError
-from tests.vl.tiny_image_text import save_llava
+from tests.vl.tiny_image_text import TEMPLATE, save_llava, save_qwen
 from vl.causal_lm import TransformersGenerator
 from vl.generator import CachedGenerator, Failure, GeneratorConfig, load_generator
 from vl.image_text_lm import ImageTextGenerator
@@ -43,29 +43,39 @@ def slow_greedy(model, processor, text, shown, max_tokens):
 def test_greedy_answers_are_those_of_one_prompt_at_a_time(tmp_path):
     ended = 0
     shown = pictures(2, 0, 1, 2)
-    for seed in range(3):
+    for seed in (0, 2):
         model, processor = save_llava(tmp_path / str(seed), seed=seed)
         generator = ImageTextGenerator(tmp_path / str(seed), batch_size=3)
-        answers = generator.generate(PROMPTS, max_tokens=10, pictures=shown)
+        answers = generator.generate(PROMPTS, max_tokens=7, pictures=shown)
         for prompt, group, answer in zip(PROMPTS, shown, answers):
             text = generator._worded(prompt, "", len(group))
-            expected = slow_greedy(model, processor, text, group, 10)
+            expected = slow_greedy(model, processor, text, group, 7)
             if expected is None:
                 assert isinstance(answer, Failure) and answer.cause == "truncated"
             else:
                 assert answer == expected or (isinstance(answer, Failure) and not expected)
                 ended += 1
-    assert 0 < ended < 12
+    assert 0 < ended < 8
 
 
 def test_a_draw_depends_on_prompt_pictures_and_seed_and_not_on_the_batch(folder):
     one, many = ImageTextGenerator(folder, batch_size=1), ImageTextGenerator(folder, batch_size=8)
-    ask = {"max_tokens": 40, "temperature": 1.0}
+    ask = {"max_tokens": 15, "temperature": 1.0}
     shown = pictures(2, 1, 2, 3)
     answers = many.generate(PROMPTS, **ask, seed=5, pictures=shown)
     assert one.generate(PROMPTS[::-1], **ask, seed=5, pictures=shown[::-1]) == answers[::-1]
     assert many.generate(PROMPTS, **ask, seed=6, pictures=shown) != answers
     assert many.generate(PROMPTS, **ask, seed=5, pictures=pictures(2, 1, 2, 3, seed=1)) != answers
+
+
+def test_a_processor_with_a_video_side_serves_pictures_without_torchvision(tmp_path):
+    save_qwen(tmp_path)
+    ask = {"max_tokens": 15, "temperature": 1.0, "pictures": pictures(2, 0, 1, 2)}
+    many = ImageTextGenerator(tmp_path, batch_size=4)
+    answers = many.generate(PROMPTS, **ask)
+    assert ImageTextGenerator(tmp_path, batch_size=1).generate(PROMPTS, **ask) == answers
+    assert sum(isinstance(answer, str) for answer in answers) and many.counts.pictures == 5
+    assert many._worded("task", "", 1) == "user : <|vision_start|><|image_pad|><|vision_end|> task done "
 
 
 def test_several_pictures_are_numbered_from_0_and_one_is_not(folder, tmp_path):
@@ -80,8 +90,6 @@ def test_several_pictures_are_numbered_from_0_and_one_is_not(folder, tmp_path):
 
 
 def test_a_template_without_a_system_role_gets_it_before_the_pictures(tmp_path):
-    from tests.vl.tiny_image_text import TEMPLATE
-
     refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + TEMPLATE
     save_llava(tmp_path, template=refusing)
     assert ImageTextGenerator(tmp_path)._worded("task", "bed", 1) == "user : bed\n\n <image> task done "

@@ -384,7 +384,7 @@ def test_an_endpoint_that_is_down_for_a_while_is_asked_again_by_the_next_episode
 
 def test_a_local_image_text_model_answers_or_fails_by_cause(tmp_path):
     save_llava(tmp_path, room=512)
-    reward = ProgressReward(ImageTextGenerator(tmp_path), votes=3, temperature=1.0, max_tokens=30)
+    reward = ProgressReward(ImageTextGenerator(tmp_path), votes=3, temperature=1.0, max_tokens=15)
     result = reward.progress(episode(0, 50, 100, size=20), TASK)
     assert int(result.votes.sum()) + result.failures.total() == 6
     assert np.isnan(result.values[1:][result.votes[1:] == 0]).all()

@@ -12,6 +12,9 @@ from transformers import (
     LlavaForConditionalGeneration,
     LlavaProcessor,
     PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLImageProcessorPil,
 )
 
 SPECIAL = ("<pad>", "</s>", "<unk>", "<image>")
@@ -69,3 +72,27 @@ def save_llava(folder: Path, template: str | None = TEMPLATE, seed: int = 0, roo
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return model, processor
+
+
+def save_qwen(folder: Path):
+    """A tiny Qwen2.5-VL as the hub has it: its processor would have a video side."""
+    tokenizer = word_tokenizer(
+        ("<pad>", "</s>", "<unk>", "<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
+    )
+    tokenizer.chat_template = TEMPLATE.replace("<image>", "<|vision_start|><|image_pad|><|vision_end|>")
+    vision = {"depth": 1, "hidden_size": 16, "num_heads": 2, "intermediate_size": 24, "out_hidden_size": 16}
+    text = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}
+    ids = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}
+    config = Qwen2_5_VLConfig(
+        vision_config={**vision, "patch_size": 4, "window_size": 16, "fullatt_block_indexes": [0]},
+        text_config={**text, **ids, "vocab_size": len(tokenizer), "num_key_value_heads": 2, "rope_parameters": rope},
+        image_token_id=3,
+        video_token_id=4,
+        vision_start_token_id=5,
+        vision_end_token_id=6,
+    )
+    torch.manual_seed(0)
+    Qwen2_5_VLForConditionalGeneration(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    Qwen2VLImageProcessorPil(patch_size=4, size={"shortest_edge": 64, "longest_edge": 1024}).save_pretrained(folder)
