@@ -222,7 +222,8 @@ def check_request(prompts: Sequence[str], max_tokens: int, temperature: float, p
 
 def finished(text: str) -> str | Failure:
     """A whole answer as callers get it: without the model's reasoning, stripped, and not empty."""
-    answer = _REASONING.sub("", text, count=1) if text.lstrip().startswith("<think>") else text
+    reasoning = _REASONING.match(text)
+    answer = text[reasoning.end() :] if reasoning else text
     if answer.lstrip().startswith("<think>"):
         return Failure("truncated", "the answer ends within the model's reasoning; raise max_tokens")
     return answer.strip() or Failure("empty", "the model answered without a word")

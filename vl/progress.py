@@ -55,8 +55,10 @@ CAUSES: Final = (
 )
 """Why an answer that came gives no value; beside the causes of vl/generator.py for answers that did not come."""
 
-_NAMED: Final = re.compile(r"(?:picture|frame|image)\s*#?\s*([0-9]{1,6})(?![0-9])(.*)", re.IGNORECASE)
-_VALUE: Final = re.compile(r"\s*[:=]\s*([-+]?[0-9]{1,40}(?:\.[0-9]{1,40})?)\s*(%|percent)?\s*\.?", re.IGNORECASE)
+LONGEST_LINE: Final = 200  # characters; a longer one is talk
+_EMPHASIS: Final = re.compile(r"(?<![0-9.*_`])[*_`]+|[*_`]+(?![0-9.*_`])")  # not within a number
+_NAMED: Final = re.compile(r"(?:picture|frame|image) ?#? ?([0-9]{1,6})(?![0-9])(.*)", re.IGNORECASE)
+_VALUE: Final = re.compile(r" ?[:=] ?([-+]?[0-9]{1,40}(?:\.[0-9]{1,40})?) ?(%|percent)? ?\.?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -83,13 +85,13 @@ class ProgressCounts:
     """What was asked of the model since the reward was made; what it cost is in the generator's own counts."""
 
     episodes: int = 0  # episodes or clips
-    frames: int = 0  # answers wanted: one per shown frame but the first, and vote
-    answered: int = 0  # of those
-    failures: Counter[str] = field(default_factory=Counter)  # the others, by cause
+    answered: int = 0  # answers with a percentage, one per vote and shown frame but the first
+    failures: Counter[str] = field(default_factory=Counter)  # those that did not come, by cause
 
     def summary(self) -> dict[str, Any]:
         """Plain numbers for result.json."""
-        return {**vars(self), "failures": dict(sorted(self.failures.items()))}
+        wanted = self.answered + self.failures.total()
+        return {**vars(self), "wanted": wanted, "failures": dict(sorted(self.failures.items()))}
 
 
 class ProgressReward:
@@ -108,6 +110,7 @@ class ProgressReward:
         instructions: Sequence[str] = (),
         *,
         max_frames: int = 16,
+        max_side: int = 512,
         votes: int = 1,
         temperature: float = 0.0,
         seed: int = 0,
@@ -119,6 +122,8 @@ class ProgressReward:
             instructions: the tasks in words; may be empty where only `progress` is used.
             max_frames: frames shown of an episode, the first among them; of a longer one evenly chosen ones, the last
                 among them.
+            max_side: pixels of the longer side; larger frames are reduced to it, since models see no more and requests
+                have a size limit.
             votes: shuffles of an episode, each a call of its own; values are the mean of the answers.
             temperature: 0 takes the likeliest answer to each shuffle.
             seed: decides shuffles and draws; both depend on the episode and this, not on what else is asked.
@@ -129,12 +134,15 @@ class ProgressReward:
         """
         if isinstance(instructions, str):
             raise InputError(f"instructions should be a list, got the single text {instructions!r}")
-        if max_frames < 2 or votes < 1:
-            raise InputError(f"max_frames={max_frames}, votes={votes}: expected at least 2 frames and 1 vote")
+        if max_frames < 2 or votes < 1 or max_side < 1:
+            raise InputError(
+                f"max_frames={max_frames}, votes={votes}, max_side={max_side}: expected at least 2 frames, 1 vote and "
+                "1 pixel"
+            )
         self.generator = generator
         self.instructions = [_one_line(text) for text in instructions]
-        self.max_frames, self.votes, self.temperature, self.seed = max_frames, votes, temperature, seed
-        self.max_tokens = max_tokens
+        self.max_frames, self.max_side, self.votes = max_frames, max_side, votes
+        self.temperature, self.seed, self.max_tokens = temperature, seed, max_tokens
         self.counts = ProgressCounts()
 
     def progress(self, frames: Sequence[Picture] | Tensor | ndarray, instruction: str) -> Progress:
@@ -164,7 +172,7 @@ class ProgressReward:
         for frames, text in zip(episodes, instructions):
             instruction = _one_line(text)
             shown.append(_shown(len(frames), self.max_frames))
-            read = [_picture(frames[int(t)]) for t in shown[-1]]
+            read = [_picture(frames[int(t)], self.max_side) for t in shown[-1]]
             orders.append([self._order(read, instruction, vote) for vote in range(self.votes)])
             for order in orders[-1]:
                 prompts.append(ASKED.format(instruction=instruction, n=len(read) - 1))
@@ -178,7 +186,6 @@ class ProgressReward:
             self.counts.episodes += 1
             self.counts.answered += int(result.votes.sum())
             self.counts.failures += result.failures
-        self.counts.frames = self.counts.answered + self.counts.failures.total()
         return results
 
     def score(self, steps: StepBatch, goals: Int64[Tensor, " B"]) -> Float[Tensor, " B"]:
@@ -234,8 +241,8 @@ def read_percentages(answer: str, n: int) -> list[float | str]:
     """
     said: dict[int, list[str | tuple[float, bool]]] = {}
     for line in re.split(r"[\n\r,;]", answer):
-        line = re.sub(r"[*_`]", "", line).strip().lstrip("-•>#").strip()
-        named = _NAMED.fullmatch(line)
+        line = " ".join(line.split()).lstrip("-•>#* ")
+        named = _NAMED.fullmatch(_EMPHASIS.sub("", line)) if len(line) <= LONGEST_LINE else None
         if named is None:
             if any(letter.isnumeric() for letter in line):
                 return ["stray number"] * n
@@ -304,11 +311,20 @@ def _shown(length: int, most: int) -> Int64[ndarray, " K"]:
     return np.round(np.linspace(0, length - 1, most)).astype(np.int64)
 
 
-def _picture(frame: Any) -> Picture:
+def _picture(frame: Any, max_side: int) -> Picture:
+    """A frame as it is shown: checked, and reduced where it is larger than that."""
     picture = frame.cpu().numpy() if isinstance(frame, Tensor) else np.asarray(frame)
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
         raise InputError(f"a frame is {picture.dtype} {picture.shape}, expected uint8 (H, W, 3)")
-    return picture
+    height, width, _ = picture.shape
+    scale = max_side / max(height, width)
+    if scale >= 1:
+        return picture
+    from PIL import Image
+
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    # in whole numbers, so that every machine finds the answers in the cache
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
 
 
 def _one_line(instruction: str) -> str:
