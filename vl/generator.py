@@ -33,7 +33,7 @@ CAUSES: Final = (
     "connection",  # refused, reset, no such host
     "rate limit",  # status 429 to the last try
     "server error",  # status 5xx to the last try
-    "refused",  # any other status that is not 200: a wrong key, an unknown model
+    "refused",  # any other status than 200: a wrong key, an unknown model; or a prompt that a local model cannot take
     "filtered",  # the endpoint's filter stopped the answer
     "redirect",  # the endpoint points elsewhere; not followed, since the key would go along
     "garbage",  # no JSON, or JSON of another shape

@@ -70,9 +70,12 @@ class ImageTextGenerator:
     ) -> list[str | Failure]:
         check_request(prompts, max_tokens, temperature, pictures)
         shown: Pictures = pictures if pictures is not None else [()] * len(prompts)
-        answers: list[str | Failure] = [Failure("empty", "the prompt has no token")] * len(prompts)
+        token = str(getattr(self.processor, "image_token", "") or "")
+        refused = Failure("refused", f"the prompt holds {token!r}, which stands for a picture in this model")
+        answers: list[str | Failure] = [refused] * len(prompts)
+        rows = [i for i in range(len(prompts)) if not token or token not in prompts[i] + system]
         # processors pad pictures only within a prompt: a batch holds prompts of one count of pictures
-        rows = sorted(range(len(prompts)), key=lambda i: (len(shown[i]), len(prompts[i])))
+        rows.sort(key=lambda i: (len(shown[i]), len(prompts[i])))
         with self.counts.timed():
             start = 0
             while start < len(rows):
@@ -91,11 +94,9 @@ class ImageTextGenerator:
 
     def _worded(self, prompt: str, system: str, count: int) -> str:
         """The request as text, with the model's token for each picture."""
-        token = str(getattr(self.processor, "image_token", "") or "")
-        if token and (token in prompt or token in system):
-            raise InputError(f"a prompt holds {token!r}, which stands for a picture in this model; leave it out")
         labels = [picture_label(number) if count > 1 else "" for number in range(count)]
         if not self.processor.chat_template:
+            token = getattr(self.processor, "image_token", "")
             pictures = "".join(f"{label} {token}\n".lstrip() for label in labels)
             return (f"{system}\n\n" if system else "") + pictures + prompt
         from jinja2 import TemplateError
@@ -148,7 +149,12 @@ class ImageTextGenerator:
         written = bool(self.processor.chat_template and bos and texts[0].startswith(bos))  # by the template itself
         options = {"padding": True, "return_tensors": "pt", "add_special_tokens": not written}
         pictures = [list(group) for group in groups] if groups[0] else None
-        return dict(self.processor(images=pictures, text=texts, **options))
+        try:
+            return dict(self.processor(images=pictures, text=texts, **options))
+        except ValueError as error:  # sides that differ too much, too few pixels, no words for pictures in the template
+            said = (str(error).splitlines() or [""])[0][:200]
+            sizes = sorted({picture.shape[:2] for group in groups for picture in group})[:4]
+            raise InputError(f"the model's processor does not take pictures of {sizes}: {said}") from error
 
 
 def is_image_text_model(path_or_id: str | Path) -> bool:

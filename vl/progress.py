@@ -97,6 +97,9 @@ class ProgressCounts:
 class ProgressReward:
     """Progress towards each of a list of instructions, as a reward model over clips.
 
+    Behind a cache (vl/generator.py) a call that failed is asked again by the next run; an answer that came is kept even
+    if nothing can be read from it, so that a second run gives the same values.
+
     Attributes:
         instructions: what `goals` of `score` index.
         counts: answers wanted, got and failed; `generator.counts` has calls, tokens, bytes, seconds and money.

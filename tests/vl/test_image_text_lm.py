@@ -139,6 +139,17 @@ def test_folders_that_hold_no_image_text_model_are_named(folder, tmp_path):
         ImageTextGenerator(tmp_path)
 
 
-def test_a_prompt_cannot_slip_in_a_picture_of_its_own(folder):
-    with pytest.raises(InputError, match="stands for a picture"):
-        ImageTextGenerator(folder).generate(["the <image> task"], max_tokens=3, pictures=pictures(1))
+def test_a_prompt_cannot_slip_in_a_picture_of_its_own_and_the_others_are_answered(folder):
+    generator = ImageTextGenerator(folder)
+    ask = {"max_tokens": 15, "temperature": 1.0}
+    answers = generator.generate(["the <image> task", "bed"], **ask, pictures=pictures(1, 1))
+    assert answers[0] == Failure("refused", "the prompt holds '<image>', which stands for a picture in this model")
+    assert answers[1:] == generator.generate(["bed"], **ask, pictures=pictures(1, 1)[1:])
+    assert generator.counts.failures["refused"] == 1
+
+
+def test_pictures_that_a_processor_does_not_take_are_named(tmp_path):
+    save_qwen(tmp_path)
+    strip = np.zeros((2, 900, 3), dtype=np.uint8)
+    with pytest.raises(InputError, match=r"does not take pictures of \[\(2, 900\)\].*aspect ratio"):
+        ImageTextGenerator(tmp_path).generate(["bed"], max_tokens=3, pictures=[[strip]])
