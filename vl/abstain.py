@@ -31,7 +31,7 @@ from core.conformal import Groups, group_means, threshold
 from core.errors import InputError
 from core.files import atomic_write, read_json
 from core.intervals import grouped_rate
-from vl.rewards import RewardModel, StepBatch
+from vl.rewards import EmbeddingReward, RewardModel, StepBatch
 
 LABELS = ("reached", "not_reached")
 Scores = Float[ndarray, " M"] | Float[Tensor, " M"]
@@ -241,16 +241,18 @@ class AbstainingReward:
 
 
 class AbstainingEmbeddingReward(AbstainingReward):
-    """The same around a model that scores embeddings, so that callers may store these and score them again."""
+    """The same around an EmbeddingReward, and one itself: callers may store embeddings and score them again."""
+
+    model: EmbeddingReward
 
     @property
     def dim(self) -> int:
-        """Width of the joint space."""
-        return int(self.model.dim)  # type: ignore[attr-defined]  # see `abstaining`
+        """Width of the embeddings."""
+        return self.model.dim
 
     def embed(self, frames: UInt8[Tensor, "B H W 3"]) -> Float[Tensor, "B D"]:
-        """Unit image embeddings."""
-        return self.model.embed(frames)  # type: ignore[attr-defined, no-any-return]
+        """Unit embeddings of frames."""
+        return self.model.embed(frames)
 
 
 def abstaining(
@@ -260,7 +262,7 @@ def abstaining(
     std: Float[Tensor, " G"] | None = None,
 ) -> AbstainingReward:
     """An abstaining reward that embeds frames if `model` does; arguments as of AbstainingReward."""
-    kind = AbstainingEmbeddingReward if hasattr(model, "embed") and hasattr(model, "dim") else AbstainingReward
+    kind = AbstainingEmbeddingReward if isinstance(model, EmbeddingReward) else AbstainingReward
     return kind(model, abstention, mean, std)
 
 
