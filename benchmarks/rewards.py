@@ -98,8 +98,8 @@ class Size:
 
 QUICK: Final = Size(batch=8, scoring_rounds=5, turn=64, learning_rounds=5, memory_steps=100_000, peak_seconds=0.1)
 TINY: Final = Size(
-    batch=4, scoring_rounds=2, embeddings=2_000, rollout=8, turn=16, learning_rounds=2, memory_steps=10_240,
-    memory_rows=1_024, peak_seconds=0.01, shape=SMALL, side=16,
+    batch=4, scoring_rounds=2, embeddings=2_000, rollout=4, turn=8, learning_rounds=1, memory_steps=5_120,
+    memory_rows=512, peak_seconds=0.01, shape=SMALL, side=16,
 )  # fmt: skip
 
 
@@ -233,7 +233,7 @@ def rendering(side: int, frames: int = 30) -> float:
     return (time.perf_counter() - started) / frames
 
 
-def memory(size: Size) -> Part:
+def memory(size: Size, _peak: float = 0.0) -> Part:
     """Resident size along many scored steps."""
     count, side = 64, 16
     env = DummyVecEnv([lambda: StepFrame(Noise(side)) for _ in range(count)])
@@ -275,7 +275,10 @@ def growth(steps: Int64[ndarray, " K"], held: Int64[ndarray, " K"], total: int) 
 def run(size: Size) -> list[Part]:
     """Everything."""
     peak = flops.matrix_peak(torch.float32, CPU, seconds=size.peak_seconds)[0]
-    parts = [scoring(size, peak), sweeping(size, peak), learning(size, peak), memory(size)]
+    started, parts = time.perf_counter(), []
+    for part in (scoring, sweeping, learning, memory):
+        parts.append(part(size, peak))
+        print(f"[{time.perf_counter() - started:.0f} s] {parts[-1].target}", file=sys.stderr, flush=True)
     again = flops.matrix_peak(torch.float32, CPU, seconds=size.peak_seconds)[0]
     parts[0].lines[:0] = [
         f"Matrix peak in float32: {peak / 1e9:.3g} GFLOP/s before, {again / 1e9:.3g} after (a busy neighbour lowers "
