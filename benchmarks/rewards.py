@@ -39,26 +39,19 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from agents.sb3_rewards import RelabelCallback
 from agents.step_frames import StepFrame
 from benchmarks import flops
-from benchmarks.reward_steps import (
+from benchmarks.reward_shapes import (
     SMALL,
     VIT_B32,
-    MemoryWatch,
-    Noise,
-    Seconds,
     Shape,
-    Turn,
     bare,
-    continuing,
     encoder,
-    in_turns,
-    learner,
     normalised,
-    pendulum,
     pictures,
     products_per_frame,
     reward_of,
     two_tower,
 )
+from benchmarks.reward_steps import MemoryWatch, Noise, Seconds, Turn, continuing, in_turns, learner, pendulum
 from benchmarks.verdict import Target, judged, machine
 from core.run import describe_version
 from core.threads import use_threads
@@ -87,8 +80,8 @@ class Size:
     prompts: int = 20
     alphas: int = 10
     rollout: int = 64  # steps of SAC between its updates, and frames encoded at once
-    turn: int = 256  # steps of SAC in a round
-    learning_rounds: int = 12
+    turn: int = 128  # steps of SAC in a round
+    learning_rounds: int = 10
     memory_steps: int = MILLION
     memory_rows: int = 8_192  # of the replay buffer: full before a tenth of the way
     peak_seconds: float = 0.3  # for each size of matrices
@@ -96,7 +89,7 @@ class Size:
     side: int = 64  # of the two towers' pictures
 
 
-QUICK: Final = Size(batch=8, scoring_rounds=5, turn=64, learning_rounds=5, memory_steps=100_000, peak_seconds=0.1)
+QUICK: Final = Size(batch=4, scoring_rounds=7, turn=64, learning_rounds=4, memory_steps=100_000, peak_seconds=0.1)
 TINY: Final = Size(
     batch=4, scoring_rounds=2, embeddings=2_000, rollout=4, turn=8, learning_rounds=1, memory_steps=5_120,
     memory_rows=512, peak_seconds=0.01, shape=SMALL, side=16,

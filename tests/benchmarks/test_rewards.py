@@ -5,17 +5,18 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from benchmarks import reward_steps, rewards
-from benchmarks.reward_steps import SMALL, SMALL_SIGLIP, Noise
+from benchmarks import reward_shapes, rewards
+from benchmarks.reward_shapes import SMALL, SMALL_SIGLIP
+from benchmarks.reward_steps import Noise, in_turns
 
 CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("shape", [SMALL, SMALL_SIGLIP])
 def test_the_bare_encoder_computes_what_is_scored(shape):
-    embedder = reward_steps.encoder(shape, CPU)
-    frames = reward_steps.pictures(3, shape.side, CPU)
-    features = reward_steps.bare(embedder, reward_steps.normalised(embedder, frames)).pooler_output
+    embedder = reward_shapes.encoder(shape, CPU)
+    frames = reward_shapes.pictures(3, shape.side, CPU)
+    features = reward_shapes.bare(embedder, reward_shapes.normalised(embedder, frames)).pooler_output
     assert features.shape == (3, embedder.dim) == (3, shape.dim)
     torch.testing.assert_close(normalize(features, dim=-1), embedder.encode_images(frames), rtol=1e-4, atol=1e-5)
 
@@ -25,13 +26,13 @@ def test_products_of_a_frame_are_those_of_the_layers():
     tokens, width, hidden = 17, 32, 64
     layer = 2 * tokens * width * (4 * width + 2 * hidden) + 4 * tokens * tokens * width
     by_hand = 2 * 16 * (8 * 8 * 3) * width + 2 * layer + 2 * width * 16
-    found = reward_steps.products_per_frame(reward_steps.encoder(SMALL, CPU).encode_images, SMALL.side, CPU)
+    found = reward_shapes.products_per_frame(reward_shapes.encoder(SMALL, CPU).encode_images, SMALL.side, CPU)
     assert found == by_hand
 
 
 def test_turns_alternate_and_every_other_round_goes_backwards():
     order: list[str] = []
-    found = reward_steps.in_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 3)
+    found = in_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 3)
     assert "".join(order) == "abbaab"
     assert found["a"].shape == (3, 2)
 
