@@ -15,6 +15,7 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
+from gymnasium.utils import RecordConstructorArgs
 from jaxtyping import Bool, UInt8
 from numpy import ndarray
 from torch.nn import functional as F
@@ -31,7 +32,7 @@ class StepFrames:
     begun: list[int]  # the environments of those
 
 
-class StepFrame(gymnasium.Wrapper):
+class StepFrame(gymnasium.Wrapper, RecordConstructorArgs):
     """Adds `info["frame"]`, the (H, W, 3) uint8 picture a step led to.
 
     In the first step of an episode `info["first_frame"]` is there too: the picture the episode began with, which
@@ -48,7 +49,8 @@ class StepFrame(gymnasium.Wrapper):
     """
 
     def __init__(self, env: gymnasium.Env, size: int | None = None) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self, size=size)
+        gymnasium.Wrapper.__init__(self, env)
         if size is not None and size < 1:
             raise InputError(f"size={size} should be a number of pixels, e.g. 224, or None")
         self.size = size
