@@ -1,11 +1,13 @@
 """benchmarks/rewards.py compares like with like, and its readings mean what the page says."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch.nn.functional import normalize
 
-from benchmarks import reward_shapes, rewards
+from benchmarks import gpu, reward_shapes, rewards
 from benchmarks.reward_shapes import SMALL, SMALL_SIGLIP
 from benchmarks.reward_steps import Noise, in_turns
 
@@ -62,3 +64,11 @@ def test_every_target_is_measured_on_a_tiny_size():
     assert all(np.isfinite(part.target.value) and not part.target.least for part in parts)
     page = "\n".join(line for part in parts for line in part.lines)
     assert "20 prompts x 10 alphas over 2,000 stored" in page and "Fewer than a million steps" in page
+
+
+def test_the_gpu_script_scores_frames_by_both_families_without_cuda():
+    report, size = gpu.Report(), replace(gpu.SMALL, seconds=0.01, rounds=1)
+    gpu.reward_models(report, gpu.Clock(CPU, size))
+    rows = [line.split(" | ") for line in report.lines if line.startswith("| tiny")]
+    assert [row[0] for row in rows] == ["| tiny CLIP", "| tiny SigLIP"]
+    assert all(float(rate.replace(",", "")) > 0 for row in rows for rate in row[2:5])
