@@ -45,7 +45,7 @@ class Payment:
 
     def worth(self, score: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
         """scale * score + offset."""
-        return self.scale * score + self.offset
+        return score if (self.scale, self.offset) == (1.0, 0.0) else self.scale * score + self.offset
 
     def __call__(
         self,
@@ -92,6 +92,7 @@ class Account:
     def begin(self, rows: list[int]) -> None:
         """Episodes begin in these environments; what was under way there is forgotten."""
         if rows:
+            self.returns, self.previous = self.returns.clone(), self.previous.clone()  # handed out before
             self.previous[rows] = float("nan")
             self.returns[:, rows] = 0.0
 
@@ -119,19 +120,17 @@ class Account:
             What is paid, and the scores with held ones filled in.
 
         Raises:
-            InputError: a model that never answered, or not `patience` times in a row; shaping without the score of
-                what an episode began with.
+            InputError: a model that never answered; shaping without the score of what an episode began with.
         """
         if begun:
             self.begin(begun)
             if first is not None:
                 self.previous[begun] = self._filled(first, self.previous[begun])
         previous = self.previous
+        self._count(score.isnan(), stepped)
         if stepped is None:
-            self._count(score.isnan(), None)
             filled = self._filled(score, previous)
         else:
-            self._count(score.isnan() & stepped, stepped)
             filled = previous.clone()
             filled[stepped] = self._filled(score[stepped], previous[stepped])
         if self.payment.shaping and bool((previous if stepped is None else previous[stepped]).isnan().any()):
@@ -143,41 +142,46 @@ class Account:
         worth = self.payment.worth(filled)
         if stepped is not None:
             paid, worth = paid.masked_fill(~stepped, 0.0), worth.masked_fill(~stepped, 0.0)
-        self.returns[0] += worth
-        self.returns[1] += task_reward
-        self.sums = self.returns.clone()
-        self.previous = filled.clone()
+        self.returns = self.sums = self.returns + torch.stack([worth, task_reward])
+        self.previous = filled
         if bool(done.any()):
             self._ended += int(done.sum())
             for row in (0, 1):
-                self._ended_sums[row] += float(self.returns[row, done].double().sum())
+                self._ended_sums[row] += float(self.sums[row, done].double().sum())
             self.begin(done.nonzero()[:, 0].tolist())
         return paid, filled
 
     def _count(self, missing: Bool[Tensor, " B"], stepped: Bool[Tensor, " B"] | None) -> None:
-        """Keeps score of answers missing in a row; raises InputError when patience ends."""
+        """Keeps score of answers missing in a row."""
+        if stepped is not None:
+            missing = missing & stepped
         if not bool(missing.any()):
             self.in_a_row[slice(None) if stepped is None else stepped] = 0
             return
         kept = torch.zeros_like(self.in_a_row) if stepped is None else self.in_a_row.masked_fill(stepped, 0)
         self.in_a_row = torch.where(missing, self.in_a_row + 1, kept)
+
+    def check(self) -> None:
+        """Raises InputError when patience has ended. Call it when what was paid is written down."""
         longest = int(self.in_a_row.max())
         if longest >= self.payment.patience:
             raise InputError(
-                f"the reward model left {longest} steps in a row of one environment unanswered (before them "
-                f"{self.unanswered} of {self.answered + self.unanswered}). What was learned so far is kept: mend the "
-                "model and go on, or raise Payment.patience"
+                f"the reward model left {longest} steps in a row of one environment unanswered ({self.unanswered} of "
+                f"{self.answered + self.unanswered} in all). They were paid by held scores and what was learned is "
+                "kept: mend the model and go on, or raise Payment.patience"
             )
 
     def _filled(self, score: Float[Tensor, " K"], held: Float[Tensor, " K"]) -> Float[Tensor, " K"]:
         """The scores, with held ones in the place of NaN, and the mean of all answers where none is held."""
+        total = float(score.double().sum())
+        if total == total:  # no NaN in it
+            self.answered, self.total = self.answered + len(score), self.total + total
+            return score
         missing = score.isnan()
         lost = int(missing.sum())
         self.unanswered += lost
         self.answered += len(score) - lost
         self.total += float(score.double().nansum())
-        if not lost:
-            return score
         if not self.answered:
             raise InputError("the reward model has not answered once, so nothing can be held in an answer's place")
         return torch.where(missing, torch.where(held.isnan(), self.total / self.answered, held), score)

@@ -235,6 +235,7 @@ class RelabelCallback(BaseCallback):
             self.stored.goal[rows] = torch.stack([step.goals for step in self._steps[:stored]]).numpy()
             self.stored.task_reward[rows] = np.stack([step.task_reward for step in self._steps[:stored]])
         self._steps.clear()
+        self.account.check()
 
     def _pay_rollout(self) -> None:
         buffer = cast(OnPolicyAlgorithm, self.model).rollout_buffer
@@ -243,6 +244,7 @@ class RelabelCallback(BaseCallback):
         buffer.rewards[:] = paid.numpy() + (buffer.rewards - task)  # keeps the value added where time ran out
         buffer.compute_returns_and_advantage(last_values=self.locals["values"], dones=self.locals["dones"])
         self._steps.clear()
+        self.account.check()
 
     def _pay(self, terminated: Bool[ndarray, "T B"]) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """What the waiting steps are paid (T, B); their embeddings (T, B, D), and those of what was acted on."""

@@ -88,6 +88,7 @@ class StepPay:
         reward, score = self.account.pay(
             score, task_reward, terminated, done, begun=begun, first=first, stepped=stepped
         )
+        self.account.check()
         model_return, task_return = self.account.sums
         return {
             "reward": reward,

@@ -1,4 +1,4 @@
-"""A task whose last frame alone pays, with pictures that tell every step apart, and a model that reads their colours."""
+"""A task whose last frame alone pays, whose pictures tell every step apart, and a model that reads their colours."""
 
 import gymnasium
 import numpy as np

@@ -21,7 +21,9 @@ def pay(account, scores, task=None, terminated=None, done=None, **options):
     task = torch.zeros(len(scores)) if task is None else row(*task)
     terminated = none if terminated is None else flags(*terminated)
     done = terminated if done is None else flags(*done)
-    return account.pay(row(*scores), task, terminated, done, **options)[0].tolist()
+    paid = account.pay(row(*scores), task, terminated, done, **options)[0].tolist()
+    account.check()
+    return paid
 
 
 def test_scale_offset_and_the_tasks_share_add_up():

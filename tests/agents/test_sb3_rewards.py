@@ -326,6 +326,21 @@ def test_unanswered_steps_are_held_and_counted_in_the_log():
     assert callback.account.unanswered == unanswered and 0 < rows[-1]["reward/unanswered"] <= unanswered
 
 
+def test_a_model_that_falls_silent_ends_training_with_every_stored_row_paid():
+    class Falls(ColorReward):
+        embed = None
+
+        def score(self, steps, goals):
+            self.batches.append(len(goals))
+            return torch.full((len(goals),), 0.5 if len(self.batches) == 1 else torch.nan)
+
+    callback = RelabelCallback(Falls(), payment=Payment(patience=7))
+    model = DQN("MlpPolicy", lights(), **off_policy(buffer_size=50, train_freq=4))
+    with pytest.raises(InputError, match="8 steps in a row .*8 of 12"):
+        model.learn(40, callback=callback)
+    assert model.replay_buffer.pos == 12 and (model.replay_buffer.rewards[:12] == 0.5).all()
+
+
 def test_what_cannot_be_paid_is_refused_when_training_starts():
     def refused(algorithm, env, match, payment=None, keep=False, **options):
         model = algorithm("MlpPolicy", env, **small(**options))
