@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from numpy import ndarray
 
 from agents.agreement import (
@@ -33,7 +33,7 @@ from core.intervals import grouped_mean
 EXPERT = ("oracle", "expert")  # paths that do it right
 OWN = ("policy",)  # states of an agent that somebody trained: kept out of figures that should not depend on one
 ADVERSARIAL = ("stare", "wrong_thing", "circling")
-PATHS = (*EXPERT, "random", *ADVERSARIAL, *OWN, "failed", "camera")
+PATHS = (*EXPERT, "random", *ADVERSARIAL, *OWN, "failed", "recording", "camera")
 KEPT = 0.9  # share of the experts' successes that the threshold of false positives lets pass
 STEPS = 11  # points of a path by normalised step: 0, 0.1 ... 1
 
@@ -44,7 +44,7 @@ class Rows:
 
     score: Float[ndarray, " M"]  # NaN = the model did not answer
     progress: Float[ndarray, " M"]  # true, in [0, 1]; NaN = unknown
-    success: Bool[ndarray, " M"]  # stopping here succeeds
+    success: Float[ndarray, " M"]  # 1 = stopping here succeeds, 0 = it does not, NaN = unknown; bool will do
     trajectory: Int64[ndarray, " M"]  # number of the walk or recording; a single picture is one of its own
     step: Int64[ndarray, " M"]  # within the trajectory
     path: ndarray  # (M,) str, one of PATHS
@@ -53,6 +53,9 @@ class Rows:
     frame: Int64[ndarray, " M"]  # index into the frames kept, -1 = none
 
     def __post_init__(self) -> None:
+        self.score, self.progress, self.success = (
+            np.asarray(column, dtype=float) for column in (self.score, self.progress, self.success)
+        )
         lengths = {item.name: len(getattr(self, item.name)) for item in fields(self)}
         if len(set(lengths.values())) > 1:
             raise InputError(f"columns of scored rows differ in length: {lengths}")
@@ -61,6 +64,8 @@ class Rows:
         known = self.progress[~np.isnan(self.progress)]
         if len(known) and not 0 <= known.min() <= known.max() <= 1:
             raise InputError(f"true progress runs from {known.min():g} to {known.max():g}; expected 0 to 1, or NaN")
+        if not (np.isnan(self.success) | np.isin(self.success, (0, 1))).all():
+            raise InputError(f"success is 0, 1 or NaN, got {np.unique(self.success)[:5].tolist()}")
         for path in np.unique(self.path):
             check_choice("path", str(path), PATHS)
 
@@ -98,10 +103,10 @@ def value_order_correlation(rows: Rows) -> dict[int, float]:
 
 
 def failed_ends(rows: Rows, paths: Sequence[str]) -> Int64[ndarray, " K"]:
-    """Last rows of the trajectories of some paths that do not end in success."""
+    """Last rows of the trajectories of some paths that are known not to end in success."""
     of_path = np.isin(rows.path, paths)
     last = [members[-1] for _, members in _trajectories(rows) if of_path[members[-1]]]
-    return np.array([row for row in last if not rows.success[row]], dtype=np.int64)
+    return np.array([row for row in last if rows.success[row] == 0], dtype=np.int64)
 
 
 def threshold_of(scores: ndarray, kept: float = KEPT, weight: ndarray | None = None) -> float:
@@ -192,10 +197,12 @@ def table(rows: Rows, *, seed: int = 0, resamples: int = 1000) -> dict[str, dict
     rho, rho_interval = grouped_pearson(known.score, known.progress, known.group, seed=seed, resamples=resamples)
     order = grouped_spearman(known.score, known.progress, known.group, seed=seed, resamples=resamples)
     epics = None if math.isnan(rho_interval[0]) else (epic_of(rho_interval[1]), epic_of(rho_interval[0]))
+    judged = pooled.chosen(~np.isnan(pooled.success))
+    won = judged.success == 1
     auc, auc_interval = (
-        grouped_auc(pooled.score, pooled.success, pooled.group, seed=seed, resamples=resamples)
+        grouped_auc(judged.score, won, judged.group, seed=seed, resamples=resamples)
         if resamples
-        else (roc_auc(pooled.score, pooled.success), (math.nan, math.nan))
+        else (roc_auc(judged.score, won), (math.nan, math.nan))
     )
     found = {
         "epic": _entry(epic_of(rho), epics, len(known)),
@@ -208,7 +215,7 @@ def table(rows: Rows, *, seed: int = 0, resamples: int = 1000) -> dict[str, dict
     orders, lost = value_order_correlation(rows), _lost(rows)
     for name, members in (("voc_expert", _of_paths(rows, EXPERT)), ("voc_failed", lost)):
         found[name] = _mean_entry(rows, {k: value for k, value in orders.items() if k in members}, seed, resamples)
-    found["auc"] = _entry(auc, auc_interval, len(pooled))
+    found["auc"] = _entry(auc, auc_interval, len(judged))
     for name, paths in (("false_positives", (*OWN, "failed")), ("false_positives_adversarial", ADVERSARIAL)):
         ends, _ = _false_positive_rows(rows, paths)
         interval = _false_positive_interval(rows, paths, seed, resamples)
@@ -242,7 +249,7 @@ def _lost(rows: Rows) -> set[int]:
 def _false_positive_rows(rows: Rows, paths: Sequence[str]) -> tuple[ndarray, ndarray]:
     """Answered failed ends of some paths, and answered successes on expert paths."""
     ends, answered = failed_ends(rows, paths), ~np.isnan(rows.score)
-    return ends[answered[ends]], np.flatnonzero(np.isin(rows.path, EXPERT) & rows.success & answered)
+    return ends[answered[ends]], np.flatnonzero(np.isin(rows.path, EXPERT) & (rows.success == 1) & answered)
 
 
 def _false_positive_interval(rows: Rows, paths: Sequence[str], seed: int, resamples: int) -> tuple[float, float] | None:

@@ -31,7 +31,7 @@ def walks(*parts):
         count = len(scores)
         columns["score"] += scores
         columns["progress"] += progress
-        columns["success"] += [False] * (count - 1) + [success]
+        columns["success"] += [0] * (count - 1) + [success]
         columns["trajectory"] += [number] * count
         columns["step"] += range(count)
         columns["path"] += [path] * count
@@ -87,6 +87,15 @@ def test_the_threshold_keeps_nine_successes_of_ten():
     assert threshold_of(np.array([4.0, 1.0])) == 1.0  # one alone would be half
     assert threshold_of(np.array([4.0, 1.0]), weight=np.array([9.0, 1.0])) == 4.0
     assert math.isnan(threshold_of(np.array([])))
+
+
+def test_a_success_that_nobody_knows_is_neither_a_win_nor_a_failure():
+    rows = walks(("oracle", [0, 5], [0, 1], True), ("failed", [9, 9], [0, 0], NAN), ("policy", [9, 9], [0, 0], NAN))
+    assert failed_ends(rows, ["failed", "policy"]).tolist() == []
+    found = table(rows, resamples=0)
+    # pooled are all but the policy's; known are the first three, of which two do not succeed
+    assert found["auc"]["n"] == 3 and found["auc"]["value"] == 0.5
+    assert found["voc_failed"] == {"value": None, "interval": None, "n": 0, "undefined": 0}
 
 
 def test_false_positives_are_failed_ends_above_what_the_experts_reach():
