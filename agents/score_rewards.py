@@ -28,7 +28,7 @@ from rich.table import Table
 from torch import Tensor
 
 from agents.agent import goal_reward, score_every_goal
-from agents.auc import epic_distance, grouped_auc
+from agents.agreement import epic_distance, grouped_auc
 from core.conventions import intrinsics_from_fov
 from core.errors import InputError, check_choice
 from core.files import atomic_file, atomic_write
