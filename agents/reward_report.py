@@ -103,7 +103,7 @@ def show(measured: Mapping[str, Mapping[str, Any]], title: str) -> None:
     """Print the figures of every reward that any has."""
     metrics = [name for name in SHOWN if any(row[name]["value"] is not None for row in measured.values())]
     printed = Table(title=title, title_justify="left", caption=LEGEND, caption_justify="left")
-    printed.add_column("reward", no_wrap=True)
+    printed.add_column("reward")
     for name in metrics:
         printed.add_column(SHOWN[name], justify="right", no_wrap=True)
     for name, row in measured.items():

@@ -6,21 +6,22 @@ Compared on the same moments are
 
     alpha A                 the raw score, with the first of the prompts
     alpha A, standardised   in units of each goal's spread over pictures of train homes: what an agent is paid by
+    grounded                the grounder's belief in what was seen so far, times nearness (agents/grounded_reward.py)
     random weights, constant, oracle    controls: no training, no information, the true progress itself
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy import ndarray
-from torch import Tensor
 
 from agents import reward_views
 from agents.agent import Agent
+from agents.grounded_scores import GroundedScores
 from agents.prompt_sets import PromptSet, prompt_sets
 from agents.reward_frames import (
     ASKED_FOR_ALL,
@@ -48,8 +49,10 @@ from envs.expert import Expert, RandomPolicy
 from envs.pool import HomePool
 from envs.simulator import Simulator
 from envs.tasks import TASKS
+from scene.grounder import Grounder
 from scene.store import SceneStore
-from vl.embedder import load_embedder
+from vl.embedder import Embedder, load_embedder
+from vl.embedding_store import EmbeddingStore
 from vl.rewards import StepBatch, VLMReward
 from vl.two_tower import VLModel
 
@@ -94,12 +97,12 @@ def calibration_pictures(cfg: "ScoreRewardsConfig", store: SceneStore, like: Sim
     return pictures
 
 
-def pair_scores(model: VLMReward, embedding: Float[Tensor, "M D"], pairs: Pairs) -> Float[ndarray, " P"]:
+def pair_scores(model: VLMReward, embeddings: EmbeddingStore, pairs: Pairs) -> Float[ndarray, " P"]:
     """Scores of pairs of a picture and a goal, a block at a time."""
     scores = []
     for start in range(0, len(pairs), BLOCK):
         rows = slice(start, start + BLOCK)
-        steps = StepBatch(embedding=embedding[torch.from_numpy(pairs.frame[rows])])
+        steps = StepBatch(embedding=embeddings.rows(torch.from_numpy(pairs.frame[rows])))
         scores.append(model.score(steps, torch.from_numpy(pairs.goal[rows])).cpu().numpy())
     return np.concatenate(scores).astype(float)
 
@@ -109,27 +112,34 @@ class Scorer:
 
     Args:
         things: what each goal asks for, e.g. "red armchair".
-        embedding: of all pictures.
-        ordinary: embeddings of the pictures that set the scale.
+        pictures: those of the pairs; each is encoded once.
+        ordinary: those that set the scale.
     """
 
-    def __init__(self, embedder: Any, things: Sequence[str], pairs: Pairs, embedding: Tensor, ordinary: Tensor) -> None:
+    def __init__(
+        self, embedder: Embedder, things: Sequence[str], pairs: Pairs, pictures: Pictures, ordinary: Pictures
+    ) -> None:
         self.embedder, self.things, self.pairs = embedder, things, pairs
-        self.embedding, self.ordinary = embedding, ordinary
+        self.embeddings, scale = embed(embedder, pictures), embed(embedder, ordinary)
+        self.ordinary = scale.rows(torch.arange(len(scale)))
 
-    def __call__(self, prompts: PromptSet, alpha: float) -> tuple[Float[ndarray, " P"], Float[ndarray, " P"]]:
-        """Raw and standardised scores of the pairs."""
-        goals = [prompts.goal(thing) for thing in self.things]
-        model = VLMReward(self.embedder, goals, prompts.baseline if alpha > 0 else (), alpha=alpha)
-        raw = pair_scores(model, self.embedding, self.pairs)
-        scale = Calibration.fit(score_every_goal(model, self.ordinary).cpu(), 0.99)
-        paid = scale.standardise(torch.from_numpy(raw), torch.from_numpy(self.pairs.goal))
-        return raw, paid.numpy()
+    def __call__(
+        self, prompts: PromptSet, alphas: Sequence[float]
+    ) -> Iterator[tuple[float, Float[ndarray, " P"], Float[ndarray, " P"]]]:
+        """Each alpha with raw and standardised scores of the pairs."""
+        said = VLMReward(self.embedder, [prompts.goal(thing) for thing in self.things], prompts.baseline, alpha=0.0)
+        for alpha in alphas:
+            model = VLMReward.from_vectors(self.embedder, said.goal_vectors, said.baseline_vector, alpha)
+            raw = pair_scores(model, self.embeddings, self.pairs)
+            scale = Calibration.fit(score_every_goal(model, self.ordinary).cpu(), 0.99)
+            paid = scale.standardise(torch.from_numpy(raw), torch.from_numpy(self.pairs.goal))
+            yield alpha, raw, paid.numpy()
 
 
 def score_homes(cfg: "ScoreRewardsConfig") -> dict[str, Any]:
     """Collect pictures, say what is true of them, score them with every reward, write tables and page."""
-    embedder = load_embedder(cfg.vl, cfg.device)
+    embedder = load_embedder(cfg.vl, cfg.device) if cfg.vl else None
+    grounded = GroundedScores(Grounder.from_pretrained(cfg.grounder)) if cfg.grounder else None
     store = SceneStore(cfg.scenes)
     task = TASKS[cfg.task].from_manifest(store.manifest)
     homes = HomePool.from_store(store, store.split(cfg.split), interactive=task.interactive)
@@ -145,28 +155,35 @@ def score_homes(cfg: "ScoreRewardsConfig") -> dict[str, Any]:
         return finished
 
     pictures = Pictures(folder.path)
-    collector = Collector(simulator, pictures)
+    collector = Collector(simulator, pictures, grounded)
     counts = collect(cfg, simulator, collector, agent)
     pairs = collector.pairs()
-    ordinary = calibration_pictures(cfg, store, simulator, str(folder.path))
-    things = [head_of(asked_for(goal.text)) for goal in goals]
-    scorer = Scorer(embedder, things, pairs, embed(embedder, pictures), embed(embedder, ordinary))
     rows, at = pairs.rows(homes.ids)
-    rewards, sweep = score_all(cfg, scorer, rows, at)
-    if isinstance(embedder, VLModel):
-        blind = VLModel.create(embedder.config, embedder.tokenizer, seed=cfg.seed).eval()
-        untrained = Scorer(blind, things, pairs, embed(blind, pictures), embed(blind, ordinary))
-        rewards["random weights"] = untrained(PromptSet(cfg.prompts[0], cfg.baselines[0]), cfg.alpha)[0]
+    rewards: dict[str, ndarray] = {}
+    sweep: dict[str, Any] = {}
+    headline, raw = "grounded", "grounded"
+    if embedder is not None:
+        raw = f"alpha {cfg.alpha:g}"
+        headline = f"{raw}, standardised"
+        ordinary = calibration_pictures(cfg, store, simulator, str(folder.path))
+        things = [head_of(asked_for(goal.text)) for goal in goals]
+        rewards, sweep = score_all(cfg, Scorer(embedder, things, pairs, pictures, ordinary), rows, at)
+    if grounded is not None:
+        rewards["grounded"] = pairs.watched
+    if embedder is not None:
+        if isinstance(embedder, VLModel):
+            blind = VLModel.create(embedder.config, embedder.tokenizer, seed=cfg.seed).eval()
+            untrained = Scorer(blind, things, pairs, pictures, ordinary)
+            ((_, rewards["random weights"], _),) = untrained(PromptSet(cfg.prompts[0], cfg.baselines[0]), [cfg.alpha])
+        path = reward_views.reward_path(simulator, embedder, cfg.alpha, cfg.seed)
+        atomic_write(folder.file("reward_path.json"), json.dumps(path))
     rewards["constant"] = np.full(len(pairs), 0.5)
 
     title = f"{cfg.task} on {len(simulator.fields.playable)} {cfg.split} homes"
     views = views_table(cfg, rewards, pairs, simulator, store)
     reward_views.show(views, f"AUC of the reward, {title}: goal near against not in view, and against farther")
-    raw = f"alpha {cfg.alpha:g}"
     with atomic_file(folder.file("frames.parquet")) as file:
         reward_views.save_pairs(pairs, rewards[raw], simulator, file)
-    path = reward_views.reward_path(simulator, embedder, cfg.alpha, cfg.seed)
-    atomic_write(folder.file("reward_path.json"), json.dumps(path))
     about = {
         "task": cfg.task,
         "split": cfg.split,
@@ -182,7 +199,7 @@ def score_homes(cfg: "ScoreRewardsConfig") -> dict[str, Any]:
         title,
         rows,
         {name: score[at] for name, score in {**rewards, "oracle": pairs.progress}.items()},
-        f"{raw}, standardised",
+        headline,
         about=about,
         goals=[goal.text for goal in goals],
         pick=pictures.pick,
@@ -212,8 +229,7 @@ def score_all(
     with track(len(ways) * len(alphas), "prompts and alphas") as bar:
         for number, (name, prompts) in enumerate(ways.items()):
             sweep[name] = {}
-            for alpha in alphas:
-                raw, standardised = scorer(prompts, alpha)
+            for alpha, raw, standardised in scorer(prompts, alphas):
                 if number == 0:
                     raws[f"alpha {alpha:g}"], paid[f"alpha {alpha:g}, standardised"] = raw, standardised
                 figures = table(rows.scored(standardised[at]), resamples=0)

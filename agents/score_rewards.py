@@ -25,6 +25,7 @@ class ScoreRewardsConfig(JobConfig):
 
     scenes: str = ""  # folder of homes made by build-scenes
     vl: str = ""  # two-tower model, or a CLIP / SigLIP folder or hub id
+    grounder: str = ""  # model/ of a pretrain-grounding run: adds the grounded reward; vl= may then be left out
     task: str = "find_object"  # whose goals are scored
     split: str = "test"  # homes: train, val or test
     policy: str = ""  # folder of a trained agent, for the states it gets into; may be left out
@@ -58,9 +59,10 @@ CONFIG = ScoreRewardsConfig
 
 def run(cfg: ScoreRewardsConfig) -> dict[str, Any]:
     """Score what the configuration names."""
-    for name, what in (("scenes", "made by build-scenes"), ("vl", "a two-tower model")):
-        if not getattr(cfg, name):
-            raise InputError(f"{name} is required: {name}=FOLDER, {what}")
+    if not cfg.scenes:
+        raise InputError("scenes is required: scenes=FOLDER, made by build-scenes")
+    if not cfg.vl and not cfg.grounder:
+        raise InputError("a reward is required: vl=MODEL, two towers, or grounder=MODEL, of a pretrain-grounding run")
     return score_homes(cfg)
 
 
