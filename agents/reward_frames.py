@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from numpy import ndarray
 from torch import Tensor
 
@@ -35,6 +35,7 @@ from scene.geometry import distance_to_footprint
 from scene.render import Frame
 from scene.views import sample_camera
 from vl.embedder import Embedder
+from vl.embedding_store import EmbeddingStore
 
 MIN_PIXELS = 25
 NEAR_M = 2.0
@@ -77,14 +78,14 @@ class Pictures:
         return np.array(self._mapped()[np.asarray(rows, dtype=np.int64)])
 
 
-def embed(embedder: Embedder, pictures: Pictures, what: str = "pictures encoded") -> Float[Tensor, "M D"]:
-    """Image embeddings of all pictures in order."""
-    parts = []
-    with track(len(pictures), what) as bar:
+def embed(embedder: Embedder, pictures: Pictures) -> EmbeddingStore:
+    """Image embeddings of all pictures in order; in full precision, since scores close to one another are ranked."""
+    store = EmbeddingStore(embedder.dim, dtype=torch.float32)
+    with track(len(pictures), "pictures encoded") as bar:
         for block in pictures.blocks():
-            parts.append(embedder.encode_images(block).cpu())
+            store.append(embedder.encode_images(block))
             bar.advance(len(block))
-    return torch.cat(parts)
+    return store
 
 
 class Watcher(Protocol):
@@ -279,6 +280,7 @@ def collect_cameras(collector: Collector, per_home: int, seed: int) -> None:
             ahead = poses[:, :3, 2]  # the camera's z axis: where it looks
             state = replace(
                 first.rows(torch.full((per_home,), row)),
+                env=torch.arange(per_home),
                 position=torch.from_numpy(poses[:, :2, 3]),
                 yaw=torch.from_numpy(np.arctan2(ahead[:, 1], ahead[:, 0])),
                 pitch=torch.from_numpy(np.arcsin(np.clip(ahead[:, 2], -1, 1))),

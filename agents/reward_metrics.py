@@ -212,7 +212,7 @@ def table(rows: Rows, *, seed: int = 0, resamples: int = 1000) -> dict[str, dict
     walks = rows.chosen(~np.isin(rows.path, (*OWN, "camera")))
     for name, statistic in (("pearson_within", pearson), ("spearman_within", spearman)):
         found[name] = _mean_entry(rows, within(walks, statistic, "progress"), seed, resamples)
-    orders, lost = value_order_correlation(rows), _lost(rows)
+    orders, lost = value_order_correlation(rows.chosen(rows.path != "camera")), _lost(rows)
     for name, members in (("voc_expert", _of_paths(rows, EXPERT)), ("voc_failed", lost)):
         found[name] = _mean_entry(rows, {k: value for k, value in orders.items() if k in members}, seed, resamples)
     found["auc"] = _entry(auc, auc_interval, len(judged))
