@@ -55,6 +55,11 @@ class Pictures:
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width; known once there is a picture."""
+        return self._shape[0], self._shape[1]
+
     def add(self, rgb: UInt8[Tensor, "B H W 3"]) -> None:
         """Appends some; raises InputError for another size than the first."""
         pictures = rgb.cpu().contiguous().numpy()

@@ -104,9 +104,10 @@ def value_order_correlation(rows: Rows) -> dict[int, float]:
 
 def failed_ends(rows: Rows, paths: Sequence[str]) -> Int64[ndarray, " K"]:
     """Last rows of the trajectories of some paths that are known not to end in success."""
-    of_path = np.isin(rows.path, paths)
-    last = [members[-1] for _, members in _trajectories(rows) if of_path[members[-1]]]
-    return np.array([row for row in last if rows.success[row] == 0], dtype=np.int64)
+    chosen = np.flatnonzero(np.isin(rows.path, paths))
+    order = chosen[np.lexsort((rows.step[chosen], rows.trajectory[chosen]))]
+    last = order[np.append(np.diff(rows.trajectory[order]) != 0, np.ones(min(1, len(order)), bool))]
+    return last[rows.success[last] == 0]
 
 
 def threshold_of(scores: ndarray, kept: float = KEPT, weight: ndarray | None = None) -> float:

@@ -34,12 +34,12 @@ def report(
     *,
     about: Mapping[str, Any],
     goals: Sequence[str],
-    pick: Callable[[ndarray], UInt8[ndarray, "K H W 3"]],
+    pick: Callable[[ndarray], Sequence[UInt8[ndarray, "H W 3"]]],
     sweep: Mapping[str, Any],
     resamples: int,
     worst: int,
 ) -> dict[str, Any]:
-    """Measures every reward on the same rows, writes page.html and worst.npz, prints the table.
+    """Measures every reward on the same rows, writes page.html and worst.npz (frame_0, frame_1, ...), prints the table.
 
     Args:
         scores: of the rows, by the name of the reward.
@@ -63,7 +63,7 @@ def report(
     led = rows.scored(scores[headline])
     errors, frames = worst_errors(led, goals, pick, worst)
     with atomic_file(folder.file("worst.npz")) as file:
-        np.savez_compressed(file, frames=frames)
+        np.savez_compressed(file, **{f"frame_{place}": frame for place, frame in enumerate(frames)})
     shown = [
         WorstFrame(frames[item["frame"]], item["score"], item["progress"], item["goal"], item["path"], item["too_high"])
         for item in errors
@@ -75,13 +75,13 @@ def report(
 
 
 def worst_errors(
-    rows: Rows, goals: Sequence[str], pick: Callable[[ndarray], ndarray], count: int
-) -> tuple[list[dict[str, Any]], UInt8[ndarray, "K H W 3"]]:
+    rows: Rows, goals: Sequence[str], pick: Callable[[ndarray], Sequence[ndarray]], count: int
+) -> tuple[list[dict[str, Any]], Sequence[UInt8[ndarray, "H W 3"]]]:
     """Where score and truth rank moments most differently, worst first, and their pictures; `frame` numbers these."""
     both = worst_rows(rows, count)
     kept = np.concatenate(both)
     kept = kept[rows.frame[kept] >= 0]
-    frames = pick(rows.frame[kept]) if len(kept) else np.zeros((0, 1, 1, 3), np.uint8)
+    frames = pick(rows.frame[kept]) if len(kept) else []
     errors = [
         {
             "frame": place,

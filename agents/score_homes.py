@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from numpy import ndarray
+from torch import Tensor
 
 from agents import reward_views
 from agents.agent import Agent
@@ -97,13 +98,13 @@ def calibration_pictures(cfg: "ScoreRewardsConfig", store: SceneStore, like: Sim
     return pictures
 
 
-def pair_scores(model: VLMReward, embeddings: EmbeddingStore, pairs: Pairs) -> Float[ndarray, " P"]:
-    """Scores of pairs of a picture and a goal, a block at a time."""
+def pair_scores(
+    model: VLMReward, embeddings: EmbeddingStore, frame: Int64[Tensor, " P"], goal: Int64[Tensor, " P"]
+) -> Float[ndarray, " P"]:
+    """Scores of pairs of a picture and a goal of the model, a block at a time."""
     scores = []
-    for start in range(0, len(pairs), BLOCK):
-        rows = slice(start, start + BLOCK)
-        steps = StepBatch(embedding=embeddings.rows(torch.from_numpy(pairs.frame[rows])))
-        scores.append(model.score(steps, torch.from_numpy(pairs.goal[rows])).cpu().numpy())
+    for rows, goals in zip(frame.split(BLOCK), goal.split(BLOCK)):
+        scores.append(model.score(StepBatch(embedding=embeddings.rows(rows)), goals).cpu().numpy())
     return np.concatenate(scores).astype(float)
 
 
@@ -111,7 +112,7 @@ class Scorer:
     """Rewards of one model for the pairs, by prompt and alpha, raw and on the scale of train homes.
 
     Args:
-        things: what each goal asks for, e.g. "red armchair".
+        things: what each goal asks for, e.g. "red armchair"; many sentences may ask for one thing.
         pictures: those of the pairs; each is encoded once.
         ordinary: those that set the scale.
     """
@@ -119,7 +120,9 @@ class Scorer:
     def __init__(
         self, embedder: Embedder, things: Sequence[str], pairs: Pairs, pictures: Pictures, ordinary: Pictures
     ) -> None:
-        self.embedder, self.things, self.pairs = embedder, things, pairs
+        self.embedder, self.pairs = embedder, pairs
+        self.things, number = np.unique(np.array(things), return_inverse=True)
+        self.thing = torch.from_numpy(number[pairs.goal])  # of each pair
         self.embeddings, scale = embed(embedder, pictures), embed(embedder, ordinary)
         self.ordinary = scale.rows(torch.arange(len(scale)))
 
@@ -127,12 +130,12 @@ class Scorer:
         self, prompts: PromptSet, alphas: Sequence[float]
     ) -> Iterator[tuple[float, Float[ndarray, " P"], Float[ndarray, " P"]]]:
         """Each alpha with raw and standardised scores of the pairs."""
-        said = VLMReward(self.embedder, [prompts.goal(thing) for thing in self.things], prompts.baseline, alpha=0.0)
+        said = VLMReward(self.embedder, [prompts.goal(str(k)) for k in self.things], prompts.baseline, alpha=0.0)
         for alpha in alphas:
             model = VLMReward.from_vectors(self.embedder, said.goal_vectors, said.baseline_vector, alpha)
-            raw = pair_scores(model, self.embeddings, self.pairs)
+            raw = pair_scores(model, self.embeddings, torch.from_numpy(self.pairs.frame), self.thing)
             scale = Calibration.fit(score_every_goal(model, self.ordinary).cpu(), 0.99)
-            paid = scale.standardise(torch.from_numpy(raw), torch.from_numpy(self.pairs.goal))
+            paid = scale.standardise(torch.from_numpy(raw), self.thing)
             yield alpha, raw, paid.numpy()
 
 

@@ -1,8 +1,11 @@
 """Is the reward model any good? Its scores against what is truly the case, before any agent is trained on it.
 
-sightline score-rewards scenes=SCENES vl=MODEL
+sightline score-rewards scenes=SCENES vl=MODEL                                homes (agents/score_homes.py)
+sightline score-rewards recordings=PATH vl=MODEL goal=["an open drawer"]        videos, frames (score_recordings.py)
+sightline score-rewards reward_task=cartpole vl=MODEL                          a task that says how far it is
+sightline score-rewards recordings=PATH progress.model=MODEL instruction=TEXT   a generative model's progress
 
-Homes: agents/score_homes.py says what is compared there. Figures are those of agents/reward_metrics.py, and for homes
+Figures are those of agents/reward_metrics.py, and for homes
 the AUC of agents/reward_views.py. Leaves result.json, page.html and worst.npz (the pictures that `worst` of result.json
 numbers), and for homes frames.parquet and reward_path.json.
 """
@@ -12,9 +15,11 @@ from typing import Any
 
 from agents.prompt_sets import prompt_sets
 from agents.score_homes import score_homes
+from agents.score_recordings import score_recordings
 from core.errors import InputError, check_choice
 from core.job import JobConfig, job_main
 from envs.tasks import TASKS
+from vl.generator import GeneratorConfig
 
 
 @dataclass
@@ -23,8 +28,11 @@ class ScoreRewardsConfig(JobConfig):
 
     CUDA = True
 
-    scenes: str = ""  # folder of homes made by build-scenes
+    scenes: str = ""  # score on homes: folder of homes made by build-scenes
+    recordings: str = ""  # score on a video, a folder of frames, or a folder with recordings.jsonl
+    reward_task: str = ""  # score on a task of configs/reward_task, or a Gymnasium id that tells progress and success
     vl: str = ""  # two-tower model, or a CLIP / SigLIP folder or hub id
+    progress: GeneratorConfig = field(default_factory=GeneratorConfig)  # generative model asked for progress
     grounder: str = ""  # model/ of a pretrain-grounding run: adds the grounded reward; vl= may then be left out
     task: str = "find_object"  # whose goals are scored
     split: str = "test"  # homes: train, val or test
@@ -37,13 +45,31 @@ class ScoreRewardsConfig(JobConfig):
     prompts: list[str] = field(default_factory=lambda: ["captions", "label", "photo"])  # compared; the first leads
     baselines: list[str] = field(default_factory=lambda: ["wall"])  # names or sentences (agents/prompt_sets.py)
     calibration_frames: int = 512  # unlabelled pictures of train homes that set each goal's scale
+    goal: list[str] = field(default_factory=list)  # recordings and tasks: prompts for the goal reached
+    baseline: list[str] = field(default_factory=list)  # prompts for the same without it; alpha above 0 needs one
+    instruction: str = ""  # what is being done, for models asked for progress; empty = the first goal
+    stride: int = 1  # every n-th frame of recordings
+    max_frames: int = 0  # of a recording, spread evenly; 0 = all
+    episodes: int = 5  # of a task, by each behaviour
+    image_size: int = 224  # pixels of a task's pictures
+    progress_frames: int = 16  # shown of an episode to a model asked for progress
+    progress_votes: int = 1  # shuffles of these, averaged
     resamples: int = 1000  # bootstrap resamples of homes
     worst: int = 12  # pictures kept of the worst errors, each way
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("task", self.task, tuple(TASKS))
-        for name in ("cameras", "walks", "walk_steps", "resamples"):
+        for name in (
+            "cameras",
+            "walks",
+            "walk_steps",
+            "resamples",
+            "episodes",
+            "image_size",
+            "stride",
+            "progress_votes",
+        ):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)} should be positive")
         if self.calibration_frames < 2 or self.worst < 0:
@@ -59,11 +85,23 @@ CONFIG = ScoreRewardsConfig
 
 def run(cfg: ScoreRewardsConfig) -> dict[str, Any]:
     """Score what the configuration names."""
-    if not cfg.scenes:
-        raise InputError("scenes is required: scenes=FOLDER, made by build-scenes")
-    if not cfg.vl and not cfg.grounder:
-        raise InputError("a reward is required: vl=MODEL, two towers, or grounder=MODEL, of a pretrain-grounding run")
-    return score_homes(cfg)
+    sources = [name for name in ("scenes", "recordings", "reward_task") if getattr(cfg, name)]
+    if len(sources) != 1:
+        raise InputError(
+            f"give one of scenes=FOLDER (made by build-scenes), recordings=PATH or reward_task=NAME; got "
+            f"{' and '.join(sources) or 'none'}"
+        )
+    if cfg.scenes:
+        if cfg.progress.model:
+            raise InputError("progress.model= watches recordings and tasks; on homes give vl= or grounder=")
+        if not cfg.vl and not cfg.grounder:
+            raise InputError("a reward is required: vl=MODEL (two towers) or grounder=MODEL (of pretrain-grounding)")
+        return score_homes(cfg)
+    if cfg.grounder or cfg.policy:
+        raise InputError("grounder= and policy= belong to homes (scenes=); leave them out here")
+    if not cfg.vl and not cfg.progress.model:
+        raise InputError("a reward is required: vl=MODEL (two towers) or progress.model=MODEL (generative)")
+    return score_recordings(cfg)
 
 
 if __name__ == "__main__":
