@@ -6,7 +6,7 @@ score and truth differ most; every number of the result, folded where it would b
 
 import io
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -50,6 +50,7 @@ METRICS: Final = {
     ),
     "unanswered": ("unanswered\u00a0↓", "share of moments without a score"),
 }
+OURS, OTHER, CONTROL, INK = "#2457a7", "#8fa9d0", "#c3c9d3", "#1d2430"
 PATHS: Final = {
     "oracle": ("shortest way to the goal", "#1b7a3d"),
     "expert": ("expert", "#1b7a3d"),
@@ -60,8 +61,8 @@ PATHS: Final = {
     "policy": ("a trained policy", "#2457a7"),
     "failed": ("failed", "#8c1d40"),
     "recording": ("recording", "#2457a7"),
+    "camera": ("sampled camera", INK),
 }
-OURS, OTHER, CONTROL, INK = "#2457a7", "#8fa9d0", "#c3c9d3", "#1d2430"
 GRADES: Final = {"good": "#1b7a3d", "mixed": "#b26a00", "bad": "#b3261e"}
 SIDE: Final = 320  # pixels a worst frame is stored with at most
 STYLE: Final = """
@@ -113,12 +114,18 @@ def score_page(
         rows: the scored moments of that reward.
         worst: where it is most wrong, the worst first.
     """
-    rewards: Mapping[str, Table] = result["rewards"]
+    rewards = _ordered(result["rewards"], headline)
     grade, words = verdict(rewards, headline)
     sections: list[tuple[str, Sequence[str]]] = [
         ("Verdict", [f'<p class="verdict" style="border-color:{GRADES[grade]}">{text(words)}</p>', RULE]),
         ("All rewards", [_figures(rewards, headline), _legend(rewards)]),
-        ("Score and truth", [_beside(_against_truth(rows, headline), _bars(rewards, headline))]),
+        (
+            "Score and truth",
+            [
+                _beside(_against_truth(rows, headline), _distribution(rows, headline)),
+                _beside(_auc_bars(rewards, headline), _value_order(rewards)),
+            ],
+        ),
     ]
     if result.get("paths"):
         sections.append(("Along paths", _along_paths(result["paths"], headline)))
@@ -128,6 +135,12 @@ def score_page(
         sections.append(("Worst errors", _worst(worst)))
     sections.append(("How it was measured", _measured(result)))
     return page_html(f"Reward: {title}", f"{headline}, scored on {len(rows):,} moments.", sections, STYLE)
+
+
+def _ordered(rewards: Mapping[str, Table], headline: str) -> dict[str, Table]:
+    """The headline first, controls last."""
+    place = {name: (name != headline, name in CONTROLS) for name in rewards}
+    return {name: rewards[name] for name in sorted(rewards, key=place.__getitem__)}
 
 
 RULE: Final = (
@@ -211,12 +224,11 @@ def _interval(ends: Sequence[float], digits: int) -> str:
 
 def _figures(rewards: Mapping[str, Table], headline: str) -> str:
     """A row per reward, a column per metric; under each value its interval and count."""
-    metrics = [name for name in METRICS if any(name in table for table in rewards.values())]
-    metrics += sorted({name for table in rewards.values() for name in table} - set(METRICS))
+    measured = {name for table in rewards.values() for name in table if _value(table, name) is not None}
+    metrics = [name for name in METRICS if name in measured] + sorted(measured - set(METRICS))
     head = "".join(f'<th class="number">{text(METRICS.get(name, (name,))[0])}</th>' for name in metrics)
     lines = [f"<tr><th>reward</th>{head}</tr>"]
-    order = [headline, *(name for name in rewards if name != headline and name not in CONTROLS)]
-    for name in [*order, *(name for name in rewards if name in CONTROLS and name != headline)]:
+    for name in rewards:
         cells = "".join(f'<td class="number">{_cell(rewards[name].get(metric))}</td>' for metric in metrics)
         kind = ' class="headline"' if name == headline else ""
         lines.append(f"<tr{kind}><td>{text(name)}</td>{cells}</tr>")
@@ -297,9 +309,23 @@ def _against_truth(rows: Rows, headline: str) -> str:
     return figure_html(figure, "score against true progress", caption)
 
 
-def _bars(rewards: Mapping[str, Table], headline: str) -> str:
-    """AUC of success, and value order of experts beside failures, for all rewards."""
-    blocks = []
+def _distribution(rows: Rows, headline: str) -> str:
+    """Scores where stopping succeeds, and elsewhere."""
+    won, lost = (rows.score[(rows.success == k) & ~np.isnan(rows.score)] for k in (1, 0))
+    if not len(won) or not len(lost):
+        return ""
+    figure, axes = _figure(5.9, 4.6)
+    edges = np.histogram_bin_edges(np.concatenate([won, lost]), 40).tolist()
+    for score, color, label in ((lost, "#b3261e", "elsewhere"), (won, "#1b7a3d", "where stopping succeeds")):
+        share = np.full(len(score), 1 / len(score))
+        axes.hist(score, edges, weights=share, color=color, alpha=0.5, label=f"{label} ({len(score):,} moments)")
+    axes.set(xlabel=f"score of {headline}", ylabel="share of the moments")
+    axes.legend(frameon=False, fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    return figure_html(figure, "scores of success and of the rest", "The less the two overlap, the higher the AUC.")
+
+
+def _auc_bars(rewards: Mapping[str, Table], headline: str) -> str:
+    """AUC of success of all rewards."""
     names = [name for name in rewards if _value(rewards[name], "auc") is not None]
     if names:
         figure, axes = _figure(5.9, 1.1 + 0.36 * len(names))
@@ -318,7 +344,12 @@ def _bars(rewards: Mapping[str, Table], headline: str) -> str:
         axes.set(xlim=(left, 1.06), xlabel="AUC of success (0.5 = blind, 1 = perfect)")
         axes.set_yticks(range(len(names)), [textwrap.fill(name, 26) for name in names])
         axes.invert_yaxis()
-        blocks.append(figure_html(figure, "AUC of success by reward", "Lines: 95 % intervals."))
+        return figure_html(figure, "AUC of success by reward", "Lines: 95 % intervals.")
+    return ""
+
+
+def _value_order(rewards: Mapping[str, Table]) -> str:
+    """Value order on experts' walks beside that on failures, of all rewards."""
     pair = (("voc_expert", "#1b7a3d", "walks that succeed"), ("voc_failed", "#b3261e", "walks that fail"))
     names = [name for name in rewards if any(_value(rewards[name], key) is not None for key, _, _ in pair)]
     if names:
@@ -338,16 +369,14 @@ def _bars(rewards: Mapping[str, Table], headline: str) -> str:
         axes.invert_yaxis()
         axes.legend(frameon=False, fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
         caption = "Green should lie far right; red on the right means that the score rises with time itself."
-        blocks.append(figure_html(figure, "value order on walks that succeed and that fail", caption))
-    return "".join(blocks)
+        return figure_html(figure, "value order on walks that succeed and that fail", caption)
+    return ""
 
 
 def _along_paths(paths: Mapping[str, Mapping[str, Sequence[float | None]]], headline: str) -> list[str]:
     """Mean score along each kind of walk, of the headline and beside it of the towers with random weights."""
     shown = [name for name in (headline, "random weights") if name in paths]
     lines = {name: {path: _line(values) for path, values in paths[name].items()} for name in shown}
-    extent = {name: _extent(walks.values()) for name, walks in lines.items()}
-    span = 1.08 * max(high - low for low, high in extent.values()) or 1.0
     figures = []
     for name in shown:
         figure, axis = _figure(5.9, 4.2)
@@ -356,8 +385,7 @@ def _along_paths(paths: Mapping[str, Mapping[str, Sequence[float | None]]], head
             own = path in ("oracle", "expert")
             axis.plot(np.linspace(0, 1, len(line)), line, color=color, linewidth=2.8 if own else 1.8, label=label,
                       marker="o" if own else None, markersize=4)  # fmt: skip
-        middle = sum(extent[name]) / 2
-        axis.set(ylim=(middle - span / 2, middle + span / 2), ylabel=f"mean score of {name}")
+        axis.set(ylabel=f"mean score of {name}")
         axis.set_xlabel("share of the walk's steps (0 = start, 1 = end)")
         axis.legend(frameon=False, fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
         figures.append(figure_html(figure, f"mean score of {name} along walks"))
@@ -370,7 +398,7 @@ def _along_paths(paths: Mapping[str, Mapping[str, Sequence[float | None]]], head
     ]
     said = "A good reward lifts the green line above all others by the end, not only above random walks."
     if len(shown) > 1:
-        said += " Both plots span equally much of the score."
+        said += " Each plot has its own scale; where the right one looks like the left, nothing was learnt from words."
     return [
         f"<p>{said}</p>",
         _beside(*figures),
@@ -380,12 +408,6 @@ def _along_paths(paths: Mapping[str, Mapping[str, Sequence[float | None]]], head
 
 def _line(values: Sequence[float | None]) -> ndarray:
     return np.array([np.nan if value is None else value for value in values], dtype=float)
-
-
-def _extent(lines: Iterable[ndarray]) -> tuple[float, float]:
-    """The lowest and highest of the numbers that are there; zeros where none is."""
-    known = np.concatenate([line[~np.isnan(line)] for line in lines])
-    return (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
 
 
 def _sweep(sweep: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:

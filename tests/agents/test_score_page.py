@@ -1,5 +1,6 @@
 import html
 import re
+import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
@@ -70,9 +71,11 @@ def cells(page: str) -> list[str]:
 
 def test_the_page_holds_every_number_of_the_result(page, result):
     shown = cells(page)
-    for name, table in result["rewards"].items():
+    for name, figures in result["rewards"].items():
         assert name in shown
-        for entry in table.values():
+        for metric, entry in figures.items():
+            if all(other[metric]["value"] is None for other in result["rewards"].values()):
+                continue  # a column without any value is left out
             assert ("–" if entry["value"] is None else f"{entry['value']:.3f}") in shown
             assert f"n {entry['n']}" in shown
             if entry["interval"]:
@@ -113,6 +116,20 @@ def test_the_page_fetches_nothing_and_closes_every_tag(page):
 
     Nesting().feed(page)
     assert not Nesting.open
+
+
+@pytest.mark.browser
+def test_a_narrow_screen_needs_no_scrolling_sideways(page, tmp_path, chromium):
+    script = "<script>document.title = `${innerWidth} ${document.documentElement.scrollWidth}`</script>"
+    file = tmp_path / "page.html"
+    file.write_text(page.replace("</body>", script + "</body>"))
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+    shown = subprocess.run(
+        [chromium, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=400,800", "--dump-dom",
+         file.as_uri()], capture_output=True, text=True, timeout=120,
+    ).stdout  # fmt: skip
+    inner, wide = map(int, re.search(r"<title>(\d+) (\d+)</title>", shown).groups())
+    assert wide <= inner <= 520
 
 
 def test_what_was_not_measured_has_no_section():
