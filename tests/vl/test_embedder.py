@@ -4,10 +4,10 @@ import json
 
 import pytest
 import torch
-from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
+from transformers import CLIPConfig, CLIPModel, Siglip2Config, Siglip2Model, SiglipConfig, SiglipModel
 
 from core.errors import InputError, MissingFileError
-from vl.embedder import DualEncoder, image_dtype, load_embedder
+from vl.embedder import DualEncoder, _load_dual_encoder, image_dtype, load_embedder
 from vl.rewards import StepBatch, VLMReward
 from vl.tokenizer import save_tokenizer, train_tokenizer
 
@@ -114,6 +114,17 @@ def test_folders_that_hold_no_dual_encoder_are_named(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "clip"}')
     with pytest.raises(InputError, match="does not load as a CLIP or SigLIP"):
         load_embedder(tmp_path)
+
+
+def test_a_siglip_that_reads_patches_of_any_aspect_is_refused(tmp_path):
+    text = {**TEXT, "vocab_size": 12, "max_position_embeddings": 12, "projection_size": 16}
+    vision = {**TEXT, "patch_size": 8, "num_patches": 16}
+    Siglip2Model(Siglip2Config(text_config=text, vision_config=vision)).save_pretrained(tmp_path)
+    save_tokenizer(train_tokenizer(TEXTS, max_length=12), tmp_path)
+    with pytest.raises(InputError, match="describes 'siglip2'"):
+        load_embedder(tmp_path)
+    with pytest.raises(InputError, match="is a siglip2 .* use the variant of one resolution"):  # as from the hub
+        _load_dual_encoder(str(tmp_path), local=True, device="cpu", dtype=torch.float32)
 
 
 @pytest.mark.parametrize("name", ["towers/modl", "runs/modl", "a/b/c", "./modl", "~/modl", "modl/", "/modl"])

@@ -127,7 +127,7 @@ def test_reading_a_long_answer_takes_no_longer_than_its_length(piece):
     """An endpoint may send 4 MB; a pattern that backtracks would take hours."""
     start = time.monotonic()
     read_percentages(f"Picture {piece * (200_000 // len(piece))} x: 40%", 3)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 5
 
 
 def test_any_text_gives_a_percentage_or_a_cause_for_each_picture():
@@ -363,7 +363,7 @@ def test_a_run_that_is_killed_asks_again_only_what_it_has_not_stored(tmp_path):
 def test_an_endpoint_that_fails_a_tenth_of_the_calls_loses_nothing_else():
     """60 episodes, one call each; every tenth picture level is answered badly, each time in another way."""
     bad = {
-        10: Answer(before_s=1.0),
+        10: Answer(before_s=1.5),
         20: Answer(b"broken", 500),
         30: completion(float("nan")),
         40: completion("Picture 1: nan\nPicture 2: nan"),
@@ -377,7 +377,7 @@ def test_an_endpoint_that_fails_a_tenth_of_the_calls_loses_nothing_else():
         return bad.get(int(pictures[1][0, 0, 0]) // 2) or completion(seen(pictures))
 
     with serving(answer) as chat:
-        generator = EndpointGenerator(chat.url, "m", timeout_s=0.5, retries=1, concurrency=6, backoff_s=0.001)
+        generator = EndpointGenerator(chat.url, "m", timeout_s=0.8, retries=1, concurrency=6, backoff_s=0.001)
         reward = ProgressReward(generator)
         results = reward.progress_of_many(episodes, [TASK] * 60)
     for k, result in enumerate(results, start=1):

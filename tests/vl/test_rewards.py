@@ -180,10 +180,13 @@ def test_given_vectors_that_fit_nothing_are_refused():
         VLMReward.from_vectors(embedder, up, alpha=0.5)
 
 
-def test_a_real_tower_scores_frames_alike_alone_and_in_a_batch(tiny_model, frames):
+def test_scores_of_the_project_s_towers_agree_whatever_the_batch(tiny_model):
     reward = VLMReward(tiny_model, [["a red box"], ["a blue box on the left"]], ["an empty room"], alpha=0.5)
-    goals = torch.tensor([0, 1, 0, 1, 0])
+    frames = torch.randint(0, 256, (40, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    goals = torch.arange(40) % 2
     together = reward.score(StepBatch(frame=frames), goals)
-    alone = torch.cat([reward.score(StepBatch(frame=frames[i : i + 1]), goals[i : i + 1]) for i in range(5)])
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+    for size in (1, 7):
+        parts = zip(frames.split(size), goals.split(size))
+        split = torch.cat([reward.score(StepBatch(frame=frame), goal) for frame, goal in parts])
+        torch.testing.assert_close(split, together, atol=1e-5, rtol=0)
     assert reward.needs == {"frame"} and reward.dim == 12
