@@ -4,6 +4,7 @@
 """
 
 from envs.tasks import TASKS
+from envs.vlm_tasks import VLM_TASKS
 
 
 def gymnasium_id(task: str) -> str:
@@ -26,3 +27,6 @@ def register_tasks() -> None:
                 vector_entry_point="envs.vector_env:GymVectorEnv",
                 kwargs={"task": task},
             )
+    for name, outside in VLM_TASKS.items():
+        if name not in gymnasium.registry:
+            gymnasium.register(name, entry_point=outside.entry_point, max_episode_steps=outside.steps)
