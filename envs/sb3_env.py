@@ -24,6 +24,7 @@ from core.errors import InputError
 from envs.goals import Task
 from envs.observation import Observer, make_simulator, row_of
 from envs.state import Sensors, SimState, choose_frame
+from scene.render import Frame
 
 
 class SB3VecEnv(VecEnv):
@@ -32,6 +33,10 @@ class SB3VecEnv(VecEnv):
     Args:
         seed: environment i plays the episodes of seed + i, as in the other adapters; `seed()` changes it.
         depth, instance, pose, options: as for envs.gym_env.GymEnv.
+
+    Attributes:
+        step_state, step_frame: what the last step led to, before environments that ended were reset.
+        acted_on: the frame in which that step's actions were taken.
     """
 
     def __init__(
@@ -51,6 +56,9 @@ class SB3VecEnv(VecEnv):
         self.render_mode = "rgb_array"
         self._camera = Sensors(256, 256, self.sim.sensors.fov_deg if self.sim.sensors else 90.0)
         self._state: SimState | None = None
+        self.step_state: SimState | None = None
+        self.step_frame: Frame | None = None
+        self.acted_on: Frame | None = None
         self._action: ndarray | None = None
         self._returns, self._began = np.zeros(num_envs), time.perf_counter()
         super().__init__(num_envs, self.observer.space, self.observer.actions)
@@ -73,7 +81,8 @@ class SB3VecEnv(VecEnv):
         self._state = self.sim.reset(self._state)
         info = self.observer.info(self._state)
         self.reset_infos = [row_of(info, index) for index in range(self.num_envs)]
-        return self.observer.observation(self._state, self.sim.observe(self._state))
+        self._shown = self.sim.observe(self._state)
+        return self.observer.observation(self._state, self._shown)
 
     def step_async(self, actions: ndarray) -> None:
         """Keeps the actions for step_wait; nothing runs in between."""
@@ -89,6 +98,7 @@ class SB3VecEnv(VecEnv):
         self._action = None
         frame = step.frame
         assert frame is not None
+        self.step_state, self.step_frame, self.acted_on = state, frame, self._shown
         info = self.observer.info(state) | self.observer.metrics(step)
         infos = [row_of(info, index) for index in range(self.num_envs)]
         truncated, done = step.truncated.cpu().numpy(), step.done.cpu().numpy()
@@ -111,7 +121,7 @@ class SB3VecEnv(VecEnv):
                 }
                 self._returns[index] = 0.0
                 self.reset_infos[index] = row_of(fresh, index)
-        self._state = state
+        self._state, self._shown = state, frame
         return self.observer.observation(state, frame), reward, done, infos
 
     def close(self) -> None:

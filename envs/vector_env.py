@@ -19,6 +19,7 @@ from envs.goals import Task
 from envs.observation import Observer, make_simulator, masked_info, row_of
 from envs.state import Sensors, SimState, choose_frame
 from envs.window import Window, tiled
+from scene.render import Frame
 
 Observation = dict[str, ndarray]
 
@@ -31,6 +32,11 @@ class GymVectorEnv(gymnasium.vector.VectorEnv):
             (the ending step returns the new episode's view; the last one is in infos["final_obs"]) or DISABLED.
         depth, instance, pose, render_mode, render_size, options: as for envs.gym_env.GymEnv; a window shows all views
             side by side.
+
+    Attributes:
+        step_state, step_frame: what the last step led to, before environments that ended were reset. In the mode
+            NEXT_STEP a row that was reset instead of stepped stays as it ended.
+        acted_on: the frame in which that step's actions were taken.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012  Gymnasium's own form
@@ -69,6 +75,9 @@ class GymVectorEnv(gymnasium.vector.VectorEnv):
         self.metadata = type(self).metadata | {"autoreset_mode": self.autoreset_mode}
         self._camera = Sensors(render_size, render_size, self.sim.sensors.fov_deg if self.sim.sensors else 90.0)
         self._state: SimState | None = None
+        self.step_state: SimState | None = None
+        self.step_frame: Frame | None = None
+        self.acted_on: Frame | None = None
 
     @property
     def state(self) -> SimState:
@@ -111,7 +120,8 @@ class GymVectorEnv(gymnasium.vector.VectorEnv):
             self._state = first if self._state is None else self._state.merged(torch.from_numpy(mask), first)
         else:
             self._state = self.sim.reset(self.state, torch.from_numpy(mask))
-        observation = self.observer.observation(self._state, self.sim.observe(self._state))
+        self._shown = self.sim.observe(self._state)
+        observation = self.observer.observation(self._state, self._shown)
         if self._window is not None:
             self.render()
         return observation, masked_info(self.observer.info(self._state), mask)
@@ -129,6 +139,7 @@ class GymVectorEnv(gymnasium.vector.VectorEnv):
         state, step = self.sim.step(self.state, torch.as_tensor(np.asarray(actions)))
         frame = step.frame
         assert frame is not None
+        self.step_state, self.step_frame, self.acted_on = state, frame, self._shown
         terminated, truncated = step.terminated & ~waiting, step.truncated & ~waiting
         ended, stepped = (terminated | truncated).cpu().numpy(), ~waiting.cpu().numpy()
         everywhere = np.ones(self.num_envs, dtype=bool)
@@ -151,7 +162,7 @@ class GymVectorEnv(gymnasium.vector.VectorEnv):
                 frame = choose_frame(waiting, self.sim.observe(state, waiting), frame)
             infos = masked_info(self.observer.info(state), everywhere) | masked_info(metrics, stepped)
             infos |= masked_info(won, ended)
-        self._state = state
+        self._state, self._shown = state, frame
         if self._window is not None:
             self.render()
         return (
