@@ -11,6 +11,7 @@ from torch import Tensor
 from agents.features import FrameStatistics, TwoTowerSenses
 from agents.networks import Policy
 from agents.object_features import ObjectSenses
+from agents.object_memory import SceneScores
 from agents.pixels import PixelSenses
 from agents.senses import Note, Senses
 from agents.sentence_reward import score_every_goal, sentence_reward
@@ -56,7 +57,7 @@ def make_senses(
     precision: str = "auto",
     model: VLModel | None = None,
     statistics: FrameStatistics | None = None,
-    grounder: Grounder | None = None,
+    scores: SceneScores | None = None,
     vocabulary: Sequence[str] = (),
     tune: bool = False,
 ) -> Senses:
@@ -69,9 +70,9 @@ def make_senses(
     if features == "pixels":
         return PixelSenses(vocabulary, sensors, max_steps)
     if features == "grounder":
-        if grounder is None:
+        if scores is None:
             raise InputError("features=grounder needs grounder=FOLDER, the model/ of a pretrain-grounding run")
-        return ObjectSenses(grounder, sensors, max_steps)
+        return ObjectSenses(scores, sensors, max_steps)
     if model is None or statistics is None:
         raise InputError("features=vl needs vl=FOLDER, the model/ of a pretrain-vl run")
     half = uses_bfloat16(precision, model.device.type)
@@ -153,7 +154,8 @@ class Agent:
         else:
             policy, _ = Policy.from_pretrained(folder)
         if features == "grounder":
-            objects = Grounder.from_pretrained(_same_model(folder, "grounder", grounder, document["grounder"]))
+            path = _same_model(folder, "grounder", grounder, document["grounder"])
+            objects = SceneScores(Grounder.from_pretrained(path))
         senses = make_senses(
             features,
             Sensors(**document["sensors"]),
@@ -161,7 +163,7 @@ class Agent:
             precision=document["precision"],
             model=model,
             statistics=statistics,
-            grounder=objects,
+            scores=objects,
             vocabulary=document["vocabulary"],
             tune=document["tune"],
         )

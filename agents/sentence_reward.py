@@ -1,4 +1,4 @@
-"""The reward of frames for sentences: a two-tower model's score, on the scale of unlabelled frames of train homes.
+"""The reward of frames for sentences: any embedder's score, on the scale of unlabelled frames of train homes.
 
 `FrameReward` (agents/shaping.py) says how scores become a reward; this file prepares it for every sentence that a
 simulator offers, once per distinct one.
@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-from agents.senses import SentenceTable, asked_for, head_of
+from agents.senses import Note, SentenceTable, Sight, asked_for, head_of
 from agents.shaping import Calibration, FrameReward
 from core.errors import InputError
 from envs.simulator import Simulator
+from envs.state import SimState
 from scene.captions import BASELINE_PROMPTS, goal_prompts
 from scene.render import Frame
 from vl.embedder import Embedder
@@ -22,10 +23,12 @@ from vl.rewards import StepBatch, VLMReward, vlm_rm_reward
 
 
 def sentence_reward(embedder: Embedder, texts: Sequence[str], alpha: float) -> VLMReward:
-    """The reward model of sentences; prompts are captions of the thing asked for, within reach."""
-    return VLMReward(
-        embedder, [goal_prompts(head_of(asked_for(text))) for text in texts], BASELINE_PROMPTS, alpha=alpha
-    )
+    """The reward model of sentences; prompts are captions of the thing asked for, within reach.
+
+    With alpha 0 there is no baseline prompt at all.
+    """
+    goals = [goal_prompts(head_of(asked_for(text))) for text in texts]
+    return VLMReward(embedder, goals, BASELINE_PROMPTS if alpha > 0 else (), alpha=alpha)
 
 
 def score_every_goal(model: VLMReward, embedding: Float[Tensor, "M D"]) -> Float[Tensor, "M G"]:
@@ -42,19 +45,33 @@ class SentenceReward:
 
     Args:
         embedder: two towers of one joint space.
-        frames: embeddings of unlabelled frames, which set the scale of every sentence's scores.
+        frames: unlabelled frames, or their embeddings, which set the scale of every sentence's scores.
         alpha: strength of the goal-baseline projection (vl/rewards.py).
         quantile: stopping pays half where a frame scores like this quantile of those frames.
         shaping: its `calibration` is replaced by one row per sentence.
+        shared: the senses look through this very embedder, and their image embeddings are taken.
+        half: the image tower runs in bfloat16.
+
+    Raises:
+        InputError: alpha outside [0, 1].
     """
 
     def __init__(
-        self, embedder: Embedder, frames: Float[Tensor, "M D"], alpha: float, quantile: float, shaping: FrameReward
+        self,
+        embedder: Embedder,
+        frames: UInt8[Tensor, "M H W 3"] | Float[Tensor, "M D"],
+        alpha: float,
+        quantile: float,
+        shaping: FrameReward,
+        *,
+        shared: bool = False,
+        half: bool = False,
     ) -> None:
         if not 0 <= alpha <= 1:
             raise InputError(f"alpha={alpha} should be between 0 and 1")
-        self.embedder, self.frames, self.alpha, self.quantile = embedder, frames, alpha, quantile
-        self.shaping = shaping
+        self.embedder, self.alpha, self.quantile = embedder, alpha, quantile
+        self.shaping, self.shared, self.half = shaping, shared, half
+        self.frames = self.embed(frames) if frames.ndim == 4 else frames
         self.table = SentenceTable(self._prepare)
 
     def _prepare(self, texts: list[str]) -> dict[str, Tensor]:
@@ -72,16 +89,31 @@ class SentenceReward:
         """Prepares the sentences that the simulator's homes offer."""
         self.table.attach(simulator)
 
-    def embed(self, frame: Frame) -> Float[Tensor, "B D"]:
-        """Embeddings of frames, where nobody has them yet."""
-        return self.embedder.encode_images(frame.rgb)
+    def begin(self, state: SimState) -> Note:
+        """A frame is scored for itself: nothing is remembered."""
+        return {}
 
-    def potential(self, embedding: Float[Tensor, "B D"], text: Int64[Tensor, " B"]) -> Float[Tensor, " B"]:
-        """Standardised scores of frames for their sentences (numbers of Simulator.texts)."""
-        row = self.table.rows(text)
-        column = self.table.columns
+    def carried(self, note: Note) -> Note:
+        """Nothing is remembered."""
+        return {}
+
+    def embed(self, pictures: UInt8[Tensor, "B H W 3"]) -> Float[Tensor, "B D"]:
+        """Unit embeddings of pictures."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
+            return self.embedder.encode_images(pictures)
+
+    def potential(self, frame: Frame, state: SimState, sight: Sight, note: Note) -> tuple[Float[Tensor, " B"], Note]:
+        """Standardised scores of frames for their sentences."""
+        row, column = self.table.rows(state.text), self.table.columns
+        embedding = sight.embedding if self.shared else self.embed(frame.rgb)
+        assert embedding is not None, "senses that share an embedder hand on what it gave"
         score = vlm_rm_reward(embedding, column["goal"][row], column["direction"][row], self.alpha)
-        return self._shaping(row).potential(score, torch.arange(len(row)))
+        if not bool(torch.isfinite(score).all()):
+            raise InputError(
+                f"{int((~torch.isfinite(score)).sum())} of {len(score)} frames have scores that are no numbers; look "
+                "at the embedder's weights"
+            )
+        return self._shaping(row).potential(score, torch.arange(len(row))), note
 
     def __call__(
         self,

@@ -2,6 +2,8 @@
 
 sightline train-agent scenes=SCENES vl=MODEL reward=task
 sightline train-agent scenes=SCENES vl=MODEL reward=vlm
+sightline train-agent scenes=SCENES grounder=MODEL features=grounder reward=vlm reward_vl=CLIP_DIR_OR_HUB_ID alpha=0
+sightline train-agent scenes=SCENES grounder=MODEL features=grounder reward=grounded
 sightline train-agent scenes=SCENES grounder=MODEL features=grounder task=find_referral
 sightline train-agent scenes=SCENES features=pixels algorithm=bc
 sightline train-agent scenes=procedural stream=64 stream_every=50000 features=grounder grounder=MODEL
@@ -9,9 +11,14 @@ torchrun --nproc_per_node 2 -m agents.train scenes=SCENES features=pixels out=RU
 
 PPO, or behaviour cloning of the shortest-path oracle, on homes of the train split. `features` says through what the
 policy sees: frozen two towers (agents/features.py), the objects a grounder has scored (agents/object_features.py), or
-bare pixels and words, learning from scratch (agents/pixels.py). With reward=vlm nothing the simulator knows about the
-goal enters the reward: frames are scored against the sentence, standardised by unlabelled frames of train homes
-(agents/sentence_reward.py). Success and SPL are logged either way, for us.
+bare pixels and words, learning from scratch (agents/pixels.py).
+
+`reward` says what is paid for. task: the task's own reward. vlm: frames are scored against the sentence by two towers,
+standardised by unlabelled frames of train homes (agents/sentence_reward.py). grounded: what a grounder believes of the
+objects seen so far (agents/grounded_reward.py). Nothing the simulator knows about the goal enters these two. mixture:
+task_weight x task + model_weight x one of them; such a sum can have another best policy than the task alone (the
+progress of a score, being potential-based, leaves it; what is paid for stopping does not). Success and SPL are logged
+for all, for us, with the returns of the task and of the model.
 
 With `stream` only a few of the homes are in memory at a time, and an eighth of them changes every `stream_every`
 steps, the coming ones prepared meanwhile: thousands of homes in a run. What is fitted before training, the scale of
@@ -29,20 +36,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
 from agents.advantages import ReturnScale
 from agents.agent import FEATURES, Agent, make_senses, save_agent
 from agents.features import FrameStatistics, TwoTowerSenses
+from agents.grounded_reward import BeliefReward
 from agents.homes import Homes, homes_met
 from agents.imitation import clone
 from agents.networks import Policy, make_policy
+from agents.object_features import ObjectSenses
+from agents.object_memory import SceneScores
 from agents.pixels import vocabulary_of
 from agents.ppo import update
 from agents.rollout import EpisodeLog, Progress, Rollout, collect
+from agents.senses import Senses
 from agents.sentence_reward import SentenceReward
 from agents.shaping import Calibration, FrameReward
-from agents.task_env import REWARDS, TaskEnv
+from agents.task_env import StepReward, TaskEnv
 from agents.tuned import TunedPolicy
 from core import distributed
 from core.checkpoint import Checkpoints, generator_state, load_checkpoint, load_weights, restore
@@ -50,6 +62,7 @@ from core.errors import InputError, check_choice, existing_file
 from core.files import atomic_folder
 from core.intervals import grouped_mean, grouped_rate
 from core.job import JobConfig, job_main
+from core.precision import uses_bfloat16
 from core.progress import track
 from core.run import RunFolder
 from core.threads import one_torch_thread
@@ -64,9 +77,12 @@ from envs.simulator import Simulator
 from envs.state import STOP, Sensors
 from envs.tasks import TASKS
 from scene.grounder import Grounder
+from vl.embedder import load_embedder
 from vl.two_tower import VLModel
 
 ALGORITHMS = ("ppo", "bc")
+REWARDS = ("task", "vlm", "grounded", "mixture")
+MODELS = ("vlm", "grounded")
 
 
 @dataclass
@@ -75,14 +91,18 @@ class TrainAgentConfig(JobConfig):
 
     scenes: str = ""  # folder of homes made by build-scenes, or procedural = generated on the fly
     vl: str = ""  # folder of a trained two-tower model (model/ of pretrain-vl): for features=vl and reward=vlm
-    grounder: str = ""  # folder of a trained grounding model (model/ of pretrain-grounding): for features=grounder
+    reward_vl: str = ""  # towers of reward=vlm if others than vl: such a folder, or a CLIP / SigLIP folder or hub id
+    grounder: str = ""  # folder of a trained grounding model: for features=grounder and reward=grounded
     task: str = "find_object"  # what to do in the homes
     features: str = "vl"  # what the policy sees through: vl, grounder, or pixels = from scratch
     algorithm: str = "ppo"  # ppo; bc = behaviour cloning of the shortest-path oracle
     tune: bool = False  # features=vl: the image tower learns on with the policy instead of staying frozen
     tune_share: float = 0.1  # its learning rate, as a share of the policy's
     warm_start: str = ""  # policy/ folder of an earlier run to begin with, e.g. one of algorithm=bc
-    reward: str = "task"  # task = the task's own; vlm = the two towers' score of each frame, nothing else
+    reward: str = "task"  # task = the task's own; vlm, grounded = a model's score, nothing else; mixture = both
+    mixture_of: str = "vlm"  # reward=mixture: the model, vlm or grounded
+    task_weight: float = 1.0  # reward=mixture: of the task's reward
+    model_weight: float = 1.0  # reward=mixture: of the model's
     homes: int = 0  # train homes used, 0 = all; of procedural ones how many there are, 0 = 10,000 with stream=
     stream: int = 0  # train homes in memory at a time, 0 = all
     stream_every: int = 50_000  # environment steps, summed over environments, after which some of them change
@@ -123,7 +143,7 @@ class TrainAgentConfig(JobConfig):
     shaping_scale: float = 0.1  # worth of one standard deviation of progress in the score
     stop_weight: float = 3.0  # worth of stopping in a frame far above the threshold
     stop_penalty: float = 0.25  # share of stop_weight lost by any stop
-    step_cost: float = 0.01  # cost of each step under the VLM reward
+    step_cost: float = 0.01  # cost of each step under a model's reward
 
     val_episodes: int = 100  # episodes on val homes after training, 0 = none
     checkpoint_every: int = 20  # updates between checkpoints
@@ -131,6 +151,7 @@ class TrainAgentConfig(JobConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("reward", self.reward, REWARDS)
+        check_choice("mixture_of", self.mixture_of, MODELS)
         check_choice("task", self.task, tuple(TASKS))
         check_choice("features", self.features, tuple(FEATURES))
         check_choice("algorithm", self.algorithm, ALGORITHMS)
@@ -146,7 +167,10 @@ class TrainAgentConfig(JobConfig):
                 f"stream_every={self.stream_every} starts at 1, stream_replace={self.stream_replace} lies in "
                 f"0..{self.stream} (stream)"
             )
-        for name in ("homes", "stream", "stream_workers", "memory", "val_episodes", "value_coef", "clone_value_coef"):
+        for name in (
+            "homes", "stream", "stream_workers", "memory", "val_episodes", "value_coef", "clone_value_coef",
+            "task_weight", "model_weight",
+        ):  # fmt: skip
             if getattr(self, name) < 0:
                 raise InputError(f"{name}={getattr(self, name)} should not be negative")
         for name in ("lr", "clip", "max_grad_norm", "max_kl", "temperature"):
@@ -166,15 +190,18 @@ class TrainAgentConfig(JobConfig):
             raise InputError(
                 f"minibatches={self.minibatches} is more than num_envs={self.num_envs}: some would be empty"
             )
-        if self.tune and (self.features != "vl" or self.warm_start or self.reward == "vlm"):
+        if self.tune and (self.features != "vl" or self.warm_start or self.reward != "task"):
             raise InputError(
                 "tune=true is for features=vl with reward=task (a tower that learns would change what the VLM reward "
                 "pays for), and starts from vl= alone: leave out warm_start"
             )
-        if self.algorithm == "bc" and (self.reward == "vlm" or self.scale_rewards):
+        if self.algorithm == "bc" and (self.reward != "task" or self.scale_rewards):
             raise InputError(
-                "algorithm=bc learns from the oracle and from no reward; leave out reward=vlm and scale_rewards"
+                f"algorithm=bc learns from the oracle and from no reward; leave out reward={self.reward} and "
+                "scale_rewards"
             )
+        if self.reward_vl and self.reward_model != "vlm":
+            raise InputError(f"reward_vl={self.reward_vl} pays nothing under this reward; use reward=vlm")
 
     @property
     def updates(self) -> int:
@@ -182,20 +209,30 @@ class TrainAgentConfig(JobConfig):
         return math.ceil(self.total_steps / (self.num_envs * self.rollout))
 
     @property
+    def reward_model(self) -> str:
+        """Which model pays: one of MODELS, or none."""
+        return {"task": "", "mixture": self.mixture_of}.get(self.reward, self.reward)
+
+    @property
     def uses_vl(self) -> bool:
-        """Whether a two-tower model looks at the frames."""
-        return self.features == "vl" or self.reward == "vlm"
+        """Whether the towers that `vl` names look at the frames."""
+        return self.features == "vl" or (self.reward_model == "vlm" and not self.reward_vl)
+
+    @property
+    def uses_grounder(self) -> bool:
+        """Whether a grounder scores the objects."""
+        return self.features == "grounder" or self.reward_model == "grounded"
 
 
 CONFIG = TrainAgentConfig
 
 
-def unlabelled_maps(model: VLModel, simulator: Simulator, frames: int, seed: int) -> Tensor:
-    """Local feature maps (M, h, w, D) of what agents see at the starts of M episodes; no labels, no goals."""
+def unlabelled_frames(simulator: Simulator, frames: int, seed: int) -> UInt8[Tensor, "M H W 3"]:
+    """What agents see at the starts of M episodes; no labels, no goals."""
     other = Simulator(
         simulator.homes, simulator.task, num_envs=frames, seed=seed, sensors=simulator.sensors, fields=simulator.fields
     )
-    return model.encode_image_map(other.observe(other.reset()).rgb)
+    return other.observe(other.reset()).rgb
 
 
 def evaluate(agent: Agent, simulator: Simulator, episodes: int, seed: int) -> EpisodeResults:
@@ -211,21 +248,14 @@ def make_env(cfg: TrainAgentConfig, simulator: Simulator, stream: HomeStream | N
         stream: whose first pool the simulator has.
     """
     assert simulator.sensors is not None
-    model = VLModel.from_pretrained(cfg.vl) if cfg.uses_vl else None
-    statistics, scorer = None, None
-    if model is not None:
-        maps = unlabelled_maps(model, simulator, cfg.calibration_frames, seed=cfg.seed + 1)
-        statistics = FrameStatistics.fit(maps)
-        shaping = FrameReward(
-            Calibration(*torch.zeros(3, 0)),  # SentenceReward puts in one row per sentence
-            gamma=cfg.gamma,
-            scale=cfg.shaping_scale,
-            stop_weight=cfg.stop_weight,
-            temperature=cfg.temperature,
-            penalty=cfg.stop_penalty,
-            step_cost=cfg.step_cost,
-        )
-        scorer = SentenceReward(model, maps.mean((1, 2)), cfg.alpha, cfg.quantile, shaping)
+    model, statistics, frames = None, None, None
+    if cfg.features == "vl" or cfg.reward_model == "vlm":
+        frames = unlabelled_frames(simulator, cfg.calibration_frames, seed=cfg.seed + 1)
+    if cfg.features == "vl":
+        assert frames is not None
+        model = VLModel.from_pretrained(cfg.vl)
+        statistics = FrameStatistics.fit(model.encode_image_map(frames))
+    scores = SceneScores(Grounder.from_pretrained(cfg.grounder)) if cfg.uses_grounder else None
     senses = make_senses(
         cfg.features,
         simulator.sensors,
@@ -233,11 +263,51 @@ def make_env(cfg: TrainAgentConfig, simulator: Simulator, stream: HomeStream | N
         precision=cfg.precision,
         model=model,
         statistics=statistics,
-        grounder=Grounder.from_pretrained(cfg.grounder) if cfg.features == "grounder" else None,
+        scores=scores,
         vocabulary=vocabulary_of(simulator.texts) if cfg.features == "pixels" else (),
         tune=cfg.tune,
     )
-    return TaskEnv(simulator, senses, cfg.reward, None if cfg.tune else scorer, stream)
+    paying = make_reward(cfg, senses, frames, scores)
+    weights = {"task": (1.0, 0.0), "mixture": (cfg.task_weight, cfg.model_weight)}.get(cfg.reward, (0.0, 1.0))
+    return TaskEnv(simulator, senses, paying, task_weight=weights[0], model_weight=weights[1], stream=stream)
+
+
+def make_reward(
+    cfg: TrainAgentConfig, senses: Senses, frames: UInt8[Tensor, "M H W 3"] | None, scores: SceneScores | None
+) -> StepReward | None:
+    """The model that pays, if one does.
+
+    Args:
+        senses: whose work it uses where it looks through the same model.
+        frames: unlabelled ones, for reward=vlm.
+        scores: of the grounder, for reward=grounded.
+    """
+    shaping = FrameReward(
+        Calibration(*torch.zeros(3, 0)),  # each kind of reward puts in its own
+        gamma=cfg.gamma,
+        scale=cfg.shaping_scale,
+        stop_weight=cfg.stop_weight,
+        temperature=cfg.temperature,
+        penalty=cfg.stop_penalty,
+        step_cost=cfg.step_cost,
+    )
+    if cfg.reward_model == "grounded":
+        assert scores is not None
+        return BeliefReward(scores, shaping, shared=isinstance(senses, ObjectSenses))
+    if cfg.reward_model == "vlm":
+        assert frames is not None
+        shared = isinstance(senses, TwoTowerSenses) and not cfg.reward_vl
+        embedder = senses.model if isinstance(senses, TwoTowerSenses) and shared else None
+        return SentenceReward(
+            embedder or load_embedder(cfg.reward_vl or cfg.vl),
+            frames,
+            cfg.alpha,
+            cfg.quantile,
+            shaping,
+            shared=shared,
+            half=uses_bfloat16(cfg.precision, "cpu"),
+        )
+    return None
 
 
 def make_agent_policy(cfg: TrainAgentConfig, env: TaskEnv) -> Policy:
@@ -282,7 +352,7 @@ def run(cfg: TrainAgentConfig) -> dict[str, Any]:
     for name, what, needed in (
         ("scenes", "made by build-scenes", True),
         ("vl", "model/ of a pretrain-vl run", cfg.uses_vl),
-        ("grounder", "model/ of a pretrain-grounding run", cfg.features == "grounder"),
+        ("grounder", "model/ of a pretrain-grounding run", cfg.uses_grounder),
     ):
         if needed and not getattr(cfg, name):
             raise InputError(f"{name} is required: {name}=FOLDER, {what}")
@@ -336,7 +406,7 @@ def train(
     scale = ReturnScale(len(own), cfg.gamma)
 
     shared = folder.checkpoints if folder is not None else None
-    first, seconds = 0, 0.0
+    first, seconds, scoring = 0, 0.0, 0.0
     latest = shared.latest() if shared is not None else None
     first = int(distributed.sum_over_ranks(torch.tensor(latest[0] if latest else 0)))
     parts = shared or Checkpoints(Path(cfg.out).expanduser() / "checkpoints" / f"process-{distributed.rank()}")
@@ -351,7 +421,7 @@ def train(
         optimizer.load_state_dict(saved["optimizer"])
         restore(generator, saved["generator"])
         env.load_state_dict(saved["env"])
-        progress, seconds = Progress(**saved["progress"]), saved["seconds"]
+        progress, seconds, scoring = Progress(**saved["progress"]), saved["seconds"], saved["seconds_score"]
         log.load_state_dict(saved["log"])
         scale.load_state_dict(saved["scale"])
     if folder is not None:
@@ -407,7 +477,8 @@ def train(
                 policy.update_norms(rollout.observation)
                 losses["seconds_update"] = round(time.perf_counter() - collected, 3)
             ended = time.perf_counter()
-            seconds += ended - began
+            took = {name: env.seconds[name] - spent.get(name, 0.0) for name in env.seconds}
+            seconds, scoring = seconds + ended - began, scoring + took.get("score", 0.0)
             done, episodes = index + 1, log.flush()
             if cfg.algorithm == "bc" and cfg.beta == 1:  # the oracle drove: these are not the agent's
                 episodes = {
@@ -419,7 +490,7 @@ def train(
                     env_steps=done * batch,
                     **episodes,
                     **losses,
-                    **{f"seconds_{name}": round(env.seconds[name] - spent.get(name, 0.0), 3) for name in env.seconds},
+                    **{f"seconds_{name}": round(value, 3) for name, value in took.items()},
                     steps_per_second=round(batch / (ended - began)),
                 )
             shown = ("success", "spl") if "success" in episodes else ("agreement",)
@@ -439,6 +510,7 @@ def train(
                         "log": log.state_dict(),
                         "scale": scale.state_dict(),
                         "seconds": seconds,
+                        "seconds_score": scoring,
                     },
                 )
                 if not main:
@@ -446,7 +518,7 @@ def train(
 
     result: dict[str, Any] = {}
     if folder is not None:
-        result = conclude(cfg, folder, env, policy, homes, options, seconds)
+        result = conclude(cfg, folder, env, policy, homes, options, seconds, scoring)
     distributed.barrier()
     return result
 
@@ -459,8 +531,14 @@ def conclude(
     homes: Homes,
     options: dict[str, Any],
     seconds: float,
+    scoring: float,
 ) -> dict[str, Any]:
-    """Writes the policy, acts on val homes, and finishes the run."""
+    """Writes the policy, acts on val homes, and finishes the run.
+
+    Args:
+        seconds: that training took.
+        scoring: of those, spent by the model that pays.
+    """
     policy.eval()
     target = folder.path / "policy"
     if target.exists():  # written by a run that was killed before its result
@@ -488,6 +566,7 @@ def conclude(
         "env_steps": steps,
         "seconds": round(seconds, 1),
         "steps_per_second": round(steps / max(seconds, 1e-9)),
+        "share_of_seconds_scoring": round(scoring / max(seconds, 1e-9), 4),
         "train_homes": len(env.simulator.homes) if env.stream is None else homes_met(env.stream, steps),
         "parameters": sum(p.numel() for p in policy.parameters()),
     }

@@ -9,7 +9,7 @@ are read from the runs' own configs and version records; what no run records, --
 import argparse
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,8 +108,8 @@ def cell(values: Float[ndarray, "S n"], homes: list[str]) -> list[str]:
     return [f"{100 * values.mean():.1f}", over_seeds, f"{100 * low:.1f} to {100 * high:.1f}"]
 
 
-def table_of(arms: dict[str, Arm]) -> list[str]:
-    """One line an arm."""
+def table_of(arms: dict[str, Arm], names: dict[str, str]) -> list[str]:
+    """One line an arm, under the name it is shown by."""
     head = "| policy | success % | over seeds | over homes | SPL % | over seeds | over homes | steps | minutes a seed |"
     lines = [head, "|" + "---|" * 9]
     for name, arm in arms.items():
@@ -117,14 +117,14 @@ def table_of(arms: dict[str, Arm]) -> list[str]:
         spent = f"{np.mean(minutes):.1f}" if minutes else ""
         steps = f"{arm.steps:,}" if arm.steps else ""
         cells = [*cell(arm.success, arm.homes), *cell(arm.spl, arm.homes), steps, spent]
-        lines.append(f"| {ARMS[name]} | " + " | ".join(cells) + " |")
+        lines.append(f"| {names[name]} | " + " | ".join(cells) + " |")
     return lines
 
 
-def comparisons(arms: dict[str, Arm]) -> list[str]:
+def comparisons(arms: dict[str, Arm], pairs: Sequence[tuple[str, str]]) -> list[str]:
     """Differences in success, episode by episode."""
     lines = []
-    for better, other in PAIRS:
+    for better, other in pairs:
         if better not in arms or other not in arms:
             continue
         difference = arms[better].success.mean(0) - arms[other].success.mean(0)
@@ -179,6 +179,46 @@ def facts(arms: list[Arm]) -> str:
     return " ".join(lines)
 
 
+def read_arms(root: Path, task: str, names: Iterable[str], script: str) -> dict[str, Arm]:
+    """The arms of one task that are finished; what is not is named on stderr.
+
+    Args:
+        script: what makes them, for messages.
+
+    Raises:
+        InputError: they met different episodes or learned for different numbers of steps.
+    """
+    arms = {}
+    for name in names:
+        try:
+            arms[name] = read_arm(root, task, name)
+        except InputError as error:
+            print(f"left out: {error}", file=sys.stderr)
+    if any(arm.episodes != next(iter(arms.values())).episodes for arm in arms.values()):
+        raise InputError(f"the policies at {task} met different episodes; run {script} on an empty folder")
+    steps = {arm.steps for arm in arms.values() if arm.steps}
+    if len(steps) > 1:
+        raise InputError(f"the policies at {task} learned for different numbers of steps, {sorted(steps)}")
+    return arms
+
+
+def section(title: str, arms: dict[str, Arm], names: dict[str, str], pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """One task: its table, and what is better than what."""
+    first = next(iter(arms.values()))
+    counts = {len(arm.success) for name, arm in arms.items() if name != "oracle"} or {1}
+    seeds = f"{min(counts)}" + (f" to {max(counts)}" if len(counts) > 1 else "")
+    return [
+        f"## {title}: {len(first.homes)} episodes in {len(set(first.homes))} test homes, {seeds} seeds",
+        "",
+        *table_of(arms, names),
+        "",
+        "Success, difference in points (95 % interval over homes):",
+        "",
+        *comparisons(arms, pairs),
+        "",
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, help="folder that benchmarks/agents.sh filled")
@@ -187,37 +227,13 @@ def main() -> None:
     args = parser.parse_args()
     parts: list[str] = []
     read: list[Arm] = []
-    for task, title in TASKS.items():
-        arms = {}
-        for name in ARMS:
-            try:
-                arms[name] = read_arm(args.runs, task, name)
-            except InputError as error:
-                print(f"left out: {error}", file=sys.stderr)
-        if not arms:
-            continue
-        first = next(iter(arms.values()))
-        if any(arm.episodes != first.episodes for arm in arms.values()):
-            sys.exit(f"the policies at {task} met different episodes; run benchmarks/agents.sh on an empty folder")
-        steps = {arm.steps for arm in arms.values() if arm.steps}
-        if len(steps) > 1:
-            sys.exit(f"the policies at {task} learned for different numbers of steps, {sorted(steps)}: not comparable")
-        read += arms.values()
-        counts = {len(arm.success) for name, arm in arms.items() if name != "oracle"} or {1}
-        seeds = f"{min(counts)}" + (f" to {max(counts)}" if len(counts) > 1 else "")
-        parts += [
-            f"## {title}: {len(first.homes)} episodes in {len(set(first.homes))} test homes, {seeds} seeds",
-            "",
-            *table_of(arms),
-            "",
-            "Success, difference in points (95 % interval over homes):",
-            "",
-            *comparisons(arms),
-            "",
-        ]
-    if not read:
-        sys.exit(f"nothing to show in {args.runs}; run benchmarks/agents.sh")
     try:
+        for task, title in TASKS.items():
+            if arms := read_arms(args.runs, task, ARMS, "benchmarks/agents.sh"):
+                read += arms.values()
+                parts += section(title, arms, ARMS, PAIRS)
+        if not read:
+            sys.exit(f"nothing to show in {args.runs}; run benchmarks/agents.sh")
         known = facts(read)
     except InputError as error:
         sys.exit(f"benchmarks.agents: {error}")

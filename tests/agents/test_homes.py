@@ -9,7 +9,8 @@ import torch
 
 import agents.train as train
 from agents.homes import Homes, homes_met
-from agents.object_features import LOW, ObjectSenses
+from agents.object_features import ObjectSenses
+from agents.object_memory import LOW, SceneScores
 from agents.pixels import PixelSenses
 from agents.task_env import TaskEnv
 from core.errors import InputError
@@ -118,7 +119,7 @@ def test_no_home_and_no_sentence_of_a_home_stays_in_memory_once_it_is_gone():
 
 
 def test_notes_of_objects_make_room_for_homes_of_more_and_of_fewer(inputs):
-    senses = ObjectSenses(Grounder.from_pretrained(inputs["grounder"]), CAMERA, 50)
+    senses = ObjectSenses(SceneScores(Grounder.from_pretrained(inputs["grounder"])), CAMERA, 50)
     things = [("sofa", "red", 0.5, 0.5, 0.6, 0.6, 0.8), ("table", "blue", 2.5, 2.5, 0.6, 0.6, 0.8)]
     few, more = (HomePool([make_home(f"h{n}", 4.0, 4.0, things[:n])], goal_labels=["sofa"]) for n in (1, 2))
     simulator = Simulator(few, sensors=CAMERA, num_envs=2)

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from agents.object_features import LOW, TOKEN_SIZE, TOKENS, ObjectSenses, SceneScores
+from agents.object_features import TOKEN_SIZE, TOKENS, ObjectSenses
+from agents.object_memory import SceneScores
 from envs.pool import HomePool
 from envs.simulator import Simulator
 from envs.state import Sensors, SimState
@@ -11,7 +12,7 @@ from envs.tasks.find_object import FindObject
 from scene.grounder import Grounder
 from scene.render import Frame
 from tests.agents.tiny import COLORS, LABELS, make_grounder
-from tests.envs.homes import make_home, three_homes
+from tests.envs.homes import make_home
 
 TASK = FindObject(tuple((label, color) for label in LABELS for color in COLORS))
 # names of a token's numbers, as in ObjectSenses._describe
@@ -29,7 +30,7 @@ def room(grounder) -> tuple[Simulator, ObjectSenses]:
     things = [("sofa", "red", 5.0, 3.0, 0.6, 0.6, 0.8), ("table", "blue", 1.0, 3.0, 0.6, 0.6, 0.8)]
     pool = HomePool([make_home("room", 6.0, 6.0, things)], goal_labels=["sofa", "table"])
     simulator = Simulator(pool, TASK, num_envs=1, seed=0)
-    senses = ObjectSenses(grounder, Sensors(), 50)
+    senses = ObjectSenses(SceneScores(grounder), Sensors(), 50)
     senses.attach(simulator)
     return simulator, senses
 
@@ -67,31 +68,6 @@ def test_near_means_within_reach_of_the_footprint(room):
     state = standing(simulator, 3.8, 3.0, 0.0)
     sight = senses.observe(simulator.observe(state), state, senses.begin(state))
     assert sight.observation["tokens"][0, 0, NEAR] == 1  # 0.9 m before the footprint
-
-
-def test_scores_are_those_of_the_grounder_whatever_the_order_of_sentences(grounder):
-    home = HomePool(three_homes()).homes[1]
-    texts = ["find the red armchair", "find the green armchair"]
-    scores = SceneScores(grounder)
-    scores.prepare(home, texts)
-    ranking = grounder.locate(home.scene, "the red armchair")
-    found = scores(home, texts[0])
-    assert found.shape == (len(home.scene.objects), 3)
-    for item in ranking.objects:
-        assert found[item.id, 0].item() == pytest.approx(item.score, abs=1e-5)
-    best = ranking.best.id
-    assert found[best, 1:].tolist() == [0, 1] and float(found[:, 1].min()) >= LOW / 6
-    torch.testing.assert_close(SceneScores(grounder)(home, texts[0]), found, rtol=1e-4, atol=1e-5)
-
-
-def test_a_home_and_sentence_are_scored_once(grounder, monkeypatch):
-    home, scores, calls = HomePool(three_homes()).homes[0], SceneScores(grounder), []
-    score = grounder.score
-    monkeypatch.setattr(grounder, "score", lambda objects, texts: calls.append(list(texts)) or score(objects, texts))
-    for _ in range(2):
-        scores(home, "find the red armchair")
-    scores.prepare(home, ["find the red armchair", "find the blue sofa"])
-    assert calls == [["the red armchair"], ["the blue sofa"]]
 
 
 def test_nothing_of_the_simulators_knowledge_of_the_goal_reaches_the_observation(room):

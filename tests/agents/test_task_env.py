@@ -5,7 +5,6 @@ import torch
 
 from agents.encoders import ObservationSpec
 from agents.senses import Sight
-from agents.sentence_reward import SentenceReward
 from agents.shaping import Calibration, FrameReward
 from agents.task_env import TaskEnv
 from core.errors import InputError
@@ -66,8 +65,8 @@ class FakeSenses:
         return Sight({"vector": vector}, {**note, "frames": note["frames"] + 1}, light[:, None])
 
 
-class Brightness(SentenceReward):
-    """Scores a frame by how bright it is."""
+class Brightness:
+    """Scores a frame by how bright it is, and counts the frames of an episode."""
 
     def __init__(self, **changes) -> None:
         calibration = Calibration(torch.zeros(1), torch.ones(1), torch.full((1,), 0.5))
@@ -77,15 +76,19 @@ class Brightness(SentenceReward):
     def attach(self, simulator) -> None:
         pass
 
-    def potential(self, embedding, text):
-        return self.frame_reward.potential(embedding[:, 0], text)
+    def begin(self, state):
+        return {"looks": torch.zeros(len(state))}
+
+    def potential(self, frame, state, sight, note):
+        return self.frame_reward.potential(sight.embedding[:, 0], state.text), {"looks": note["looks"] + 1}
 
     def __call__(self, potential, next_potential, text, stopped):
         return self.frame_reward(potential, next_potential, text, stopped)
 
 
-def make_env(reward: str = "vlm", num_envs: int = 2, **changes) -> TaskEnv:
-    return TaskEnv(FakeSimulator(num_envs), FakeSenses(), reward, Brightness(**changes))  # type: ignore[arg-type]
+def make_env(task_weight: float = 0.0, model_weight: float = 1.0, num_envs: int = 2, **changes) -> TaskEnv:
+    weights = {"task_weight": task_weight, "model_weight": model_weight}
+    return TaskEnv(FakeSimulator(num_envs), FakeSenses(), Brightness(**changes), **weights)  # type: ignore[arg-type]
 
 
 def test_the_frame_an_episode_ends_with_is_the_one_that_pays():
@@ -112,14 +115,14 @@ def test_only_a_stop_is_paid_by_how_the_last_frame_looks():
     assert env.step(torch.tensor([STOP, FORWARD])).reward.tolist() == pytest.approx([3.0, 0.0])
 
 
-def test_returns_are_summed_per_episode_for_both_rewards():
-    env = make_env("task")
+def test_both_returns_are_summed_per_episode_and_the_weighted_sum_pays():
+    env = make_env(task_weight=2.0, model_weight=0.5)
     env.reset()
     for _ in range(2):
         steps = [env.step(torch.full((2,), FORWARD)) for _ in range(LENGTH)]
         assert steps[-1].metrics["task_return"].tolist() == [15.0, 15.0]
-        assert steps[-1].metrics["vlm_return"].tolist() == [1.0, 1.0]
-        assert steps[-1].reward.tolist() == [5.0, 5.0]
+        assert steps[-1].metrics["model_return"].tolist() == [1.0, 1.0]
+        assert steps[-1].reward.tolist() == [10.5, 10.5]  # 2 x 5 of the task + 0.5 x 1 of the white frame
 
 
 def test_the_note_of_an_ended_episode_is_forgotten_and_others_go_on():
@@ -127,6 +130,7 @@ def test_the_note_of_an_ended_episode_is_forgotten_and_others_go_on():
     env.reset()
     env.step(torch.tensor([FORWARD, STOP]))
     assert env.note["frames"].tolist() == [2, 1]  # the start, and what each action showed
+    assert env.scored["looks"].tolist() == [2, 1]  # what the reward model remembers, too
 
 
 def test_a_saved_environment_goes_on_as_the_original():
@@ -138,17 +142,23 @@ def test_a_saved_environment_goes_on_as_the_original():
         a, b = (env.step(torch.full((2,), action)) for env in (one, two))
         assert torch.equal(a.reward, b.reward) and torch.equal(a.observation["vector"], b.observation["vector"])
         assert torch.equal(one.note["frames"], two.note["frames"])
+        assert torch.equal(one.scored["looks"], two.scored["looks"])
 
 
-def test_without_a_scorer_the_task_alone_pays():
+def test_without_a_model_the_task_alone_pays():
     env = TaskEnv(FakeSimulator(2), FakeSenses())  # type: ignore[arg-type]
     env.reset()
     step = env.step(torch.tensor([FORWARD, STOP]))
-    assert step.reward.tolist() == [5.0, 5.0] and "vlm_return" not in step.metrics
+    assert step.reward.tolist() == [5.0, 5.0] and "model_return" not in step.metrics
 
 
-def test_an_unknown_reward_or_one_without_its_model_is_refused():
-    with pytest.raises(InputError, match="task or vlm|task, vlm"):
-        make_env("praise")
-    with pytest.raises(InputError, match="model that scores frames"):
-        TaskEnv(FakeSimulator(2), FakeSenses(), "vlm")  # type: ignore[arg-type]
+def test_time_spent_scoring_is_kept_apart():
+    env = make_env()
+    env.reset()
+    env.step(torch.full((2,), FORWARD))
+    assert env.seconds.keys() == {"render", "encode", "score"} and min(env.seconds.values()) > 0
+
+
+def test_a_weight_for_a_model_that_is_not_there_is_refused():
+    with pytest.raises(InputError, match="model_weight=1.0 needs a model"):
+        TaskEnv(FakeSimulator(2), FakeSenses(), model_weight=1.0)  # type: ignore[arg-type]

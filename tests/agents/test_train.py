@@ -121,7 +121,9 @@ def test_an_interrupted_run_on_the_vlm_reward_continues_with_the_same_rows(input
     train.run(config(inputs, tmp_path / "broken", reward="vlm", resume="auto"))
     assert losses(tmp_path / "whole") == losses(tmp_path / "broken")
     ended = [row for row in losses(tmp_path / "whole") if row["episodes"]]
-    assert all(row["return"] == row["vlm_return"] != row["task_return"] for row in ended)  # learned: vlm; logged: both
+    assert all(
+        row["return"] == row["model_return"] != row["task_return"] for row in ended
+    )  # learned: vlm; logged: both
 
 
 @pytest.mark.parametrize("features", ["vl", "grounder", "pixels"])
@@ -164,7 +166,8 @@ def test_a_tuned_tower_learns_with_the_policy_and_comes_back_from_its_folder(inp
         {"features": "grounder", "control": "continuous"},
         {"features": "pixels", "tilt": True, "algorithm": "bc", "beta": 0.5},
         {"features": "pixels", "control": "continuous", "tilt": True, "algorithm": "bc"},
-        {"features": "grounder", "reward": "vlm"},
+        {"features": "pixels", "reward": "grounded"},
+        {"features": "vl", "reward": "mixture", "mixture_of": "grounded"},
     ],
 )
 def test_every_kind_of_task_action_and_teacher_trains(inputs, tmp_path, changes):
