@@ -11,6 +11,7 @@ run goes on with resume=auto: on the CPU with the same numbers, if the task repe
 do; otherwise the running episodes go on from where they led when repeated, and a note says so.
 """
 
+import copy
 import inspect
 import time
 from dataclasses import dataclass, field
@@ -158,7 +159,7 @@ def make_learner(cfg: TrainVlmRmConfig, env: VecEnv) -> BaseAlgorithm:
     Raises:
         InputError: the algorithm does not fit the task or its arguments.
     """
-    options = dict(cfg.learner)
+    options = copy.deepcopy(cfg.learner)  # stable-baselines3 writes into policy_kwargs
     if "action_noise" in options:
         size = int(np.prod(env.action_space.shape or (1,)))
         options["action_noise"] = NormalActionNoise(np.zeros(size), np.full(size, float(options["action_noise"])))
