@@ -234,6 +234,8 @@ class RunCallback(BaseCallback):
         self.ended = self.saved["ended"]
         self.logged, self.seconds = self.saved["logged"], self.saved["seconds"]
         self.checkpointed = self.shown = self.num_timesteps
+        self.logger.name_to_value.update(self.saved["learned"]["values"])
+        self.logger.name_to_count.update(self.saved["learned"]["counts"])
         if self.relabel is not None:
             self.relabel.account.load_state_dict(self.saved["account"])
 
@@ -278,6 +280,7 @@ class RunCallback(BaseCallback):
             "truth": self.truth.state_dict(),
             "ended": self.ended,
             "logged": self.logged,
+            "learned": {"values": dict(self.logger.name_to_value), "counts": dict(self.logger.name_to_count)},
             "seconds": self.spent(),
         }
         if self.relabel is not None:

@@ -18,7 +18,7 @@ from core.checkpoint import Checkpoints
 from core.errors import InputError
 
 NET = {"policy_kwargs": {"net_arch": [8]}}
-OFF = {"learning_starts": 40, "buffer_size": 150, "batch_size": 8, "train_freq": 10, "gradient_steps": 2, **NET}
+OFF = {"learning_starts": 40, "buffer_size": 100, "batch_size": 8, "train_freq": 10, "gradient_steps": 2, **NET}
 NOISE = {"action_noise": NormalActionNoise(np.zeros(1), np.full(1, 0.1))}
 LEARNERS: dict[str, tuple[type[BaseAlgorithm], str, dict[str, Any]]] = {
     "dqn": (DQN, "Sightline/VLMCartPole-v0", {**OFF, "target_update_interval": 30}),
@@ -53,12 +53,12 @@ class Keep(BaseCallback):
 @pytest.mark.parametrize("name", LEARNERS)
 def test_a_run_that_goes_on_from_a_checkpoint_ends_with_the_numbers_of_an_uncut_one(name, tmp_path):
     whole, checkpoints = made(name), Checkpoints(tmp_path)
-    whole.learn(500, Keep(checkpoints, 230), log_interval=None)  # the replay buffer has wrapped at 300
+    whole.learn(260, Keep(checkpoints, 140), log_interval=None)  # the replay buffer has wrapped at 100
     torch.rand(7), np.random.rand(7)  # a new process has other random states
     step, state = checkpoints.latest()
     rest = made(name)
     assert restore_sb3(rest, state)
-    rest.learn(500 - step, log_interval=None, reset_num_timesteps=False)
+    rest.learn(260 - step, log_interval=None, reset_num_timesteps=False)
     assert rest.num_timesteps == whole.num_timesteps
     ours, theirs = rest.policy.state_dict(), whole.policy.state_dict()
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
@@ -88,8 +88,8 @@ def test_a_checkpoint_of_other_networks_or_another_buffer_is_refused():
     state = sb3_state_of_a_start()
     with pytest.raises(InputError, match="does not fit"):
         restore_sb3(made("dqn", policy_kwargs={"net_arch": [4]}), state)
-    with pytest.raises(InputError, match="75 rows, now it has 50"):
-        restore_sb3(made("dqn", buffer_size=100), state)
+    with pytest.raises(InputError, match="50 rows, now it has 30"):
+        restore_sb3(made("dqn", buffer_size=60), state)
 
 
 def sb3_state_of_a_start() -> dict[str, Any]:
