@@ -49,7 +49,7 @@ EPISODES = 20
 
 
 def angle_words(angle: float) -> list[str]:
-    """What a frame with the pole at this angle (radians, positive to the right) is called; the first is the plainest."""
+    """What a frame with the pole at this angle (radians, positive to the right) is called."""
     tilt, side = abs(math.degrees(angle)), "right" if angle > 0 else "left"
     if tilt < 6:
         return ["a pole vertically upright on top of the cart", "a pole standing straight up on the cart"]
@@ -216,49 +216,45 @@ def quality_rows(runs: Path, found: dict[str, dict[int, dict[str, Any]]]) -> tup
     return rows, tilts
 
 
+PAGE = """# CartPole paid by its picture
+
+DQN sees the state (cart and pole, their speeds); its reward is how well the {pixels} x {pixels} picture of each step
+fits "pole vertically upright on top of the cart" (baseline "pole and cart"), by a two-tower model trained from scratch
+on {train:,} captioned frames of this very task, one tower for each seed: an in-domain VLM, whose captions hold nearly
+the goal sentence. The pole starts near upright and nothing but the limit of 200 steps ends an episode. Every figure is
+the task's own truth; settings were chosen on seed 100.
+
+Command: `benchmarks/cartpole_reward.sh`. Table of {date}. {version[platform]}, {version[threads]} thread a run, torch
+{version[torch]}, python {version[python]}, code {code}. Intervals: 95 %, Student's t over seeds; {episodes} episodes a
+seed, the same for all.
+
+{agents}
+
+Upright: within 12 degrees. Mean progress: (1 + cos angle) / 2 over all steps.
+
+## Is the reward any good?
+
+On {test:,} test frames of drawn states; "held-out" are carts {band[0]} to {band[1]} m from the middle, where no
+training frame has one. EPIC: 0 = equal up to scale and offset, 0.707 = unrelated.
+
+{quality}
+
+Mean score, in standard deviations over the test frames, by the pole's tilt in degrees:
+
+{tilts}
+"""
+
+
 def table(runs: Path) -> str:
     """The page of results."""
     agents, found = agent_rows(runs)
     quality, tilts = quality_rows(runs, found)
-    versions = {read_json(file, "version")["code"] for file in runs.glob("*/version.json")}
-    version = read_json(next(iter(sorted(runs.glob("*/version.json")))), "version")
-    towers = [read_json(file, "result") for file in sorted(runs.glob("tower-*/result.json"))]
-    recall = _cell(
-        [t["val_image_to_text_recall_at_1"] for t in towers if "val_image_to_text_recall_at_1" in t] or [0.0]
-    )
-    del recall
-    return "\n".join(
-        [
-            "# CartPole paid by its picture",
-            "",
-            "DQN sees the state (cart and pole, their speeds); its reward is how well the 64 x 64 picture of each step fits "
-            '"pole vertically upright on top of the cart" (baseline "pole and cart"), by a two-tower model trained from '
-            f"scratch on {COUNTS['train']:,} captioned frames of this very task, one tower for each seed: an in-domain VLM, "
-            "whose captions hold nearly the goal sentence. The pole starts near upright and nothing but the limit of 200 "
-            "steps ends an episode. Every figure is the task's own truth; settings were chosen on seed 100.",
-            "",
-            f"Command: `benchmarks/cartpole_reward.sh`. Table of {time.strftime('%Y-%m-%d')}. {version['platform']}, "
-            f"{version['threads']} thread a run, torch {version['torch']}, python {version['python']}, code "
-            f"{' and '.join(sorted(versions))}. Intervals: 95 %, Student's t over seeds; {EPISODES} episodes a seed, the "
-            "same for all.",
-            "",
-            *agents,
-            "",
-            "Upright: within 12 degrees. Mean progress: (1 + cos angle) / 2 over all steps.",
-            "",
-            "## Is the reward any good?",
-            "",
-            f'On {COUNTS["test"]:,} test frames of drawn states; "held-out" are carts {HELD_OUT[0]} to {HELD_OUT[1]} m from '
-            "the middle, where no training frame has one. EPIC: 0 = equal up to scale and offset, 0.707 = unrelated.",
-            "",
-            *quality,
-            "",
-            "Mean score, in standard deviations over the test frames, by the pole's tilt in degrees:",
-            "",
-            *tilts,
-            "",
-        ]
-    )
+    versions = [read_json(file, "version") for file in sorted(runs.glob("*/version.json"))]
+    return PAGE.format(
+        pixels=PIXELS, train=COUNTS["train"], test=COUNTS["test"], date=time.strftime("%Y-%m-%d"),
+        version=versions[0], code=" and ".join(sorted({version["code"] for version in versions})), episodes=EPISODES,
+        band=HELD_OUT, agents="\n".join(agents), quality="\n".join(quality), tilts="\n".join(tilts),
+    )  # fmt: skip
 
 
 def main() -> None:

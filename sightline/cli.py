@@ -23,6 +23,10 @@ JOBS = {  # name: (module, what it does)
     "evaluate-vl": ("vl.evaluate", "measure text-to-view retrieval on unseen homes"),
     "score-rewards": ("agents.score_rewards", "measure a reward model where the truth is known"),
     "train-agent": ("agents.train", "train an agent by PPO or cloning, on the task or the VLM reward"),
+    "train-vlm-rm": (
+        "agents.train_vlm_rm",
+        "train an agent on any Gymnasium task, paid by how well pictures fit a sentence",
+    ),
     "evaluate-agent": ("agents.evaluate", "measure a policy on fixed episodes: trained, random, oracle or you"),
     "doctor": ("core.doctor", "check this machine, naming each fault with its fix"),
 }
