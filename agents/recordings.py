@@ -226,7 +226,7 @@ def open_recordings(
 
     Args:
         instruction, goal, baseline: of recordings that do not state their own.
-        stride: keep every n-th frame.
+        stride: keep every n-th frame, and the last.
         max_frames: keep at most so many of these, spread evenly from the first to the last; 0 keeps all.
 
     Raises:
@@ -261,8 +261,8 @@ def open_recordings(
 
 
 def keep(count: int, stride: int, max_frames: int) -> tuple[int, ...]:
-    """Indices of the frames to score of `count`: every `stride`-th, thinned evenly to `max_frames` (0: not)."""
-    every = range(0, count, stride)
+    """Indices of the frames to score of `count`: every `stride`-th and the last, thinned to `max_frames` (0: not)."""
+    every = [*range(0, count - 1, stride), count - 1]  # how an episode ends must not fall through
     if not max_frames or len(every) <= max_frames:
         return tuple(every)
     return tuple(every[k] for k in np.linspace(0, len(every) - 1, max_frames).round().astype(int).tolist())
@@ -299,7 +299,7 @@ def _recording(
     if success is False:
         reached[:] = 0
     elif success:
-        reached[-1:] = float(kept[-1] == frames.count - 1) or math.nan  # of the others nobody said
+        reached[-1] = 1  # of the others nobody said
     return Recording(
         id=record["id"],
         frames=frames,

@@ -122,8 +122,12 @@ def score_page(
         (
             "Score and truth",
             [
-                _beside(_against_truth(rows, headline), _distribution(rows, headline)),
-                _beside(_auc_bars(rewards, headline), _value_order(rewards)),
+                _beside(
+                    _against_truth(rows, headline),
+                    _distribution(rows, headline),
+                    _auc_bars(rewards, headline),
+                    _value_order(rewards),
+                )
             ],
         ),
     ]

@@ -65,7 +65,7 @@ def task_recordings(
     """Episodes under each behaviour, one at a time: one episode's pictures are in memory.
 
     Args:
-        task: a registered Gymnasium id.
+        task: a Gymnasium id; module:ID imports the module that registers it.
         goal, baseline, instruction: what the reward is asked for; instruction falls back on the first goal prompt.
         behaviours: of BEHAVIOURS.
         policies: others by the name of their path, e.g. {"policy": lambda seen: model.predict(seen)[0]}.
@@ -114,13 +114,18 @@ def make_task(task: str, size: int, options: Mapping[str, Any] | None = None) ->
     """The task with the picture of each step in its info.
 
     Raises:
-        InputError: not registered, or a keyword it does not know, or it cannot render arrays.
+        InputError: not registered, a library it needs or a keyword is not known, or it cannot render arrays.
     """
     register_tasks()
     try:
         return StepFrame(gymnasium.make(task, render_mode="rgb_array", **(options or {})), size)
     except gymnasium.error.UnregisteredEnv as error:
         raise InputError(f"Gymnasium knows no task {task!r}; {nearest(task, gymnasium.registry)}") from error
+    except (
+        gymnasium.error.Error,
+        ModuleNotFoundError,
+    ) as error:  # a library that the task needs, or module:ID's module
+        raise InputError(f"{task} cannot be made: {error}") from error
     except TypeError as error:
         raise InputError(f"{task} does not take {dict(options or {})} ({error})") from error
 

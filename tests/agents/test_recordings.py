@@ -119,6 +119,7 @@ def test_several_recordings_bring_their_sentences_success_and_progress(tmp_path)
 
 def test_stride_and_max_frames_thin_frames_and_progress_alike(tmp_path):
     assert keep(10, 1, 0) == tuple(range(10)) and keep(10, 3, 0) == (0, 3, 6, 9)
+    assert keep(10, 4, 0) == (0, 4, 8, 9) and keep(1, 4, 0) == (0,)  # how it ends is always among them
     assert keep(10, 3, 2) == (0, 9) and keep(101, 1, 5) == (0, 25, 50, 75, 100) and keep(3, 1, 5) == (0, 1, 2)
     frames = pictures(9)
     write_lossless(tmp_path / "a.mkv", frames)

@@ -102,6 +102,7 @@ def test_an_expert_of_cartpole_gives_up_in_the_middle_since_it_begins_in_success
     ("options", "message"),
     [
         ({"task": "Lime-v0"}, "knows no task 'Lime-v0'; did you mean 'Line-v0'"),
+        ({"task": "no_such_module:Line-v0"}, "no_such_module:Line-v0 cannot be made: .*no_such_module"),
         ({"goal": []}, "no goal"),
         ({"behaviours": ["lazy"]}, "behaviours='lazy' is unknown"),
         ({"episodes": 0}, "episodes=0"),
