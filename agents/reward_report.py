@@ -34,7 +34,7 @@ def report(
     *,
     about: Mapping[str, Any],
     goals: Sequence[str],
-    pick: Callable[[ndarray], Sequence[UInt8[ndarray, "H W 3"]]],
+    pick: Callable[[ndarray], Sequence[UInt8[ndarray, "H W 3"]] | UInt8[ndarray, "K H W 3"]],
     sweep: Mapping[str, Any],
     resamples: int,
     worst: int,
@@ -63,7 +63,8 @@ def report(
     led = rows.scored(scores[headline])
     errors, frames = worst_errors(led, goals, pick, worst)
     with atomic_file(folder.file("worst.npz")) as file:
-        np.savez_compressed(file, **{f"frame_{place}": frame for place, frame in enumerate(frames)})
+        named: dict[str, Any] = {f"frame_{place}": frame for place, frame in enumerate(frames)}
+        np.savez_compressed(file, **named)
     shown = [
         WorstFrame(frames[item["frame"]], item["score"], item["progress"], item["goal"], item["path"], item["too_high"])
         for item in errors

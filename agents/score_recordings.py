@@ -249,10 +249,10 @@ def sweep_prompts(
     shared = {recording.goal for recording in recordings}
     ways: dict[str, Sequence[str]] = {"each recording's own": ()}
     if len(shared) == 1:
-        (prompts,) = shared
-        ways = {prompt: [prompt] for prompt in prompts}
-        if len(prompts) > 1:
-            ways["all prompts together"] = prompts
+        (own,) = shared
+        ways = {prompt: [prompt] for prompt in own}
+        if len(own) > 1:
+            ways["all prompts together"] = own
     found: dict[str, Any] = {}
     with track(len(ways) * len(alphas), "prompts and alphas") as bar:
         for name, prompts in ways.items():
