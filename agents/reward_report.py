@@ -24,6 +24,10 @@ LEGEND = (
     "made to fool it, that score like successes. Intervals are on the page."
 )
 
+Pictures = Sequence[UInt8[ndarray, "H W 3"]] | UInt8[ndarray, "K H W 3"]
+Pick = Callable[[ndarray], Pictures]
+"""Frame numbers (K,) to their pictures."""
+
 
 def report(
     folder: RunFolder,
@@ -34,7 +38,7 @@ def report(
     *,
     about: Mapping[str, Any],
     goals: Sequence[str],
-    pick: Callable[[ndarray], Sequence[UInt8[ndarray, "H W 3"]] | UInt8[ndarray, "K H W 3"]],
+    pick: Pick,
     sweep: Mapping[str, Any],
     resamples: int,
     worst: int,
@@ -75,14 +79,12 @@ def report(
     return {**result, "headline": headline, "worst": errors}
 
 
-def worst_errors(
-    rows: Rows, goals: Sequence[str], pick: Callable[[ndarray], Sequence[ndarray]], count: int
-) -> tuple[list[dict[str, Any]], Sequence[UInt8[ndarray, "H W 3"]]]:
+def worst_errors(rows: Rows, goals: Sequence[str], pick: Pick, count: int) -> tuple[list[dict[str, Any]], Pictures]:
     """Where score and truth rank moments most differently, worst first, and their pictures; `frame` numbers these."""
     both = worst_rows(rows, count)
     kept = np.concatenate(both)
     kept = kept[rows.frame[kept] >= 0]
-    frames = pick(rows.frame[kept]) if len(kept) else []
+    frames: Pictures = pick(rows.frame[kept]) if len(kept) else []
     errors = [
         {
             "frame": place,

@@ -41,11 +41,11 @@ PAIRS: Final = (
     ("task", "grounded"), ("mixture", "task"), ("mixture", "vlm-50"),
 )  # fmt: skip
 SCORED: Final = {
-    "task": ("two-tower", "true progress"),
-    "vlm-0": ("two-tower", "alpha 0"),
-    "vlm-50": ("two-tower", "alpha 0.5"),
-    "vlm-100": ("two-tower", "alpha 1"),
-    "small-50": ("small-tower", "alpha 0.5"),
+    "task": ("two-tower", "oracle"),
+    "vlm-0": ("two-tower", "alpha 0, standardised"),
+    "vlm-50": ("two-tower", "alpha 0.5, standardised"),
+    "vlm-100": ("two-tower", "alpha 1, standardised"),
+    "small-50": ("small-tower", "alpha 0.5, standardised"),
     "grounded": ("two-tower", "grounded"),
 }
 """Arm -> the score-rewards run that measured its reward, and the reward's name there."""
@@ -54,7 +54,8 @@ MEASURES: Final = {
     "pearson": ("Pearson", 1),
     "spearman": ("Spearman", 1),
     "auc": ("AUC of success", 1),
-    "voc_expert": ("value order, oracle's paths", 1),
+    "voc_expert": ("value order on the oracle's walks", 1),
+    "false_positives_adversarial": ("fooled by adversarial walks", -1),
 }
 """Measure -> its title, and the sign by which more is better."""
 TOWERS: Final = {"two-tower": "larger tower", "small-tower": "smaller tower"}

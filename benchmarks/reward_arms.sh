@@ -35,7 +35,7 @@ models() {
 measure() { # task tower: the rewards on frames of val homes, before any agent is trained
   local task=$1 tower=$2
   job "$task-score-$tower" score-rewards scenes="$runs/scenes" split=val task="$task" vl="$runs/$tower/model" \
-    grounder="$runs/grounder/model" alpha=0.5 "alphas=[0,0.25,0.5,0.75,1]"
+    grounder="$runs/grounder/model" alpha=0.5 "alphas=[0,0.5,1]" "prompts=[captions]" cameras=8 walks=1
 }
 
 trial() { # task arm seed

@@ -27,15 +27,22 @@ if TYPE_CHECKING:
     from scene.store import SceneStore
     from scene.texts import Caption, Question, Referral
     from scene.types import Scene, SceneMesh, SceneObject
+    from vl.abstain import Abstention, abstaining
     from vl.embedder import load_embedder
+    from vl.embedding_store import EmbeddingStore
+    from vl.progress import ProgressReward
+    from vl.reward_sweep import sweep_table
     from vl.rewards import StepBatch, VLMReward
     from vl.two_tower import VLModel
 
 _PLACES = {  # public name: module it lives in
+    "Abstention": "vl.abstain",
     "Caption": "scene.texts",
+    "EmbeddingStore": "vl.embedding_store",
     "Grounder": "scene.grounder",
     "InputError": "core.errors",
     "Payment": "agents.paid",
+    "ProgressReward": "vl.progress",
     "Question": "scene.texts",
     "Ranking": "scene.grounder",
     "Referral": "scene.texts",
@@ -55,6 +62,7 @@ _PLACES = {  # public name: module it lives in
     "VLModel": "vl.two_tower",
     "VecEnvReward": "agents.sb3_rewards",
     "VectorRewardWrapper": "agents.reward_wrappers",
+    "abstaining": "vl.abstain",
     "build_graph": "scene.graph",
     "generate_home": "scene.datasets.procedural",
     "generate_referrals": "scene.language",
@@ -63,14 +71,18 @@ _PLACES = {  # public name: module it lives in
     "prepare": "scene.render",
     "render": "scene.render",
     "save_scene": "scene.io",
+    "sweep_table": "vl.reward_sweep",
     "write_texts": "scene.language",
 }
 
 __all__ = [
+    "Abstention",
     "Caption",
+    "EmbeddingStore",
     "Grounder",
     "InputError",
     "Payment",
+    "ProgressReward",
     "Question",
     "Ranking",
     "Referral",
@@ -90,6 +102,7 @@ __all__ = [
     "VLModel",
     "VecEnvReward",
     "VectorRewardWrapper",
+    "abstaining",
     "build_graph",
     "generate_home",
     "generate_referrals",
@@ -98,6 +111,7 @@ __all__ = [
     "prepare",
     "render",
     "save_scene",
+    "sweep_table",
     "write_texts",
 ]
 
