@@ -40,7 +40,7 @@ DEFAULTS: dict[str, Callable[[], Any]] = {
         scenes="", train_views=12_000, val_views=1_000, test_views=1_800
     ),  # counted over all homes of a split here
     "vl": pretrain_vl.PretrainVLConfig,
-    "reward": score_rewards.ScoreRewardsConfig,
+    "reward": lambda: score_rewards.ScoreRewardsConfig(walks=1, prompts=["captions"]),
     "agent": train_agent.TrainAgentConfig,
 }
 OVERRULED = (

@@ -69,6 +69,7 @@ class GymTensorEnv:
         self._env = np.arange(first, first + self.num_envs)
         self._episode = np.zeros(self.num_envs, dtype=np.int64)
         self._age = np.zeros(self.num_envs, dtype=np.int64)
+        self.info: dict[str, Any] = {}  # of the last step, before any reset here
         self._actions: list[ndarray] = []  # of the last max(age) steps, all environments
 
     @classmethod
@@ -107,6 +108,7 @@ class GymTensorEnv:
         """One action everywhere; environments whose episode ended go on with their next one."""
         numbers = self._numbers(action)
         observation, reward, terminated, truncated, info = self.envs.step(numbers)
+        self.info = info
         done = terminated | truncated
         final = self._tensors(observation)
         self._age += 1

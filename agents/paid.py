@@ -45,7 +45,7 @@ class Payment:
 
     def worth(self, score: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
         """scale * score + offset."""
-        return self.scale * score + self.offset
+        return score if (self.scale, self.offset) == (1.0, 0.0) else self.scale * score + self.offset
 
     def __call__(
         self,
@@ -74,16 +74,27 @@ class Account:
     before an episode's first answer the mean of all scores answered so far.
 
     Attributes:
+        previous: (B,) score of what the next action is taken in; NaN at an episode's start.
+        returns: (2, B) of the model (shaping left out) and of the task, in the episodes under way.
+        sums: (2, B) the same after the last step, with the episodes that ended in it.
         answered, unanswered: scores so far.
     """
 
     def __init__(self, payment: Payment, num_envs: int, device: torch.device | str = "cpu") -> None:
         self.payment, self.num_envs = payment, num_envs
-        self.previous = torch.full((num_envs,), float("nan"), device=device)  # NaN: an episode without an answer yet
-        self.in_a_row = torch.zeros(num_envs, dtype=torch.int64, device=device)
-        self.returns = torch.zeros(2, num_envs, device=device)  # model, task
+        self.previous = torch.full((num_envs,), float("nan"), device=device)
+        self.returns = torch.zeros(2, num_envs, device=device)
+        self.sums = self.returns.clone()
         self.answered, self.unanswered, self.total = 0, 0, 0.0
-        self._ended, self._sums = 0, [0.0, 0.0]
+        self.in_a_row = torch.zeros(num_envs, dtype=torch.int64, device=device)  # unanswered
+        self._ended, self._ended_sums = 0, [0.0, 0.0]
+
+    def begin(self, rows: list[int]) -> None:
+        """Episodes begin in these environments; what was under way there is forgotten."""
+        if rows:
+            self.returns, self.previous = self.returns.clone(), self.previous.clone()  # handed out before
+            self.previous[rows] = float("nan")
+            self.returns[:, rows] = 0.0
 
     def pay(
         self,
@@ -92,92 +103,93 @@ class Account:
         terminated: Bool[Tensor, " B"],
         done: Bool[Tensor, " B"],
         *,
+        begun: list[int] | None = None,
         first: Float[Tensor, " K"] | None = None,
-        first_rows: list[int] | None = None,
         stepped: Bool[Tensor, " B"] | None = None,
-    ) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"], Float[Tensor, " B"]]:
+    ) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
         """One step of every environment.
 
         Args:
             score: of what the step led to, NaN where unanswered.
             done: the episode ended here, by the task or by time.
-            first, first_rows: scores of what episodes began with, and the environments that they began in.
+            begun: environments whose episode began with this step.
+            first: scores of the frames that those episodes began with; only shaping reads them.
             stepped: environments that took a step; the others are paid 0. None: all.
 
         Returns:
-            What is paid, the scores with held ones filled in, and those of what the action was taken in.
+            What is paid, and the scores with held ones filled in.
 
         Raises:
-            InputError: a model that never answered, or not `patience` times in a row; shaping without the score of
-                what an episode began with.
+            InputError: a model that never answered; shaping without the score of what an episode began with.
         """
-        if first_rows:
-            assert first is not None
-            at = torch.tensor(first_rows, device=self.previous.device)
-            self.previous[at] = first if not bool(first.isnan().any()) else self._held(first, self._mean(first))
-        score = self._answered(score, stepped)
+        if begun:
+            self.begin(begun)
+            if first is not None:
+                self.previous[begun] = self._filled(first, self.previous[begun])
         previous = self.previous
-        if self.payment.shaping and bool(
-            previous.isnan().any() if stepped is None else previous[stepped].isnan().any()
-        ):
+        self._count(score.isnan(), stepped)
+        if stepped is None:
+            filled = self._filled(score, previous)
+        else:
+            filled = previous.clone()
+            filled[stepped] = self._filled(score[stepped], previous[stepped])
+        if self.payment.shaping and bool((previous if stepped is None else previous[stepped]).isnan().any()):
             raise InputError(
-                "shaping pays the change of the score, and the frame an episode began with is missing; begin it with "
-                "reset(), inside StepFrame"
+                "shaping pays the change of the score, and the frame an episode began with is missing: put StepFrame "
+                "around each environment, inside the vector environment"
             )
-        paid = self.payment(score, previous, task_reward, terminated)
-        worth = self.payment.worth(score)
+        paid = self.payment(filled, previous, task_reward, terminated)
+        worth = self.payment.worth(filled)
         if stepped is not None:
             paid, worth = paid.masked_fill(~stepped, 0.0), worth.masked_fill(~stepped, 0.0)
-            score = torch.where(stepped, score, previous)
-        self.returns[0] += worth
-        self.returns[1] += task_reward
-        self.previous = score.clone()
+        self.returns = self.sums = self.returns + torch.stack([worth, task_reward])
+        self.previous = filled
         if bool(done.any()):
             self._ended += int(done.sum())
             for row in (0, 1):
-                self._sums[row] += float(self.returns[row, done].sum())
-            self.previous[done] = float("nan")
-            self.returns[:, done] = 0.0
-        return paid, score, previous
+                self._ended_sums[row] += float(self.sums[row, done].double().sum())
+            self.begin(done.nonzero()[:, 0].tolist())
+        return paid, filled
 
-    def _answered(self, score: Tensor, stepped: Tensor | None) -> Tensor:
-        """The scores with held ones in the place of NaN; counts both."""
-        missing = score.isnan() if stepped is None else score.isnan() & stepped
-        lost = int(missing.sum())
-        count = (len(score) if stepped is None else int(stepped.sum())) - lost
-        self.answered += count
-        self.unanswered += lost
-        if count:
-            self.total += float(score[~missing if stepped is None else stepped & ~missing].double().sum())
-        if not lost:
-            self.in_a_row.zero_()
-            return score
-        self.in_a_row = torch.where(missing, self.in_a_row + 1, 0)
+    def _count(self, missing: Bool[Tensor, " B"], stepped: Bool[Tensor, " B"] | None) -> None:
+        """Keeps score of answers missing in a row."""
+        if stepped is not None:
+            missing = missing & stepped
+        if not bool(missing.any()):
+            self.in_a_row[slice(None) if stepped is None else stepped] = 0
+            return
+        kept = torch.zeros_like(self.in_a_row) if stepped is None else self.in_a_row.masked_fill(stepped, 0)
+        self.in_a_row = torch.where(missing, self.in_a_row + 1, kept)
+
+    def check(self) -> None:
+        """Raises InputError when patience has ended. Call it when what was paid is written down."""
         longest = int(self.in_a_row.max())
         if longest >= self.payment.patience:
             raise InputError(
-                f"the reward model left {longest} steps of one environment in a row unanswered ({self.unanswered} of "
-                f"{self.answered + self.unanswered} in all); see to it, or raise Payment.patience. What was learned "
-                "so far is kept"
+                f"the reward model left {longest} steps in a row of one environment unanswered ({self.unanswered} of "
+                f"{self.answered + self.unanswered} in all). They were paid by held scores and what was learned is "
+                "kept: mend the model and go on, or raise Payment.patience"
             )
-        return torch.where(missing, self._held(self.previous, self._mean(score)), score)
 
-    def _mean(self, score: Tensor) -> float:
-        if self.answered:
-            return self.total / self.answered
-        now = score[~score.isnan()]
-        if not len(now):
+    def _filled(self, score: Float[Tensor, " K"], held: Float[Tensor, " K"]) -> Float[Tensor, " K"]:
+        """The scores, with held ones in the place of NaN, and the mean of all answers where none is held."""
+        total = float(score.double().sum())
+        if total == total:  # no NaN in it
+            self.answered, self.total = self.answered + len(score), self.total + total
+            return score
+        missing = score.isnan()
+        lost = int(missing.sum())
+        self.unanswered += lost
+        self.answered += len(score) - lost
+        self.total += float(score.double().nansum())
+        if not self.answered:
             raise InputError("the reward model has not answered once, so nothing can be held in an answer's place")
-        return float(now.mean())
-
-    @staticmethod
-    def _held(score: Tensor, fallback: float) -> Tensor:
-        return torch.where(score.isnan(), fallback, score)
+        return torch.where(missing, torch.where(held.isnan(), self.total / self.answered, held), score)
 
     def flush(self) -> dict[str, float]:
         """Mean returns of the episodes ended since the last call, and their number; model returns leave shaping out."""
-        ended, (model, task) = self._ended, self._sums
-        self._ended, self._sums = 0, [0.0, 0.0]
+        ended, (model, task) = self._ended, self._ended_sums
+        self._ended, self._ended_sums = 0, [0.0, 0.0]
         if not ended:
             return {"episodes": 0.0}
         return {"episodes": float(ended), "model_return": model / ended, "task_return": task / ended}
@@ -192,7 +204,7 @@ class Account:
             "unanswered": self.unanswered,
             "total": self.total,
             "ended": self._ended,
-            "sums": list(self._sums),
+            "ended_sums": list(self._ended_sums),
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -207,4 +219,4 @@ class Account:
         self.previous, self.in_a_row = saved["previous"].to(device).clone(), saved["in_a_row"].to(device).clone()
         self.returns = saved["returns"].to(device).clone()
         self.answered, self.unanswered, self.total = saved["answered"], saved["unanswered"], saved["total"]
-        self._ended, self._sums = saved["ended"], list(saved["sums"])
+        self._ended, self._ended_sums = saved["ended"], list(saved["ended_sums"])

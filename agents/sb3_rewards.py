@@ -8,7 +8,7 @@ in batches, and the environments' own rewards are replaced where the algorithm k
 """
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,12 +19,15 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.her import HerReplayBuffer
 from torch import Tensor
 
 from agents.paid import Account, Payment
+from agents.reward_wrappers import EPISODE_SAYS, STEP_SAYS
 from agents.step_frames import step_frames
-from agents.step_scorer import FrameQueue, Goals, StepScorer, Watch, check_reads_steps, check_watched
+from agents.step_pay import StepPay
+from agents.step_scorer import FrameQueue, Goals, StepScorer, Timing, Watch, check_reads_steps, check_watched
 from core.errors import InputError
 from vl.rewards import RewardModel, StepBatch
 
@@ -40,7 +43,7 @@ class _Step:
     done: Bool[ndarray, " B"]
     cut: Bool[ndarray, " B"]  # by a time limit
     goals: Int64[Tensor, " B"]
-    first: list[int]  # environments whose first frame was put in the queue, too
+    begun: list[int]  # environments whose episode began with it
     score: Float[Tensor, " B"] | None  # of models that read states: scored at once
 
 
@@ -174,22 +177,21 @@ class RelabelCallback(BaseCallback):
 
     def _on_step(self) -> bool:
         infos, base = self.locals["infos"], self.training_env.unwrapped
-        score, first = None, []
+        score, begun = None, []
         if self.watch is not None and "state" in self.reward_model.needs:
             state, goals = self.watch(base)
-            frames = step_frames(base, infos)[0] if self.scorer.needs_frames else None
+            frames = step_frames(base, infos).frame if self.scorer.needs_frames else None
             score = self.scorer.score_frames(frames, goals, state)
         else:
-            goals = self.scorer.goals(infos)
-            frames, begun, rows = step_frames(base, infos)
-            if self.payment.shaping and begun is not None:
-                first = rows
-                self.queue.put(begun, goals[rows])
-            self.queue.put(frames, goals)
+            goals, seen = self.scorer.goals(infos), step_frames(base, infos)
+            begun = seen.begun
+            if self.payment.shaping and seen.first is not None:
+                self.queue.put(seen.first, goals[begun])
+            self.queue.put(seen.frame, goals)
         done = np.array(self.locals["dones"], dtype=bool)
         cut = np.array([info.get("TimeLimit.truncated", False) for info in infos], dtype=bool)
         # a copy: stable-baselines3 adds the value at time limits to this very array
-        self._steps.append(_Step(np.array(self.locals["rewards"]), done, done & cut, goals, first, score))
+        self._steps.append(_Step(np.array(self.locals["rewards"]), done, done & cut, goals, begun, score))
         return True
 
     def _on_rollout_end(self) -> None:
@@ -233,6 +235,7 @@ class RelabelCallback(BaseCallback):
             self.stored.goal[rows] = torch.stack([step.goals for step in self._steps[:stored]]).numpy()
             self.stored.task_reward[rows] = np.stack([step.task_reward for step in self._steps[:stored]])
         self._steps.clear()
+        self.account.check()
 
     def _pay_rollout(self) -> None:
         buffer = cast(OnPolicyAlgorithm, self.model).rollout_buffer
@@ -241,37 +244,38 @@ class RelabelCallback(BaseCallback):
         buffer.rewards[:] = paid.numpy() + (buffer.rewards - task)  # keeps the value added where time ran out
         buffer.compute_returns_and_advantage(last_values=self.locals["values"], dones=self.locals["dones"])
         self._steps.clear()
+        self.account.check()
 
     def _pay(self, terminated: Bool[ndarray, "T B"]) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """What the waiting steps are paid (T, B); their embeddings (T, B, D), and those of what was acted on."""
         steps, size = self._steps, self._num_envs
         rows = None if steps[0].score is not None else self.queue.take()
         numbers = rows
+        # in the queue: the first frames of episodes (for shaping), then the frames of the step
+        lead = [len(step.begun) if self.payment.shaping and rows is not None else 0 for step in steps]
         if rows is not None and self.scorer.embeds:
-            goals = torch.cat([g for step in steps for g in (step.goals[step.first], step.goals)])
-            numbers = self.scorer.score(StepBatch(embedding=rows), goals)
-        paid, at, places = [], 0, []
+            goals = [goal for step, k in zip(steps, lead) for goal in (step.goals[step.begun[:k]], step.goals)]
+            numbers = self.scorer.score(StepBatch(embedding=rows), torch.cat(goals))
+        at = (np.cumsum(lead) + size * np.arange(len(steps))).tolist()  # where a step's own frames are
+        paid = []
         for t, step in enumerate(steps):
-            k = len(step.first)
+            first = None
             if numbers is None:
-                score, first = cast(Tensor, step.score), None
+                score = cast(Tensor, step.score)
             else:
-                first, score = numbers[at : at + k], numbers[at + k : at + k + size]
-            places.append(slice(at + k, at + k + size))
-            at += k + size
-            ended = torch.from_numpy(step.done)
-            task = torch.from_numpy(step.task_reward).float()
+                score, first = numbers[at[t] : at[t] + size], numbers[at[t] - lead[t] : at[t]] if lead[t] else None
+            task, done = torch.from_numpy(step.task_reward).float(), torch.from_numpy(step.done)
             end = torch.from_numpy(terminated[t])
-            paid.append(self.account.pay(score, task, end, ended, first=first, first_rows=step.first)[0])
+            paid.append(self.account.pay(score, task, end, done, begun=step.begun, first=first)[0])
         self._log()
         if self.stored is None or rows is None:
             return torch.stack(paid), None, None
-        embedding, before = torch.stack([rows[place] for place in places]), None
+        embedding, before = torch.stack([rows[i : i + size] for i in at]), None
         if self.stored.before is not None:
             last = self._standing[0] if self._standing is not None else torch.full_like(embedding[0], torch.nan)
             before = torch.cat([last[None], embedding[:-1]])
-            for t, (step, place) in enumerate(zip(steps, places)):
-                before[t, step.first] = rows[place.start - len(step.first) : place.start]
+            for t, step in enumerate(steps):
+                before[t, step.begun] = rows[at[t] - lead[t] : at[t]]
         self._standing = (embedding[-1], steps[-1].goals)
         return torch.stack(paid), embedding, before
 
@@ -334,3 +338,47 @@ class RelabelCallback(BaseCallback):
             now = self.scorer.score(StepBatch(embedding=self._standing[0]), self._standing[1])
             self.account.previous = torch.where(self.account.previous.isnan(), self.account.previous, now)
         return filled * buffer.n_envs
+
+
+class VecEnvReward(VecEnvWrapper):
+    """A stable-baselines3 vector environment paid by a reward model, for whatever reads its rewards step by step.
+
+    Frames come from StepFrame inside the environments, or from Sightline's own SB3VecEnv. For SAC, DQN, TD3, PPO and
+    A2C, RelabelCallback is quicker: it scores whole rollouts.
+
+    Args:
+        venv: with StepFrame inside.
+        reward_model, goals, payment, watch: as for VectorRewardWrapper (agents/reward_wrappers.py).
+    """
+
+    def __init__(
+        self,
+        venv: VecEnv,
+        reward_model: RewardModel,
+        goals: Goals = 0,
+        payment: Payment | None = None,
+        watch: Watch | None = None,
+    ) -> None:
+        super().__init__(venv)
+        self.pay = StepPay(reward_model, venv.num_envs, goals, payment, watch)
+
+    @property
+    def timing(self) -> Timing:
+        """Seconds spent in the model."""
+        return self.pay.scorer.timing
+
+    def reset(self) -> Any:
+        """New episodes everywhere."""
+        self.pay.account.begin(list(range(self.num_envs)))
+        return self.venv.reset()
+
+    def step_wait(self) -> tuple[Any, Float32[ndarray, " B"], Bool[ndarray, " B"], list[dict[str, Any]]]:
+        """The step under way, paid by what it led to."""
+        observation, task_reward, done, infos = self.venv.step_wait()
+        cut = np.array([bool(info.get("TimeLimit.truncated", False)) for info in infos])
+        task = torch.from_numpy(np.asarray(task_reward)).float()
+        paid = self.pay(self.venv.unwrapped, infos, task, torch.from_numpy(done & ~cut), torch.from_numpy(done))
+        for index, info in enumerate(infos):
+            for name in (*STEP_SAYS, *(EPISODE_SAYS if done[index] else ())):
+                info[name] = float(paid[name][index])
+        return observation, paid["reward"].numpy(), done, list(infos)

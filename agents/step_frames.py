@@ -8,12 +8,14 @@ small there, so that little travels between processes.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, SupportsFloat
 
 import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
+from gymnasium.utils import RecordConstructorArgs
 from jaxtyping import Bool, UInt8
 from numpy import ndarray
 from torch.nn import functional as F
@@ -21,7 +23,16 @@ from torch.nn import functional as F
 from core.errors import InputError
 
 
-class StepFrame(gymnasium.Wrapper):
+@dataclass
+class StepFrames:
+    """What reward models look at after a step of B environments."""
+
+    frame: UInt8[ndarray, "B H W 3"]  # what each step led to, before any reset; black where no step was taken
+    first: UInt8[ndarray, "K H W 3"] | None  # what episodes that began with this step began with
+    begun: list[int]  # the environments of those
+
+
+class StepFrame(gymnasium.Wrapper, RecordConstructorArgs):
     """Adds `info["frame"]`, the (H, W, 3) uint8 picture a step led to.
 
     In the first step of an episode `info["first_frame"]` is there too: the picture the episode began with, which
@@ -38,7 +49,8 @@ class StepFrame(gymnasium.Wrapper):
     """
 
     def __init__(self, env: gymnasium.Env, size: int | None = None) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self, size=size)
+        gymnasium.Wrapper.__init__(self, env)
         if size is not None and size < 1:
             raise InputError(f"size={size} should be a number of pixels, e.g. 224, or None")
         self.size = size
@@ -118,16 +130,11 @@ def stacked(frames: Sequence[UInt8[ndarray, "H W 3"]]) -> UInt8[ndarray, "B H W 
     return np.stack(frames)
 
 
-def frames_in(
-    infos: Sequence[Mapping[str, Any]], stepped: Bool[ndarray, " B"] | None = None
-) -> tuple[UInt8[ndarray, "B H W 3"], UInt8[ndarray, "K H W 3"] | None, list[int]]:
+def frames_in(infos: Sequence[Mapping[str, Any]], stepped: Bool[ndarray, " B"] | None = None) -> StepFrames:
     """The frames that StepFrame put in the infos of B environments.
 
     Args:
-        stepped: environments that took a step; the others' frames are black. None: all.
-
-    Returns:
-        The steps' frames, the first frames of episodes that have just begun (None without any), and where those are.
+        stepped: environments that took a step; None: all.
 
     Raises:
         InputError: an info has no frame, or something else under its name.
@@ -144,12 +151,10 @@ def frames_in(
         black = np.zeros_like(present[0])
         present = [info.get("frame", black) for info in infos]
     first = [index for index, info in enumerate(infos) if "first_frame" in info]
-    return stacked(present), stacked([infos[index]["first_frame"] for index in first]) if first else None, first
+    return StepFrames(stacked(present), stacked([infos[i]["first_frame"] for i in first]) if first else None, first)
 
 
-def step_frames(
-    env: Any, infos: Sequence[Mapping[str, Any]], stepped: Bool[ndarray, " B"] | None = None
-) -> tuple[UInt8[ndarray, "B H W 3"], UInt8[ndarray, "K H W 3"] | None, list[int]]:
+def step_frames(env: Any, infos: Sequence[Mapping[str, Any]], stepped: Bool[ndarray, " B"] | None = None) -> StepFrames:
     """The frames of B environments' steps: what `frames_in` gives, or a batched simulator's own.
 
     Args:
@@ -160,4 +165,25 @@ def step_frames(
     begun = (env.step_state.step == 1).cpu().numpy()
     first = np.flatnonzero(begun if stepped is None else begun & stepped).tolist()
     frames = env.step_frame.rgb.cpu().numpy()
-    return frames, env.acted_on.rgb[first].cpu().numpy() if first else None, first
+    return StepFrames(frames, env.acted_on.rgb[first].cpu().numpy() if first else None, first)
+
+
+def info_rows(infos: Mapping[str, Any], num_envs: int) -> list[dict[str, Any]]:
+    """Gymnasium's vector infos as one info per environment: that of the step itself.
+
+    Where an environment was reset in the same step, that is `final_info`, and the reset's own info is left out.
+    """
+    rows: list[dict[str, Any]] = [{} for _ in range(num_envs)]
+    for name, column in infos.items():
+        if name.startswith("_") or name in ("final_info", "final_obs"):
+            continue
+        part = info_rows(column, num_envs) if isinstance(column, Mapping) else column
+        mask = infos.get(f"_{name}")
+        for index in range(num_envs):
+            if mask is None or mask[index]:
+                rows[index][name] = part[index]
+    if "final_info" in infos:
+        final = info_rows(infos["final_info"], num_envs)
+        for index in np.flatnonzero(infos["_final_info"]).tolist():
+            rows[index] = final[index]
+    return rows

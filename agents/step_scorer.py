@@ -64,7 +64,7 @@ class StepScorer:
         check_reads_steps(model)
         self.model, self.num_envs = model, num_envs
         self.needs_frames = "frame" in model.needs
-        self.embeds = self.needs_frames and hasattr(model, "embed") and "state" not in model.needs
+        self.embeds = self.needs_frames and callable(getattr(model, "embed", None)) and "state" not in model.needs
         self.timing = Timing()
         self._goal_of = goals if callable(goals) else None
         if self._goal_of is None:

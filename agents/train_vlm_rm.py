@@ -14,8 +14,11 @@ do; otherwise the running episodes go on from where they led when repeated, and 
 import copy
 import inspect
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from io import BufferedIOBase
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -57,9 +60,7 @@ class TrainVlmRmConfig(JobConfig):
     CUDA = True
 
     env: str = ""  # Gymnasium id; module:ID imports the module that registers it
-    env_options: dict[str, Any] = field(
-        default_factory=dict
-    )  # arguments of gymnasium.make, e.g. env_options.pose=lotus
+    env_options: dict[str, Any] = field(default_factory=dict)  # arguments of gymnasium.make, e.g. .pose=lotus
     goal: list[str] = field(default_factory=list)  # sentences for what the agent should bring about
     baseline: list[str] = field(default_factory=list)  # sentences for the task without it; alpha > 0 needs one
     vl: str = ""  # what pays: a two-tower model, or a CLIP / SigLIP folder or hub id
@@ -308,7 +309,7 @@ def run(cfg: TrainVlmRmConfig) -> dict[str, Any]:
         folder.close()
         return finished
 
-    makers = [lambda k=k: make_env(cfg, k, pixels) for k in range(cfg.num_envs)]
+    makers: list[Callable[[], gymnasium.Env]] = [partial(make_env, cfg, k, pixels) for k in range(cfg.num_envs)]
     env: VecEnv = SubprocVecEnv(makers) if cfg.processes else DummyVecEnv(makers)
     latest = folder.checkpoints.latest()
     first, saved = latest if latest else (0, None)
@@ -342,7 +343,7 @@ def conclude(
 ) -> dict[str, Any]:
     """Saves the policy, acts in evaluation episodes, and finishes the run."""
     with atomic_file(folder.file("policy.zip")) as file:
-        learner.save(file)
+        learner.save(cast(BufferedIOBase, file))
     result: dict[str, Any] = {
         "env": cfg.env,
         "reward": cfg.reward,

@@ -24,7 +24,7 @@ from jaxtyping import Float64
 from numpy import ndarray
 
 import envs  # noqa: F401  registers the ids
-from agents.auc import epic_distance
+from agents.agreement import epic_distance
 from agents.task_evaluation import evaluate_policy, summary
 from core.files import atomic_folder, atomic_write, read_json
 from core.intervals import t_interval

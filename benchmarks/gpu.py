@@ -8,6 +8,8 @@
 5. PPO on these pictures, the whole way, with a convolutional policy.
 6. Training of the grounding model at GPS's size beside a straightforward GPS (benchmarks/grounding.py), in bfloat16
    with cached object features; and of ours alone with 512 sentences at once.
+7. Scoring of frames by VLM-RM with encoders of the shapes of CLIP ViT-L/14 and SigLIP SO400M (random weights), in
+   bfloat16, beside the bare encoder and the matrix peak.
 
 Without a CUDA device the same code runs small on the CPU, to show that it works; its figures say nothing about CUDA.
 Ends with a line per target; exit 1 when a CUDA run misses one, or sees what Warp on the CPU does not. Needs neither
@@ -66,9 +68,10 @@ class Size:
     seconds: float = 0.3  # of a round
     rounds: int = 5
     rollout: int = 32
+    frames: int = 256  # scored at once
 
 
-SMALL = Size(3, (4, 8), (24, 32), ("sah", "median"), (None, 4), (64,), 0.05, 2, 4)
+SMALL = Size(3, (4, 8), (24, 32), ("sah", "median"), (None, 4), (64,), 0.05, 2, 4, 4)
 
 
 @dataclass
@@ -278,7 +281,7 @@ def describe(device: torch.device) -> str:
 
 
 def measure(report: Report, device: torch.device, size: Size) -> None:
-    """All five parts."""
+    """All parts."""
     clock, started = Clock(device, size), time.perf_counter()
     scenes = furnished(size.homes)
     made = time.perf_counter()
@@ -367,6 +370,10 @@ def measure(report: Report, device: torch.device, size: Size) -> None:
 
     report.say("\n## Grounding")
     grounding(report, device)
+    print(f"[{time.perf_counter() - started:.0f} s]", file=sys.stderr)
+
+    report.say("\n## Reward models")
+    reward_models(report, clock)
     report.say(f"\nWhole run: {time.perf_counter() - started:.0f} s.")
 
 
@@ -391,6 +398,55 @@ def grounding(report: Report, device: torch.device) -> None:
     rate = bench.samples_per_second(steps.LARGE if on_cuda else steps.TINY, device, config, sizes)
     report.values["cuda_grounding_samples_per_second"] = rate
     report.values["cuda_grounding_short"] = float(not all(target.fine for target in outcome.targets))
+
+
+def reward_models(report: Report, clock: Clock) -> None:
+    """Frames scored per second in bfloat16; elsewhere than on CUDA by tiny towers of the same families."""
+    try:
+        from benchmarks import flops
+        from benchmarks import reward_shapes as towers
+    except ImportError as error:  # vl/ needs more libraries than the simulator
+        report.say(f"\nReward models are not measured: {error}")
+        return
+    device, count = clock.device, clock.size.frames
+    peak = flops.matrix_peak(torch.bfloat16, device, seconds=clock.size.seconds)[0]
+    names = {"ViT-L/14": towers.VIT_L14, "SigLIP SO400M/14": towers.SO400M}
+    shapes = names if device.type == "cuda" else {"tiny CLIP": towers.SMALL, "tiny SigLIP": towers.SMALL_SIGLIP}
+    report.say(
+        f"\nBatches of {count} frames of the encoder's size; bfloat16, whose matrix peak here is {peak / 1e12:.3g} "
+        "TFLOP/s. From the host: frames begin in the processor's memory, as environments there give them."
+    )
+    report.table(["encoder", "GFLOP a frame", "bare", "scored, frames/s", "from the host", "share of peak", "bound"])
+    for name, shape in shapes.items():
+        embedder = towers.encoder(shape, device, torch.bfloat16)
+        bare, scored, from_host = (clock.rate(take) for take in encoding(embedder, count))
+        products = towers.products_per_frame(embedder.encode_images, shape.side, device)
+        report.row(
+            name, f"{products / 1e9:.3g}", f"{bare:,.0f}", f"{scored:,.0f}", f"{from_host:,.0f}",
+            f"{scored * products / peak:.0%}", f"{peak / products:,.0f}",
+        )  # fmt: skip
+
+
+def encoding(embedder: Any, count: int) -> tuple[Take, Take, Take]:
+    """The bare encoder on pixels that are ready; scores of frames on its device, and of frames on the host."""
+    from benchmarks import reward_shapes as towers
+    from vl.rewards import StepBatch
+
+    reward, frames = towers.reward_of(embedder), towers.pictures(count, embedder.image_size, embedder.device)
+    pixels, host = towers.normalised(embedder, frames), frames.cpu()
+    goals = torch.zeros(count, dtype=torch.int64, device=embedder.device)
+
+    def bare() -> int:
+        towers.bare(embedder, pixels)
+        return count
+
+    def scored() -> int:
+        return len(reward.score(StepBatch(frame=frames), goals))
+
+    def from_host() -> int:
+        return len(reward.score(StepBatch(frame=host), goals))
+
+    return bare, scored, from_host
 
 
 def main() -> None:

@@ -119,7 +119,7 @@ class Expert:
         slot, units = fields.slots(home, goal), fields.units
         row = slot * units.shape[1] + np.minimum(stage, last)
         inside = fields.inside.reshape(len(units) * units.shape[1], -1)
-        code = self._way(home, position, yaw, row, units.reshape(-1, units.shape[2]), inside)
+        code = self.follow(home, position, yaw, row, units.reshape(-1, units.shape[2]), inside)
         if sim.hands is not None and state.world is not None:
             code = self._by_hand(sim.hands, state, state.world, code)
         code = np.where(state.done.cpu().numpy(), STOP, code)
@@ -149,7 +149,7 @@ class Expert:
             own = hands.own_fields(fields, world, int(home[b]), int(goal[b]), int(b), s)
             if own is not None:
                 row = slice(b, b + 1)
-                code[b] = self._way(
+                code[b] = self.follow(
                     home[row],
                     position[row],
                     yaw[row],
@@ -166,10 +166,10 @@ class Expert:
                 elif (way := self._put_down(int(home[b]), int(held[b]))) is not None:
                     row = slice(b, b + 1)
                     zero = np.zeros(1, np.int64)
-                    code[b] = self._way(home[row], position[row], yaw[row], zero, way[0], way[1])[0]
+                    code[b] = self.follow(home[row], position[row], yaw[row], zero, way[0], way[1])[0]
                     if way[1][0, cell[b]]:
                         boxes = [place.scene.objects[k].box for k in layout_of(place).surfaces]
-                        code[b] = _facing(position[b], yaw[b], boxes, FORWARD)
+                        code[b] = turn_to_face(position[b], yaw[b], boxes, FORWARD)
             elif now.kind == "hold" and inside:
                 taken = interaction.pick(place, position[b], yaw[b], **hand)
                 things = hands.things[int(home[b])]
@@ -179,13 +179,13 @@ class Expert:
                 code[b] = (
                     PICK
                     if taken >= 0 and things[taken] in now.objects
-                    else _facing(position[b], yaw[b], boxes, FORWARD)
+                    else turn_to_face(position[b], yaw[b], boxes, FORWARD)
                 )
             elif now.kind == "rest" and inside:
                 put = interaction.place(place, position[b], yaw[b], **hand)
                 boxes = [place.scene.objects[k].box for k in now.on]
                 code[b] = (
-                    PLACE if put is not None and put[0] in now.on else _facing(position[b], yaw[b], boxes, FORWARD)
+                    PLACE if put is not None and put[0] in now.on else turn_to_face(position[b], yaw[b], boxes, FORWARD)
                 )
             elif code[b] == FORWARD and OPEN in self.sim.action_codes:
                 door = interaction.toggle_door(place, position[b], yaw[b], doors=int(doors[b]))
@@ -222,7 +222,7 @@ class Expert:
         ]  # fmt: skip
         return ends[0] != ends[1]
 
-    def _way(
+    def follow(
         self,
         home: Int64[ndarray, " B"],
         position: Float64[ndarray, "B 2"],
@@ -231,7 +231,13 @@ class Expert:
         fields: UInt16[ndarray, "R C"],
         inside: Bool[ndarray, "R C"],
     ) -> Int64[ndarray, " B"]:
-        """Codes of the next actions down the fields, all doors taken as open."""
+        """Codes of the next actions down some fields, all doors taken as open; `stop` where a field is 0.
+
+        Args:
+            row: of each environment, into `fields` and `inside`.
+            fields: walking distances in units of GoalFields.unit_m, flat grids; rows of one width.
+            inside: where they are 0 or the next stage is done; of width 0 for where they are 0 alone.
+        """
         grids = self.sim.homes.grids
         return _plan(
             home, position, yaw, row, fields, inside, self.sim.fields.unit_m, self.sim.slide,
@@ -239,7 +245,9 @@ class Expert:
         )  # fmt: skip
 
 
-def _facing(position: Float64[ndarray, "2"], yaw: float, boxes: list[Float64[ndarray, "7"]], otherwise: int) -> int:
+def turn_to_face(
+    position: Float64[ndarray, "2"], yaw: float, boxes: list[Float64[ndarray, "7"]], otherwise: int
+) -> int:
     """The turn towards the box that the least turning faces; `otherwise` where all are faced already."""
     turns = wrap_angle(np.array([interaction.bearing(position, box) - yaw for box in boxes]))
     away = [float(angle) for angle in turns if abs(angle) > interaction.FACING_RAD]

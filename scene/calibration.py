@@ -1,4 +1,4 @@
-"""The threshold of a trained grounder, from homes it was not trained on; what it promises: scene/conformal.py."""
+"""The threshold of a trained grounder, from homes it was not trained on; what it promises: core/conformal.py."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final

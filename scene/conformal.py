@@ -1,14 +1,8 @@
 """Sets of objects that hold the meant one with a stated probability, and are empty where nothing fits.
 
 A threshold is calibrated on held-out homes so that a sentence's target reaches it with probability `level`; the set of
-a new sentence is every object that reaches it, and an empty set says "not there". That is split conformal prediction
-with the threshold score (Vovk et al., 2005; Angelopoulos and Bates, arXiv:2107.07511, section 1).
-
-Sentences of one home are alike, so calibration does not count them as independent: homes are. Every home has the same
-weight, shared evenly by its sentences, and the home to come takes one share of K + 1 (HCP of Lee, Barber and Willett,
-arXiv:2306.06342, section 3). If calibration homes and a new home are exchangeable, and so are the sentences within a
-home, a sentence of the new home is covered with probability at least `level`, on average over homes. Homes or
-sentences of another kind than the calibration's carry no such promise: measure coverage there.
+a new sentence is every object that reaches it, and an empty set says "not there". How the threshold is found, and what
+it promises of homes not seen before: core/conformal.py, with homes as groups.
 
 Which probability: of each object for itself, never a softmax over all, whose shares must sum to 1 and so name something
 even where nothing fits. `member` is the model's belief that an object is one of those meant; `score` the logistic
@@ -23,11 +17,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 from numpy import ndarray
 
+from core.conformal import group_means, threshold
 from core.errors import InputError, check_choice
 from core.intervals import grouped_mean
 
 SCORES = ("member", "score")
-ROUNDING = 1e-9  # sums of weights such as 1 / 3 + 1 / 3 + 1 / 3
 
 
 @dataclass(frozen=True)
@@ -61,32 +55,21 @@ def calibrate(
 ) -> Conformal:
     """The largest threshold that the targets of a new home reach with probability `level`.
 
-    With homes k = 1..K of N_k sentences, target i of home k has weight 1 / ((K + 1) N_k); the threshold is the largest
-    probability t such that targets of at least t weigh `level` together. With one sentence per home that is the
-    ceil((K + 1) level)-th largest of K.
-
     Args:
         probabilities: of each sentence's target; of a sentence with several, the smallest of theirs.
         homes: the home of each sentence; `range(S)` where sentences are independent.
 
     Raises:
         InputError: no sentence, other lengths, or numbers that are no probabilities.
-
-    Source: Lee, Barber and Willett, arXiv:2306.06342, equation for HCP prediction sets; see the head of this file.
     """
     values = np.asarray(probabilities, dtype=np.float64)
-    names = np.asarray([str(home) for home in homes])
-    if not len(values) or values.shape != names.shape or not ((values >= 0) & (values <= 1)).all():
+    names = [str(home) for home in homes]
+    if not len(values) or values.shape != (len(names),) or not ((values >= 0) & (values <= 1)).all():
         raise InputError(
             f"calibrate() got probabilities of shape {values.shape} for {len(names)} homes; expected one in [0, 1] per "
             "sentence, and at least one sentence"
         )
-    _, home, size = np.unique(names, return_inverse=True, return_counts=True)
-    weight = 1 / ((len(size) + 1) * size[home])
-    order = np.argsort(-values, kind="stable")
-    enough = np.flatnonzero(np.cumsum(weight[order]) >= level - ROUNDING)
-    threshold = float(values[order][enough[0]]) if len(enough) else 0.0
-    return Conformal(level, threshold, len(values), len(size), score)
+    return Conformal(level, max(0.0, threshold(values, names, level)), len(values), len(set(names)), score)
 
 
 @dataclass(frozen=True)
@@ -129,9 +112,7 @@ def measure(
     if not meant:
         raise InputError("coverage needs sentences with a target; this split has none")
     covered = np.array([min(targets[s]) >= 0 and sets[s][list(targets[s])].all() for s in meant], float)
-    names = np.array([str(homes[s]) for s in meant])
-    distinct, home = np.unique(names, return_inverse=True)
-    by_home = np.bincount(home, covered) / np.bincount(home)
+    by_home = group_means(covered, [str(homes[s]) for s in meant])
     sizes = np.array([sets[s].sum() for s in meant])
     none = [not sets[s].any() for s, of in enumerate(targets) if not len(of)]
     return Coverage(
@@ -142,7 +123,7 @@ def measure(
         single=float((sizes == 1).mean()),
         empty=float((sizes == 0).mean()),
         sentences=len(meant),
-        homes=len(distinct),
+        homes=len(by_home),
         empty_of_none=float(np.mean(none)) if none else None,
         sentences_of_none=len(none),
     )

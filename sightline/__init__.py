@@ -11,7 +11,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agents.reward_wrapper import VLMRewardWrapper
+    from agents.paid import Payment
+    from agents.reward_env import RewardEnv
+    from agents.reward_wrappers import RewardWrapper, VectorRewardWrapper
+    from agents.sb3_rewards import RelabelCallback, VecEnvReward
+    from agents.step_frames import StepFrame
     from core.errors import InputError
     from envs.simulator import Simulator
     from scene.datasets.procedural import generate_home
@@ -31,9 +35,13 @@ _PLACES = {  # public name: module it lives in
     "Caption": "scene.texts",
     "Grounder": "scene.grounder",
     "InputError": "core.errors",
+    "Payment": "agents.paid",
     "Question": "scene.texts",
     "Ranking": "scene.grounder",
     "Referral": "scene.texts",
+    "RelabelCallback": "agents.sb3_rewards",
+    "RewardEnv": "agents.reward_env",
+    "RewardWrapper": "agents.reward_wrappers",
     "Scene": "scene.types",
     "SceneGraph": "scene.graph",
     "SceneMesh": "scene.types",
@@ -41,10 +49,12 @@ _PLACES = {  # public name: module it lives in
     "SceneStore": "scene.store",
     "Simulator": "envs.simulator",
     "StepBatch": "vl.rewards",
+    "StepFrame": "agents.step_frames",
     "TextPlan": "scene.language",
-    "VLModel": "vl.two_tower",
     "VLMReward": "vl.rewards",
-    "VLMRewardWrapper": "agents.reward_wrapper",
+    "VLModel": "vl.two_tower",
+    "VecEnvReward": "agents.sb3_rewards",
+    "VectorRewardWrapper": "agents.reward_wrappers",
     "build_graph": "scene.graph",
     "generate_home": "scene.datasets.procedural",
     "generate_referrals": "scene.language",
@@ -60,9 +70,13 @@ __all__ = [
     "Caption",
     "Grounder",
     "InputError",
+    "Payment",
     "Question",
     "Ranking",
     "Referral",
+    "RelabelCallback",
+    "RewardEnv",
+    "RewardWrapper",
     "Scene",
     "SceneGraph",
     "SceneMesh",
@@ -70,10 +84,12 @@ __all__ = [
     "SceneStore",
     "Simulator",
     "StepBatch",
+    "StepFrame",
     "TextPlan",
     "VLMReward",
-    "VLMRewardWrapper",
     "VLModel",
+    "VecEnvReward",
+    "VectorRewardWrapper",
     "build_graph",
     "generate_home",
     "generate_referrals",

@@ -21,7 +21,7 @@ JOBS = {  # name: (module, what it does)
     "convert-grounder": ("scene.convert_gps", "turn a released GPS checkpoint of SceneVerse into a grounder"),
     "pretrain-vl": ("vl.pretrain", "train the two-tower model on rendered views and captions"),
     "evaluate-vl": ("vl.evaluate", "measure text-to-view retrieval on unseen homes"),
-    "score-rewards": ("agents.score_rewards", "measure a VLM reward against what is really in view"),
+    "score-rewards": ("agents.score_rewards", "measure a reward model where the truth is known"),
     "train-agent": ("agents.train", "train an agent by PPO or cloning, on the task or the VLM reward"),
     "train-vlm-rm": (
         "agents.train_vlm_rm",

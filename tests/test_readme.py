@@ -53,7 +53,7 @@ def test_a_python_block_of_the_readme_runs_and_leaves_errors_nowhere(number, fol
 
 def test_there_are_blocks_for_every_promised_use_and_the_job_lines_name_jobs():
     text = "\n".join(BLOCKS)
-    for use in ("generate_home", "Grounder", "VLMRewardWrapper", "Sightline/FindObject-v0", "stable_baselines3"):
+    for use in ("generate_home", "Grounder", "RelabelCallback", "Sightline/FindObject-v0", "stable_baselines3"):
         assert use in text
     from sightline.cli import JOBS
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,8 @@ class TransformersGenerator:
         self.model.eval().to(device)
         self.batch_size = batch_size
         self.counts = GeneratorCounts()
-        self._identity = _weights_identity(path) if local else f"hub:{name}"
-        ends = self.model.generation_config.eos_token_id
-        ends = self.tokenizer.eos_token_id if ends is None else ends
-        self._ends: list[int] = [] if ends is None else list(ends) if isinstance(ends, list) else [ends]
-        if self.tokenizer.pad_token_id is None:  # padding is masked out: any token serves
-            self.tokenizer.pad_token = self.tokenizer.convert_ids_to_tokens(self._ends[0] if self._ends else 0)
+        self._identity = weights_identity(path) if local else f"hub:{name}"
+        self._ends = prepared_ends(self.model, self.tokenizer)
         self._room = int(getattr(self.model.config, "max_position_embeddings", 0) or 0)
 
     @property
@@ -65,7 +61,9 @@ class TransformersGenerator:
     ) -> list[str | Failure]:
         check_request(prompts, max_tokens, temperature, pictures)
         if pictures is not None and any(pictures):
-            raise InputError("this causal language model reads no pictures; name an endpoint with a model that does")
+            raise InputError(
+                "this causal language model reads no pictures; name an image-text model or an endpoint of one"
+            )
         texts = [self._worded(prompt, system) for prompt in prompts]
         special = self.tokenizer.chat_template is None  # a template writes the special tokens itself
         lengths = [len(self.tokenizer(text, add_special_tokens=special)["input_ids"]) for text in texts]
@@ -78,13 +76,19 @@ class TransformersGenerator:
             elif length:
                 fits.append(i)
         fits.sort(key=lambda i: lengths[i])  # stable: like lengths together, little padding
-        for start in range(0, len(fits), self.batch_size):
-            rows = fits[start : start + self.batch_size]
-            noise = [zlib.crc32(f"{seed}\n{texts[i]}".encode("utf-8", "replace")) for i in rows]
-            for i, answer in zip(
-                rows, self._answers([texts[i] for i in rows], special, max_tokens, temperature, noise)
-            ):
-                answers[i] = answer
+        with self.counts.timed():
+            for start in range(0, len(fits), self.batch_size):
+                rows = fits[start : start + self.batch_size]
+                noise = [zlib.crc32(f"{seed}\n{texts[i]}".encode("utf-8", "replace")) for i in rows]
+                inputs = self.tokenizer(
+                    [texts[i] for i in rows], add_special_tokens=special, padding=True, return_tensors="pt"
+                )
+                inputs = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+                drawn = continuations(
+                    self.model, self.tokenizer, inputs, self._ends, max_tokens, temperature, noise, self.counts
+                )
+                for i, answer in zip(rows, drawn):
+                    answers[i] = answer
         self.counts.calls += len(prompts)
         self.counts.failures.update(answer.cause for answer in answers if isinstance(answer, Failure))
         return answers
@@ -103,36 +107,65 @@ class TransformersGenerator:
             asked = [{"role": "user", "content": f"{system}\n\n{prompt}" if system else prompt}]
             return str(self.tokenizer.apply_chat_template(asked, **options))
 
-    @torch.inference_mode()
-    def _answers(
-        self, texts: list[str], special: bool, max_tokens: int, temperature: float, noise: list[int]
-    ) -> Iterator[str | Failure]:
-        from transformers import GenerationConfig, LogitsProcessorList
 
-        inputs = self.tokenizer(texts, add_special_tokens=special, padding=True, return_tensors="pt")
-        inputs = {name: inputs[name].to(self.model.device) for name in ("input_ids", "attention_mask")}
-        pad = self.tokenizer.pad_token_id
-        options = GenerationConfig(
-            max_new_tokens=max_tokens,
-            do_sample=False,
-            repetition_penalty=1.0,
-            eos_token_id=self._ends or None,
-            pad_token_id=pad,
-        )
-        drawing = LogitsProcessorList([_GumbelNoise(temperature, noise)] if temperature else [])
-        try:
-            output = self.model.generate(**inputs, generation_config=options, logits_processor=drawing)
-        except torch.OutOfMemoryError as error:
-            raise InputError(f"a batch of {len(texts)} prompts does not fit in memory; lower batch_size") from error
-        answered = output[:, inputs["input_ids"].shape[1] :].tolist()
-        self.counts.prompt_tokens += int(inputs["attention_mask"].sum())
-        for row in answered:
-            end = next((k for k, token in enumerate(row) if token in self._ends), len(row))
-            self.counts.answer_tokens += end
-            if end == len(row):
-                yield Failure("truncated", f"no end after {max_tokens} tokens")
-            else:
-                yield finished(self.tokenizer.decode(row[:end], skip_special_tokens=True))
+# --- shared with vl/image_text_lm.py ---
+
+
+def prepared_ends(model: Any, tokenizer: Any) -> list[int]:
+    """The tokens that end an answer; also sees to it that the tokenizer can pad."""
+    ends = model.generation_config.eos_token_id
+    ends = tokenizer.eos_token_id if ends is None else ends
+    listed: list[int] = [] if ends is None else list(ends) if isinstance(ends, list) else [ends]
+    if tokenizer.pad_token_id is None:  # padding is masked out: any token serves
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(listed[0] if listed else 0)
+    return listed
+
+
+@torch.inference_mode()
+def continuations(
+    model: Any,
+    tokenizer: Any,
+    inputs: Mapping[str, Tensor],
+    ends: list[int],
+    max_tokens: int,
+    temperature: float,
+    noise: list[int],
+    counts: GeneratorCounts,
+) -> list[str | Failure]:
+    """The answers of one forward batch, padded on the left; tokens go to `counts`.
+
+    Args:
+        inputs: what the model takes, with input_ids and attention_mask (B, L).
+        noise: one seed per row, so that neighbours in a batch do not change what is drawn at `temperature`.
+    """
+    from transformers import GenerationConfig, LogitsProcessorList
+
+    options = GenerationConfig(
+        max_new_tokens=max_tokens,
+        do_sample=False,
+        repetition_penalty=1.0,
+        eos_token_id=ends or None,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    drawing = LogitsProcessorList([_GumbelNoise(temperature, noise)] if temperature else [])
+    placed = {
+        name: value.to(model.device, model.dtype if value.is_floating_point() else None)
+        for name, value in inputs.items()
+    }
+    try:
+        output = model.generate(**placed, generation_config=options, logits_processor=drawing)
+    except torch.OutOfMemoryError as error:
+        raise InputError(f"a batch of {len(noise)} prompts does not fit in memory; lower batch_size") from error
+    counts.prompt_tokens += int(inputs["attention_mask"].sum())
+    answers: list[str | Failure] = []
+    for row in output[:, inputs["input_ids"].shape[1] :].tolist():
+        end = next((k for k, token in enumerate(row) if token in ends), len(row))
+        counts.answer_tokens += end
+        if end == len(row):
+            answers.append(Failure("truncated", f"no end after {max_tokens} tokens"))
+        else:
+            answers.append(finished(tokenizer.decode(row[:end], skip_special_tokens=True)))
+    return answers
 
 
 class _GumbelNoise:
@@ -148,7 +181,7 @@ class _GumbelNoise:
         return scores.float() / self.temperature + gumbel.to(scores.device)
 
 
-def _weights_identity(folder: Path) -> str:
+def weights_identity(folder: Path) -> str:
     """Names a model folder by what is in it: its small files whole, of large ones name, size and both ends."""
     digest = hashlib.sha256()
     for file in sorted(item for item in folder.iterdir() if item.is_file() and not item.name.startswith(".")):

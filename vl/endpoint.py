@@ -20,14 +20,14 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from core.errors import InputError
-from vl.generator import Failure, GeneratorCounts, Picture, Pictures, check_request, finished
+from vl.generator import Failure, GeneratorCounts, Picture, Pictures, check_request, finished, picture_label
 
 MAX_BODY_BYTES: Final = 4 << 20
 MAX_WAIT_S: Final = 60.0  # between two tries, whatever Retry-After asks for
@@ -46,6 +46,8 @@ class _Reply:
     answer_tokens: int = 0
     retry_after_s: float | None = None  # as the endpoint asked
     retries: int = 0
+    tried: bool = False  # False: not asked at all
+    picture_bytes: int = 0  # sent over all tries
 
 
 class EndpointGenerator:
@@ -116,12 +118,18 @@ class EndpointGenerator:
     ) -> list[str | Failure]:
         check_request(prompts, max_tokens, temperature, pictures)
         sampling = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
-        bodies = [
-            json.dumps({"model": self.model, "messages": _messages(prompt, system, group), **sampling}).encode()
-            for prompt, group in zip(prompts, pictures if pictures is not None else [()] * len(prompts))
-        ]
-        replies = self._all(bodies, seed)
+        shown: Pictures = pictures if pictures is not None else [()] * len(prompts)
+
+        def body(i: int) -> tuple[bytes, int]:
+            """Request i and how many of its bytes are pictures; made when it is sent, so that few are in memory."""
+            messages, picture_bytes = _messages(prompts[i], system, shown[i])
+            return json.dumps({"model": self.model, "messages": messages, **sampling}).encode(), picture_bytes
+
+        with self.counts.timed():
+            replies = self._all(body, len(prompts), seed)
         self.counts.retries += sum(reply.retries for reply in replies)
+        self.counts.pictures += sum(len(group) for group, reply in zip(shown, replies) if reply.tried)
+        self.counts.picture_bytes += sum(reply.picture_bytes for reply in replies)
         self.counts.prompt_tokens += sum(reply.prompt_tokens for reply in replies)
         self.counts.answer_tokens += sum(reply.answer_tokens for reply in replies)
         answers = [reply.answer for reply in replies]
@@ -130,21 +138,20 @@ class EndpointGenerator:
         self.counts.failures.update(causes)
         return answers
 
-    def _all(self, bodies: list[bytes], seed: int) -> list[_Reply]:
+    def _all(self, body: Callable[[int], tuple[bytes, int]], n: int, seed: int) -> list[_Reply]:
         """Replies in order. An interruption ends the pauses and shuts the connections, so that no thread lingers."""
         replies: dict[int, _Reply] = {}
         running: dict[Future[_Reply], int] = {}
-        flights = _Flights()
-        waiting = iter(range(len(bodies)))
+        flights = Flights()
+        waiting = iter(range(n))
         down = ""
         with ThreadPoolExecutor(self.concurrency, thread_name_prefix="endpoint") as pool:
             try:
-                while len(replies) < len(bodies):
+                while len(replies) < n:
                     # an endpoint that was down is tried with one prompt at a time
                     room = 1 if self._failed_in_row >= GIVE_UP_AFTER else self.concurrency
                     while not down and len(running) < room and (i := next(waiting, None)) is not None:
-                        jitter = random.Random(f"{seed} {zlib.crc32(bodies[i])}")
-                        running[pool.submit(self._ask, bodies[i], jitter, flights)] = i
+                        running[pool.submit(self._ask, body, i, seed, flights)] = i
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
                         reply = replies[running.pop(future)] = future.result()
                         failed = isinstance(reply.answer, Failure) and reply.answer.cause in _DOWN
@@ -157,10 +164,12 @@ class EndpointGenerator:
             except BaseException:
                 flights.end()
                 raise
-        return [replies[i] for i in range(len(bodies))]
+        return [replies[i] for i in range(n)]
 
-    def _ask(self, body: bytes, jitter: random.Random, flights: "_Flights") -> _Reply:
+    def _ask(self, make: Callable[[int], tuple[bytes, int]], i: int, seed: int, flights: "Flights") -> _Reply:
         """Tries until there is an answer, a failure that will not pass, or no try left."""
+        body, picture_bytes = make(i)
+        jitter = random.Random(f"{seed} {zlib.crc32(body)}")
         for attempt in range(self.retries + 1):
             reply = self._try(body, flights)
             last = attempt == self.retries or flights.ended.is_set()
@@ -170,9 +179,10 @@ class EndpointGenerator:
             if reply.retry_after_s is not None:
                 pause = max(pause, reply.retry_after_s)
             flights.wait(min(pause, MAX_WAIT_S))
-        return _Reply(reply.answer, reply.prompt_tokens, reply.answer_tokens, retries=attempt)
+        tries = attempt + 1
+        return replace(reply, retries=attempt, tried=True, picture_bytes=tries * picture_bytes)
 
-    def _try(self, body: bytes, flights: "_Flights") -> _Reply:
+    def _try(self, body: bytes, flights: "Flights") -> _Reply:
         key = self._key()
         headers = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity"}
         if key:
@@ -208,7 +218,7 @@ class EndpointGenerator:
         return key
 
 
-class _Flights:
+class Flights:
     """Connections under way: each is shut at its deadline, and all of them when the call is interrupted."""
 
     def __init__(self) -> None:
@@ -249,14 +259,21 @@ def _shut(line: socket.socket) -> None:
 # --- what is sent ---
 
 
-def _messages(prompt: str, system: str, pictures: Sequence[Picture]) -> list[dict[str, Any]]:
+def _messages(prompt: str, system: str, pictures: Sequence[Picture]) -> tuple[list[dict[str, Any]], int]:
+    """The messages of a request, and how many bytes of them are pictures."""
     content: Any = prompt
+    picture_bytes = 0
     if pictures:
-        urls = (f"data:image/png;base64,{base64.b64encode(png(picture)).decode()}" for picture in pictures)
-        content = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+        content = []
+        for number, picture in enumerate(pictures):
+            url = f"data:image/png;base64,{base64.b64encode(png(picture)).decode()}"
+            picture_bytes += len(url)
+            if len(pictures) > 1:
+                content.append({"type": "text", "text": picture_label(number)})
+            content.append({"type": "image_url", "image_url": {"url": url}})
         content.append({"type": "text", "text": prompt})
     told = [{"role": "system", "content": system}] if system else []
-    return [*told, {"role": "user", "content": content}]
+    return [*told, {"role": "user", "content": content}], picture_bytes
 
 
 def png(picture: Picture) -> bytes:
@@ -333,7 +350,7 @@ def _read_choice(raw: Any) -> _Reply:
         usage = raw.get("usage")
     except (KeyError, IndexError, TypeError, AttributeError):
         return _Reply(Failure("garbage", "JSON without choices[0].message.content"))
-    tokens = [_count(usage, name) for name in ("prompt_tokens", "completion_tokens")]
+    tokens = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
     if text is None:
         return _Reply(Failure("empty", f"no text, finish_reason {str(reason)[:40]!r}"), *tokens)
     if not isinstance(text, str):

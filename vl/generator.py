@@ -1,4 +1,4 @@
-"""Text from a language model: any transformers causal LM, or any endpoint that speaks OpenAI's chat completions.
+"""Text from a language model: one of transformers, or any endpoint that speaks OpenAI's chat completions.
 
 One contract for all uses (rephrased sentences, rewards, subgoals): prompts go in, and for each prompt comes its answer
 or a `Failure` that names its cause. Nothing is lost and nothing is an empty string; what failed is counted. Answers
@@ -8,8 +8,10 @@ are kept in a cache on disk, so that a killed run asks again only what it has no
 import contextlib
 import hashlib
 import json
+import math
 import re
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,14 +26,14 @@ from core.progress import track
 
 Picture = UInt8[ndarray, "H W 3"]
 Pictures = Sequence[Sequence[Picture]]
-"""The pictures that go with each prompt."""
+"""The pictures that go with each prompt, in order; several are announced by `picture_label`."""
 
 CAUSES: Final = (
     "timeout",  # no whole answer within the time limit
     "connection",  # refused, reset, no such host
     "rate limit",  # status 429 to the last try
     "server error",  # status 5xx to the last try
-    "refused",  # any other status that is not 200: a wrong key, an unknown model
+    "refused",  # any other status than 200: a wrong key, an unknown model; or a prompt that a local model cannot take
     "filtered",  # the endpoint's filter stopped the answer
     "redirect",  # the endpoint points elsewhere; not followed, since the key would go along
     "garbage",  # no JSON, or JSON of another shape
@@ -64,10 +66,29 @@ class GeneratorCounts:
     failures: Counter[str] = field(default_factory=Counter)  # prompts without an answer, by cause
     prompt_tokens: int = 0  # where the model says them
     answer_tokens: int = 0
+    pictures: int = 0  # that went with those calls
+    picture_bytes: int = 0  # of them as sent or read, at each try
+    seconds: float = 0.0  # wall time of the calls
+    price_in: float = 0.0  # money per million prompt tokens; 0 = free or unknown
+    price_out: float = 0.0  # the same of answer tokens
+
+    @contextlib.contextmanager
+    def timed(self) -> Iterator[None]:
+        """Adds the wall time of the block to `seconds`."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds += time.monotonic() - start
+
+    @property
+    def money(self) -> float:
+        """What the counted tokens cost; tries that failed are in it where the model said their tokens."""
+        return (self.prompt_tokens * self.price_in + self.answer_tokens * self.price_out) / 1e6
 
     def summary(self) -> dict[str, Any]:
         """Plain numbers for result.json."""
-        return {**vars(self), "failures": dict(sorted(self.failures.items()))}
+        return {**vars(self), "failures": dict(sorted(self.failures.items())), "money": self.money}
 
 
 class Generator(Protocol):
@@ -98,12 +119,18 @@ class Generator(Protocol):
             max_tokens: an answer that is not over by then is a failure ("truncated"): half an answer may mean anything.
             temperature: 0 takes the likeliest token each time.
             seed: decides the draws at other temperatures; an answer depends on its prompt and this, not on the batch.
-            pictures: for each prompt the pictures that go before it; None for none.
+            pictures: for each prompt the pictures that go before it; None for none. Where a prompt has several, the
+                words "Picture 0:", "Picture 1:" and so on go before each of them, so that the prompt can name them.
 
         Raises:
             InputError: something in the arguments fits no model, or not this one.
         """
         ...
+
+
+def picture_label(number: int) -> str:
+    """The words before a picture where a prompt has several, counted from 0."""
+    return f"Picture {number}:"
 
 
 @dataclass
@@ -118,6 +145,8 @@ class GeneratorConfig:
     temperature: float = 0.7  # 0 = always the likeliest word
     batch_size: int = 16  # prompts per forward pass, or requests at a time
     cache: str = ""  # folder of cached answers; empty = none
+    price_in: float = 0.0  # money per million prompt tokens, to count what a run costs; 0 = free or unknown
+    price_out: float = 0.0  # the same of answer tokens
 
     def __post_init__(self) -> None:
         if self.api_key_env and not re.fullmatch(r"[A-Za-z_]\w*", self.api_key_env):
@@ -132,6 +161,8 @@ class GeneratorConfig:
             raise InputError(f"max_tokens={self.max_tokens}, batch_size={self.batch_size}: give at least 1")
         if not 0 <= self.temperature <= 2:
             raise InputError(f"temperature={self.temperature}: give a number from 0 to 2")
+        if not (0 <= self.price_in < math.inf and 0 <= self.price_out < math.inf):
+            raise InputError(f"price_in={self.price_in}, price_out={self.price_out}: give money per million tokens")
 
 
 def load_generator(cfg: GeneratorConfig, device: str = "cpu") -> Generator:
@@ -160,9 +191,15 @@ def load_generator(cfg: GeneratorConfig, device: str = "cpu") -> Generator:
             concurrency=cfg.batch_size,
         )
     else:
-        from vl.causal_lm import TransformersGenerator
+        from vl.image_text_lm import ImageTextGenerator, is_image_text_model
 
-        generator = TransformersGenerator(cfg.model, device=device, batch_size=cfg.batch_size)
+        if is_image_text_model(cfg.model):
+            generator = ImageTextGenerator(cfg.model, device=device, batch_size=cfg.batch_size)
+        else:
+            from vl.causal_lm import TransformersGenerator
+
+            generator = TransformersGenerator(cfg.model, device=device, batch_size=cfg.batch_size)
+    generator.counts.price_in, generator.counts.price_out = cfg.price_in, cfg.price_out
     return CachedGenerator(generator, cfg.cache, chunk=4 * cfg.batch_size) if cfg.cache else generator
 
 
@@ -185,7 +222,8 @@ def check_request(prompts: Sequence[str], max_tokens: int, temperature: float, p
 
 def finished(text: str) -> str | Failure:
     """A whole answer as callers get it: without the model's reasoning, stripped, and not empty."""
-    answer = _REASONING.sub("", text, count=1) if text.lstrip().startswith("<think>") else text
+    reasoning = _REASONING.match(text)
+    answer = text[reasoning.end() :] if reasoning else text
     if answer.lstrip().startswith("<think>"):
         return Failure("truncated", "the answer ends within the model's reasoning; raise max_tokens")
     return answer.strip() or Failure("empty", "the model answered without a word")

@@ -4,18 +4,26 @@
 well the frame fits the goal sentence, after removing part of what lies off the line from a baseline sentence to it.
 It differs from the released code in form (two dot products instead of a D x D projection), in scoring many goals in
 one batch, and in taking frames from the step itself.
+
+A score is a number or NaN. NaN says that the model could not answer for this row (a generative model whose reply was
+nonsense or late): callers hold or leave such a row out, and never take it for 0. Every other fault is an InputError,
+and a dual encoder always answers: `VLMReward` gives no NaN and refuses embeddings that hold one.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from core.errors import InputError
 from vl.embedder import Embedder
+from vl.two_tower import checked_images
+
+SAME_TEXT = 1e-4
+"""Goal and baseline closer than this count as the same text: their distance is rounding, its direction is noise."""
 
 
 @dataclass
@@ -34,6 +42,7 @@ class StepBatch:
         return 0
 
 
+@runtime_checkable
 class RewardModel(Protocol):
     """Scores steps against prepared goals."""
 
@@ -43,7 +52,24 @@ class RewardModel(Protocol):
         ...
 
     def score(self, steps: StepBatch, goals: Int64[Tensor, " B"]) -> Float[Tensor, " B"]:
-        """One reward per step; `goals` indexes the goals the model was prepared with, one per row."""
+        """One reward per step; `goals` indexes the goals the model was prepared with, one per row.
+
+        NaN where the model gave no answer for a row; all other faults are an InputError.
+        """
+        ...
+
+
+@runtime_checkable
+class EmbeddingReward(RewardModel, Protocol):
+    """A reward model that reads a frame through an embedding: whoever has `StepBatch.embedding` saves the encoder."""
+
+    @property
+    def dim(self) -> int:
+        """Width of the embeddings."""
+        ...
+
+    def embed(self, frames: UInt8[Tensor, "B H W 3"]) -> Float[Tensor, "B D"]:
+        """Unit embeddings of frames, to be stored instead of the frames and scored as often as needed."""
         ...
 
 
@@ -75,7 +101,7 @@ def vlm_rm_reward(
 
 
 class VLMReward:
-    """VLM-RM for a set of goals; each goal's text is embedded once, here.
+    """VLM-RM for a set of goals; each goal's text is embedded once, here. An `EmbeddingReward`.
 
     Attributes:
         goal_vectors: (G, D) mean of the unit embeddings of each goal's prompts.
@@ -97,42 +123,85 @@ class VLMReward:
             alpha: strength of the projection, in [0, 1].
 
         Raises:
-            InputError: alpha outside [0, 1], a goal without prompts, or (alpha > 0) no baseline or a goal equal to it.
+            InputError: alpha outside [0, 1], a goal without prompts, a prompt that is empty or longer than the text
+                tower reads, or (alpha > 0) no baseline or a goal equal to it.
         """
-        if not 0.0 <= alpha <= 1.0:
-            raise InputError(f"alpha={alpha} should be in [0, 1] (0 = similarity to the goal, 1 = direction only)")
+        _check_alpha(alpha, bool(baseline))
         if not goals:
             raise InputError("a reward model needs at least one goal")
+        if isinstance(goals, str):
+            raise InputError(f"goals should be a list of lists of prompts, got the single text {goals!r}")
         for index, prompts in enumerate(goals):
             if isinstance(prompts, str) or not prompts:
                 raise InputError(f"goal {index} should be a non-empty list of prompts, got {prompts!r}")
+            _check_prompts(f"goal {index}", prompts)
         if isinstance(baseline, str):
             raise InputError(f"baseline should be a list of prompts, got the single text {baseline!r}")
-        if alpha > 0 and not baseline:
-            raise InputError(f"alpha={alpha} needs baseline prompts (a sentence without the goal); or use alpha=0")
-        self.embedder = embedder
-        self.alpha = alpha
+        _check_prompts("the baseline", baseline)
 
         texts = sorted({prompt for prompts in (*goals, baseline) for prompt in prompts})
         row = {text: index for index, text in enumerate(texts)}
         vectors = embedder.encode_texts(texts).float()
         if vectors.shape[-1] != embedder.dim:
             raise InputError(f"text embeddings have {vectors.shape[-1]} numbers, the embedder says {embedder.dim}")
-        self.goal_vectors = torch.stack([vectors[[row[p] for p in prompts]].mean(0) for prompts in goals])
-        if baseline:
-            self.baseline_vector = vectors[[row[p] for p in baseline]].mean(0)
-            difference = self.goal_vectors - self.baseline_vector
-            length = difference.norm(dim=-1, keepdim=True)
-            if alpha > 0 and bool((length < 1e-6).any()):
-                same = int((length[:, 0] < 1e-6).nonzero()[0, 0])
-                raise InputError(
-                    f"goal {same} {list(goals[same])} has the embedding of the baseline {list(baseline)}: the "
-                    "direction between them is undefined; change one of the two or use alpha=0"
-                )
-            self.directions = difference / length.clamp(min=1e-6)
-        else:
-            self.baseline_vector = torch.zeros_like(vectors[0])
-            self.directions = torch.zeros_like(self.goal_vectors)
+        goal_vectors = torch.stack([vectors[[row[p] for p in prompts]].mean(0) for prompts in goals])
+        baseline_vector = vectors[[row[p] for p in baseline]].mean(0) if baseline else None
+        said = [f"{list(prompts)} has the embedding of the baseline {list(baseline)}" for prompts in goals]
+        self._prepare(embedder, goal_vectors, baseline_vector, alpha, said)
+
+    @classmethod
+    def from_vectors(
+        cls,
+        embedder: Embedder,
+        goal_vectors: Float[Tensor, "G D"],
+        baseline_vector: Float[Tensor, " D"] | None = None,
+        alpha: float = 0.0,
+    ) -> "VLMReward":
+        """The reward of goals that are vectors already: means of prompts, or tuned ones (vl/goal_tuning.py).
+
+        Raises:
+            InputError: as for texts; also vectors of another width than the embedder's, or not finite.
+        """
+        _check_alpha(alpha, baseline_vector is not None)
+        width = embedder.dim
+        if goal_vectors.ndim != 2 or not len(goal_vectors) or goal_vectors.shape[1] != width:
+            raise InputError(f"goal vectors have shape {tuple(goal_vectors.shape)}, expected (G, {width}) with G >= 1")
+        goal_vectors = goal_vectors.detach().float()
+        if baseline_vector is not None:
+            if baseline_vector.shape != (width,):
+                raise InputError(f"the baseline vector has shape {tuple(baseline_vector.shape)}, expected ({width},)")
+            baseline_vector = baseline_vector.detach().to(goal_vectors)
+        model = cls.__new__(cls)
+        said = ["is the baseline vector"] * len(goal_vectors)
+        model._prepare(embedder, goal_vectors, baseline_vector, alpha, said)
+        return model
+
+    def _prepare(
+        self,
+        embedder: Embedder,
+        goal_vectors: Float[Tensor, "G D"],
+        baseline_vector: Float[Tensor, " D"] | None,
+        alpha: float,
+        said: Sequence[str],
+    ) -> None:
+        """Directions from baseline to goals; `said` says for each goal what is wrong where they coincide."""
+        self.embedder, self.alpha, self.goal_vectors = embedder, alpha, goal_vectors
+        baseline = torch.zeros_like(goal_vectors[0]) if baseline_vector is None else baseline_vector
+        if not bool(torch.isfinite(goal_vectors).all() & torch.isfinite(baseline).all()):
+            raise InputError("goal or baseline vectors hold NaN or infinite numbers; are the text tower's weights?")
+        self.baseline_vector = baseline
+        self.directions = torch.zeros_like(goal_vectors)
+        if baseline_vector is None:
+            return
+        difference = goal_vectors - baseline
+        length = difference.norm(dim=-1, keepdim=True)
+        if alpha > 0 and bool((length < SAME_TEXT).any()):
+            same = int((length[:, 0] < SAME_TEXT).nonzero()[0, 0])
+            raise InputError(
+                f"goal {same} {said[same]}: the direction between them is undefined; change one of the two or use "
+                "alpha=0"
+            )
+        self.directions = difference / length.clamp(min=SAME_TEXT)
 
     @property
     def dim(self) -> int:
@@ -140,13 +209,19 @@ class VLMReward:
         return self.embedder.dim
 
     def embed(self, frames: UInt8[Tensor, "B H W 3"]) -> Float[Tensor, "B D"]:
-        """Unit image embeddings, for callers that also use them elsewhere; pass them as `StepBatch.embedding`."""
-        return self.embedder.encode_images(frames)
+        """Unit image embeddings, for callers that also use them elsewhere; pass them as `StepBatch.embedding`.
+
+        Frames of any height and width are resized to the tower's square, the aspect squashed as in VLM-RM.
+
+        Raises:
+            InputError: not uint8 of shape (B, H, W, 3).
+        """
+        return self.embedder.encode_images(checked_images(frames))
 
     def score(self, steps: StepBatch, goals: Int64[Tensor, " B"]) -> Float[Tensor, " B"]:
         """Rewards of steps, one goal per row; at most 1, reached where the image lies on the goal.
 
-        Uses `steps.embedding` when it is there, else encodes `steps.frame`.
+        Uses `steps.embedding` when it is there, else encodes `steps.frame`. On CUDA the host waits once, at the end.
 
         Raises:
             InputError: neither is there, widths or row counts differ, an embedding is not finite, or a goal index is
@@ -167,14 +242,37 @@ class VLMReward:
         if goals.shape != image.shape[:1]:
             raise InputError(f"{image.shape[0]} steps but goals of shape {tuple(goals.shape)}; give one goal per step")
         goals = goals.to(image.device)
-        if len(goals) and not 0 <= int(goals.min()) <= int(goals.max()) < len(self.goal_vectors):
+        count = len(self.goal_vectors)
+        known = (goals >= 0) & (goals < count)
+        row = goals.clamp(0, count - 1)  # an index out of range would end a CUDA process before it could be reported
+        reward = vlm_rm_reward(image, self.goal_vectors[row], self.directions[row], self.alpha)
+        finite = torch.isfinite(reward)
+        if not bool((known & finite).all()):
+            if not bool(known.all()):
+                raise InputError(f"goal indices run {int(goals.min())}..{int(goals.max())}, expected 0..{count - 1}")
             raise InputError(
-                f"goal indices run {int(goals.min())}..{int(goals.max())}, expected 0..{len(self.goal_vectors) - 1}"
-            )
-        reward = vlm_rm_reward(image, self.goal_vectors[goals], self.directions[goals], self.alpha)
-        if not bool(torch.isfinite(reward).all()):
-            bad = int((~torch.isfinite(reward)).sum())
-            raise InputError(
-                f"{bad} of {len(reward)} image embeddings hold NaN or infinite numbers; look at the frames"
+                f"{int((~finite).sum())} of {len(reward)} image embeddings hold NaN or infinite numbers "
+                f"({name_rows(~finite)}); look at these frames and at the image tower's weights"
             )
         return reward
+
+
+def name_rows(wrong: Bool[Tensor, " B"]) -> str:
+    """The first few rows where `wrong` is true, for errors: "rows 3, 17, 20 and 5 more"."""
+    rows = wrong.nonzero()[:, 0].tolist()
+    shown = ", ".join(str(row) for row in rows[:5])
+    more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
+    return f"row{'s' if len(rows) > 1 else ''} {shown}{more}"
+
+
+def _check_alpha(alpha: float, has_baseline: bool) -> None:
+    if not 0.0 <= alpha <= 1.0:
+        raise InputError(f"alpha={alpha} should be in [0, 1] (0 = similarity to the goal, 1 = direction only)")
+    if alpha > 0 and not has_baseline:
+        raise InputError(f"alpha={alpha} needs baseline prompts (a sentence without the goal); or use alpha=0")
+
+
+def _check_prompts(whose: str, prompts: Sequence[str]) -> None:
+    for prompt in prompts:
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise InputError(f"{whose} has the prompt {prompt!r}; a prompt is a sentence of at least one word")

@@ -44,11 +44,11 @@ def streamed(stream: HomeStream, num_envs: int = 4) -> TaskEnv:
     return TaskEnv(simulator, PixelSenses(["sofa"], CAMERA, 1000), stream=stream)
 
 
-@pytest.mark.parametrize("features", ["vl", "grounder"])
-def test_a_run_whose_homes_change_resumes_to_the_same_weights(inputs, tmp_path, monkeypatch, features):
+@pytest.mark.parametrize(("features", "reward"), [("vl", "mixture"), ("grounder", "task"), ("pixels", "grounded")])
+def test_a_run_whose_homes_change_resumes_to_the_same_weights(inputs, tmp_path, monkeypatch, features, reward):
     # pools of one home, the other one after every 40 of the 64 steps of an update
     changes = {"stream": 1, "stream_every": 40, "stream_replace": 1, "stream_workers": 0, "val_episodes": 0}
-    changes |= {"features": features, "scale_rewards": True, "image_size": 32, "epochs": 1}
+    changes |= {"features": features, "reward": reward, "scale_rewards": True, "image_size": 32, "epochs": 1}
     result = train.run(config(inputs, tmp_path / "whole", **changes))
     assert result["train_homes"] == 2
     calls, update = [], train.update

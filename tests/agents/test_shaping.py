@@ -1,53 +1,98 @@
-import itertools
-
 import pytest
 import torch
 
-from agents.shaping import Calibration, shaped_progress, stop_reward
+from agents.shaping import Calibration, FrameReward, shaped_progress, stop_reward
 from core.errors import InputError
 
-GAMMA = 0.9
+GAMMA, LONG = 0.9, 300  # 0.9 ** 300 is 2e-14
 
 
-def best_policies(states: int, reward, step, terminal: set[int]) -> set[tuple[int, ...]]:
-    """All deterministic policies of a small chain with the highest return from every state, by plain enumeration."""
-    returns = {}
-    for policy in itertools.product((0, 1), repeat=states):
-        row = []
-        for start in range(states):
-            state, total = start, 0.0
-            for t in range(60):
-                if state in terminal:
-                    break
-                after = step(state, policy[state])
-                total += GAMMA**t * reward(state, policy[state], after)
-                state = after
-            row.append(total)
-        returns[policy] = row
-    best = [max(row[s] for row in returns.values()) for s in range(states)]
-    return {p for p, row in returns.items() if all(abs(a - b) < 1e-2 for a, b in zip(row, best))}
+def optimal(
+    transition: torch.Tensor, rewards: list[torch.Tensor], ends: torch.Tensor, after: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Value and best actions of a finite decision process, by going back from the last step; exact, in float64.
+
+    Args:
+        transition: (S, A, S) probabilities.
+        rewards: (S, A, S) paid for each step, the first one first.
+        ends: (S,) terminal states, worth 0.
+        after: (S,) worth of being cut off after the last step; None = 0.
+
+    Returns:
+        (S,) value at the start, and (T, S, A) which actions are best.
+    """
+    value, best = torch.zeros(len(ends), dtype=torch.float64) if after is None else after, []
+    for paid in reversed(rewards):
+        worth = (transition * (paid + GAMMA * value.masked_fill(ends, 0.0))).sum(-1)
+        value = worth.amax(1).masked_fill(ends, 0.0)
+        best.append((worth >= worth.amax(1, keepdim=True) - 1e-9) & ~ends[:, None])
+    return value, torch.stack(best[::-1])
 
 
-def test_shaping_leaves_the_best_policies_as_they_are_even_with_a_misleading_potential():
-    terminal = {4}
-    potential = torch.tensor([5.0, -3.0, 8.0, 0.5, 30.0])  # loud, and largest in the terminal state
+def process(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A random process of 6 states, the last of them terminal, 3 actions, and a loud potential."""
+    generator = torch.Generator().manual_seed(seed)
+    transition = torch.rand(6, 3, 6, generator=generator, dtype=torch.float64) ** 4
+    transition = transition / transition.sum(-1, keepdim=True)
+    reward = torch.randn(6, 3, 6, generator=generator, dtype=torch.float64)
+    potential = 20 * torch.randn(6, generator=generator, dtype=torch.float64)
+    return transition, reward, potential, torch.arange(6) == 5
 
-    def step(state, action):
-        return min(4, state + 1) if action else max(0, state - 1)
 
-    def plain(state, action, after):
-        return 1.0 if after in terminal else -0.01
+def progress(potential: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+    """shaped_progress of every step (S, A, S)."""
+    before, after = potential[:, None, None].expand(6, 3, 6), potential.expand(6, 3, 6)
+    return shaped_progress(before, after, ends.expand(6, 3, 6), gamma=GAMMA)
 
-    def shaped(state, action, after):
-        extra = shaped_progress(potential[state], potential[after], torch.tensor(after in terminal), gamma=GAMMA)
-        return plain(state, action, after) + float(extra)
 
-    def naive(state, action, after):  # pays the terminal state's potential too, and pays for levels, not progress
-        return plain(state, action, after) + float(potential[after])
+@pytest.mark.parametrize("seed", range(5))
+def test_shaping_moves_every_value_by_the_potential_and_leaves_the_best_actions(seed):
+    transition, reward, potential, ends = process(seed)
+    shaped = reward + progress(potential, ends)
+    value, best = optimal(transition, LONG * [reward], ends)
+    shaped_value, shaped_best = optimal(transition, LONG * [shaped], ends)
+    assert torch.equal(shaped_best[0], best[0])
+    torch.testing.assert_close(shaped_value[~ends], (value - potential)[~ends])
 
-    truth = best_policies(5, plain, step, terminal)
-    assert best_policies(5, shaped, step, terminal) == truth
-    assert best_policies(5, naive, step, terminal) != truth
+
+def test_a_terminal_potential_or_a_level_in_place_of_progress_changes_the_best_actions():
+    changed = []
+    for seed in range(5):
+        transition, reward, potential, ends = process(seed)
+        _, best = optimal(transition, LONG * [reward], ends)
+        kept = progress(potential, torch.zeros(6, dtype=torch.bool))  # as if the terminal state were none
+        level = potential.expand(6, 3, 6)
+        for wrong in (kept, level):
+            changed.append(not torch.equal(optimal(transition, LONG * [reward + wrong], ends)[1][0], best[0]))
+    assert sum(changed[0::2]) >= 3 and sum(changed[1::2]) >= 3
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_time_limit_that_is_bootstrapped_keeps_the_potential_and_one_that_ends_all_needs_a_zero(seed):
+    transition, reward, potential, ends = process(seed)
+    shaped = reward + progress(potential, ends)
+    # cut off after 4 steps, and valued as it would go on: what PPO does where an episode is truncated
+    further, further_shaped = (optimal(transition, LONG * [paid], ends)[0] for paid in (reward, shaped))
+    value, best = optimal(transition, 4 * [reward], ends, further)
+    shaped_value, shaped_best = optimal(transition, 4 * [shaped], ends, further_shaped)
+    assert torch.equal(shaped_best, best)
+    torch.testing.assert_close(shaped_value[~ends], (value - potential)[~ends])
+    # over after 4 steps: every state the last one leads to is terminal
+    last = reward + progress(potential, torch.ones(6, dtype=torch.bool))
+    assert torch.equal(optimal(transition, [*3 * [shaped], last], ends)[1], optimal(transition, 4 * [reward], ends)[1])
+
+
+def test_what_a_frame_reward_pays_for_stopping_can_change_the_best_action():
+    # one state: stop at once for the task's -1, or wait for 0; a stop reward of 4 x (1 - 0.25) turns the choice
+    calibration = Calibration(torch.zeros(1), torch.ones(1), torch.zeros(1))
+    kinds = {"gamma": GAMMA, "scale": 1.0, "temperature": 0.1, "penalty": 0.25, "step_cost": 0.0}
+    goal, phi = torch.zeros(2, dtype=torch.int64), torch.full((2,), 3.0)
+    stopped = torch.tensor([True, False])
+    task = torch.tensor([-1.0, 0.0])
+    for weight, stops in ((0.0, False), (4.0, True)):
+        paid = task + FrameReward(calibration, stop_weight=weight, **kinds)(phi, phi, goal, stopped)
+        value_of_waiting = paid[1] / (1 - GAMMA)  # for ever
+        assert bool(paid[0] > value_of_waiting) == stops
 
 
 def test_a_time_limit_keeps_the_potential_and_a_terminal_state_zeroes_it():

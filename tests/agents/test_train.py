@@ -19,6 +19,7 @@ from envs.simulator import Simulator
 from envs.tasks import TASKS
 from scene.store import SceneStore
 from tests.agents.tiny import make_grounder, make_scenes, make_towers
+from tests.vl.test_embedder import save_dual_encoder
 from vl.two_tower import VLModel
 
 TINY = {"total_steps": 5 * 64, "num_envs": 8, "rollout": 8, "calibration_frames": 32, "val_episodes": 6}
@@ -176,6 +177,23 @@ def test_every_kind_of_task_action_and_teacher_trains(inputs, tmp_path, changes)
     assert all(torch.isfinite(torch.tensor(v)) for row in losses(tmp_path / "run") for v in row.values())
 
 
+def test_towers_that_only_pay_may_be_of_another_kind_and_their_time_is_told(inputs, tmp_path):
+    save_dual_encoder("clip", tmp_path / "clip", None)
+    changes = {"features": "grounder", "reward": "vlm", "reward_vl": str(tmp_path / "clip"), "alpha": 0.0}
+    result = train.run(config({**inputs, "vl": ""}, tmp_path / "run", total_steps=128, val_episodes=0, **changes))
+    row = read_metrics(tmp_path / "run")[-1]
+    assert row["seconds_score"] > 0 and 0 < result["share_of_seconds_scoring"] < 1
+    assert row["model_return"] == pytest.approx(row["return"]) and row["model_return"] != row["task_return"]
+
+
+def test_a_mixture_pays_the_weighted_sum(inputs, tmp_path):
+    changes = {"reward": "mixture", "mixture_of": "grounded", "features": "grounder", "val_episodes": 0}
+    train.run(config(inputs, tmp_path / "run", task_weight=2.0, model_weight=0.5, **changes))
+    rows = [row for row in read_metrics(tmp_path / "run") if row["episodes"]]
+    for row in rows:
+        assert row["return"] == pytest.approx(2 * row["task_return"] + 0.5 * row["model_return"], abs=1e-4)
+
+
 def test_cloning_agrees_with_the_oracle_more_and_more_and_can_start_a_later_run(inputs, tmp_path):
     changes = {"features": "grounder", "algorithm": "bc", "total_steps": 8 * 64, "lr": 1e-2, "val_episodes": 0}
     train.run(config(inputs, tmp_path / "bc", **changes))
@@ -223,6 +241,14 @@ def test_impossible_settings_stop_before_anything_is_written(inputs, tmp_path):
         train.TrainAgentConfig(num_envs=2, minibatches=4)
     with pytest.raises(InputError, match="from no reward"):
         train.TrainAgentConfig(algorithm="bc", reward="vlm")
+    with pytest.raises(InputError, match="from no reward"):
+        train.TrainAgentConfig(algorithm="bc", reward="grounded")
+    with pytest.raises(InputError, match="pays nothing under this reward"):
+        train.TrainAgentConfig(reward="grounded", reward_vl="towers")
+    with pytest.raises(InputError, match="mixture_of"):
+        train.TrainAgentConfig(reward="mixture", mixture_of="task")
+    with pytest.raises(InputError, match="grounder is required"):
+        train.run(config({**inputs, "grounder": ""}, tmp_path / "run", features="vl", reward="grounded"))
     with pytest.raises(InputError, match="scenes is required"):
         train.run(config({**inputs, "scenes": ""}, tmp_path / "run"))
     with pytest.raises(InputError, match="grounder is required"):

@@ -171,6 +171,27 @@ def test_sb3_gets_the_last_view_and_the_time_limit_flag(homes):
     assert not (observation["rgb"][2] == stopped).all() and env.state.step.tolist() == [0, 0, 0]
 
 
+@pytest.mark.parametrize("mode", ["sb3", "NextStep", "SameStep", "Disabled"])
+def test_the_frame_and_state_a_step_led_to_stay_there_after_a_reset(homes, mode):
+    if mode == "sb3":
+        env = SB3VecEnv(2, homes=homes, **SMALL)
+        observation = env.reset()
+    else:
+        env = gymnasium.make_vec(ID, num_envs=2, homes=homes, autoreset_mode=mode, **SMALL).unwrapped
+        observation, _ = env.reset(seed=0)
+    before = env.state
+    after, *_ = env.step(np.array([2, 0]))  # the second stops, which changes no view
+    assert (env.acted_on.rgb.numpy() == observation["rgb"]).all()
+    assert env.step_state.done.tolist() == [False, True] and env.step_state.step.tolist() == [1, 1]
+    assert (env.step_frame.rgb[0].numpy() == after["rgb"][0]).all()
+    assert (env.step_frame.rgb[1] == env.sim.observe(before).rgb[1]).all()
+    assert (env.step_frame.rgb[1].numpy() == after["rgb"][1]).all() == (mode in ("NextStep", "Disabled"))
+    if mode == "Disabled":
+        after, _ = env.reset(options={"reset_mask": np.array([False, True])})
+    env.step(np.array([2, 2]))
+    assert (env.acted_on.rgb.numpy() == after["rgb"]).all()
+
+
 def test_sb3_learners_are_told_each_episodes_return_and_length(homes):
     from stable_baselines3 import PPO
 

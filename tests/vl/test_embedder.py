@@ -4,10 +4,10 @@ import json
 
 import pytest
 import torch
-from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
+from transformers import CLIPConfig, CLIPModel, Siglip2Config, Siglip2Model, SiglipConfig, SiglipModel
 
 from core.errors import InputError, MissingFileError
-from vl.embedder import DualEncoder, load_embedder
+from vl.embedder import DualEncoder, _load_dual_encoder, image_dtype, load_embedder
 from vl.rewards import StepBatch, VLMReward
 from vl.tokenizer import save_tokenizer, train_tokenizer
 
@@ -42,6 +42,40 @@ def test_clip_and_siglip_directories_are_embedders(kind, dim, tmp_path, frames):
     torch.testing.assert_close(embedder.encode_texts(TEXTS[:1]), texts[:1])  # padding does not leak
     reward = VLMReward(embedder, [[TEXTS[0]]], [TEXTS[1]], alpha=0.5)
     assert reward.score(StepBatch(frame=frames), torch.zeros(5, dtype=torch.long)).shape == (5,)
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_scores_of_a_frame_agree_whatever_the_batch(kind, precision, tmp_path):
+    save_dual_encoder(kind, tmp_path, None)
+    embedder = load_embedder(tmp_path, precision=precision)
+    pictures = torch.randint(0, 256, (35, 24, 48, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    reward = VLMReward(embedder, [[TEXTS[0]], [TEXTS[1]]], ["an empty room"], alpha=0.5)
+    goals = torch.arange(35) % 2
+    together = reward.score(StepBatch(frame=pictures), goals)
+    for size in (1, 32):
+        parts = zip(pictures.split(size), goals.split(size))
+        split = torch.cat([reward.score(StepBatch(frame=frame), goal) for frame, goal in parts])
+        assert (split - together).abs().max() < (1e-5 if precision == "float32" else 1e-3)
+    assert together.std() > 3e-3  # not the same number for every frame
+
+
+def test_half_precision_is_the_image_tower_s_alone(tmp_path, frames):
+    save_dual_encoder("clip", tmp_path, None)
+    full, half = load_embedder(tmp_path), load_embedder(tmp_path, precision="bfloat16")
+    assert torch.equal(full.encode_texts(TEXTS), half.encode_texts(TEXTS))
+    rough, exact = half.encode_images(frames), full.encode_images(frames)
+    assert rough.dtype == torch.float32 and not torch.equal(rough, exact)
+    torch.testing.assert_close(rough, exact, atol=0.02, rtol=0)
+
+
+def test_auto_is_bfloat16_on_a_gpu_that_has_it_and_float32_on_a_processor(monkeypatch):
+    assert image_dtype("auto", "cpu") == torch.float32 and image_dtype("float16", "cpu") == torch.float16
+    for able, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda able=able: able)
+        assert image_dtype("auto", "cuda:1") == dtype
+    with pytest.raises(InputError, match="precision='bfloat' is unknown; did you mean 'bfloat16'"):
+        image_dtype("bfloat", "cpu")
 
 
 def test_pixels_are_normalised_with_the_checkpoint_s_own_statistics(tmp_path, frames):
@@ -82,6 +116,17 @@ def test_folders_that_hold_no_dual_encoder_are_named(tmp_path):
         load_embedder(tmp_path)
 
 
+def test_a_siglip_that_reads_patches_of_any_aspect_is_refused(tmp_path):
+    text = {**TEXT, "vocab_size": 12, "max_position_embeddings": 12, "projection_size": 16}
+    vision = {**TEXT, "patch_size": 8, "num_patches": 16}
+    Siglip2Model(Siglip2Config(text_config=text, vision_config=vision)).save_pretrained(tmp_path)
+    save_tokenizer(train_tokenizer(TEXTS, max_length=12), tmp_path)
+    with pytest.raises(InputError, match="describes 'siglip2'"):
+        load_embedder(tmp_path)
+    with pytest.raises(InputError, match="is a siglip2 .* use the variant of one resolution"):  # as from the hub
+        _load_dual_encoder(str(tmp_path), local=True, device="cpu", dtype=torch.float32)
+
+
 @pytest.mark.parametrize("name", ["towers/modl", "runs/modl", "a/b/c", "./modl", "~/modl", "modl/", "/modl"])
 def test_a_mistyped_path_is_never_taken_for_a_hub_id(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -100,11 +145,12 @@ def test_a_name_that_is_no_path_is_a_hub_id(tmp_path, monkeypatch):
     assert asked == ["openai/clip-vit-base-patch32", "clip-small"]
 
 
-def test_texts_the_encoder_cannot_read_are_named(tmp_path):
-    save_dual_encoder("siglip", tmp_path, None)
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_texts_the_encoder_cannot_read_are_named(kind, tmp_path):
+    save_dual_encoder(kind, tmp_path, None)
     embedder = load_embedder(tmp_path)
     assert isinstance(embedder, DualEncoder)
-    with pytest.raises(InputError, match="longer than the model's 12 tokens"):
-        embedder.encode_texts(["red " * 20])
+    with pytest.raises(InputError, match=r"has 22 tokens, longer than the model's 12 tokens: 'red red"):
+        embedder.encode_texts(["a chair", "red " * 20, "unbelievablylongbutjustoneword" * 3])
     with pytest.raises(InputError, match="empty text"):
         embedder.encode_texts([""])

@@ -49,7 +49,7 @@ class Scripted:
 def test_reasoning_is_no_part_of_an_answer():
     assert finished("<think>\nwell\n</think>\n\n the bed ") == "the bed"
     assert finished("the bed <think>") == "the bed <think>"
-    assert finished("<think>well").cause == "truncated"
+    assert finished("<think>well").cause == finished("<think>" * 100_000).cause == "truncated"
     assert finished("<think>well</think> ") == finished(" \n") == Failure("empty", EMPTY)
 
 
@@ -200,6 +200,13 @@ def test_configurations_that_cannot_work_are_refused():
     with pytest.raises(InputError, match="not a key") as caught:
         GeneratorConfig(api_key_env="sk-verySecret")
     assert "verySecret" not in str(caught.value)
-    for wrong in ({"timeout_s": 0}, {"retries": -1}, {"max_tokens": 0}, {"batch_size": 0}, {"temperature": 3}):
+    for wrong in (
+        {"timeout_s": 0},
+        {"retries": -1},
+        {"max_tokens": 0},
+        {"batch_size": 0},
+        {"temperature": 3},
+        {"price_in": -1.0},
+    ):
         with pytest.raises(InputError, match=next(iter(wrong))):
             GeneratorConfig(**wrong)

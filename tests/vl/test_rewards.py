@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import normalize
 
 from core.errors import InputError
-from vl.rewards import StepBatch, VLMReward, vlm_rm_reward
+from vl.rewards import EmbeddingReward, RewardModel, StepBatch, VLMReward, name_rows, vlm_rm_reward
 
 
 class TableEmbedder:
@@ -106,14 +106,87 @@ def test_steps_that_cannot_be_scored_are_an_error_and_never_zero():
         reward.score(StepBatch(embedding=torch.eye(2)), torch.tensor([0]))
     with pytest.raises(InputError, match=r"0\.\.1, expected 0\.\.0"):
         reward.score(StepBatch(embedding=torch.eye(2)), torch.tensor([0, 1]))
-    with pytest.raises(InputError, match="1 of 2 image embeddings hold NaN"):
-        reward.score(StepBatch(embedding=torch.tensor([[0.0, 1.0], [float("nan"), 0.0]])), goals)
+    with pytest.raises(InputError, match=r"-1\.\.0, expected 0\.\.0"):
+        reward.score(StepBatch(embedding=torch.eye(2)), torch.tensor([0, -1]))
+    for bad in (float("nan"), float("inf")):
+        with pytest.raises(InputError, match=r"1 of 2 image embeddings hold NaN or infinite numbers \(row 1\)"):
+            reward.score(StepBatch(embedding=torch.tensor([[0.0, 1.0], [bad, 0.0]])), goals)
 
 
-def test_a_real_tower_scores_frames_alike_alone_and_in_a_batch(tiny_model, frames):
+def test_many_bad_rows_are_named_by_the_first_five():
+    assert name_rows(torch.tensor([False, True])) == "row 1"
+    assert name_rows(torch.ones(7, dtype=torch.bool)) == "rows 0, 1, 2, 3, 4 and 2 more"
+
+
+@pytest.mark.parametrize(
+    ("frames", "advice"),
+    [
+        (torch.zeros(2, 8, 8, 3), r"float32 of shape \(2, 8, 8, 3\).*255 \* images"),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), r"permute\(0, 2, 3, 1\)"),
+        (torch.zeros(2, 8, 8, 4, dtype=torch.uint8), r"images\[\.\.\., :3\]"),
+        (torch.zeros(2, 8, 8, 1, dtype=torch.uint8), r"grey .*expand\(-1, -1, -1, 3\)"),
+        (torch.zeros(2, 8, 8, dtype=torch.uint8), r"grey .*images\[\.\.\., None\]"),
+        (torch.zeros(8, 8, 3, dtype=torch.uint8), r"images\[None\]"),
+        (torch.zeros(2, 0, 8, 3, dtype=torch.uint8), "no pixel"),
+        (torch.zeros(2, 8, 8, 3, dtype=torch.int64), "int64 .*bytes, 0..255"),
+    ],
+)
+def test_frames_of_another_kind_are_refused_with_the_way_to_mend_them(frames, advice):
+    reward = VLMReward(TableEmbedder(PLANE), [["up"]], alpha=0.0)
+    with pytest.raises(InputError, match=advice):
+        reward.score(StepBatch(frame=frames), torch.zeros(len(frames), dtype=torch.long))
+
+
+def test_frames_of_any_height_and_width_are_scored(tiny_model):
+    reward = VLMReward(tiny_model, [["a red box"]], alpha=0.0)
+    frames = torch.full((1, 40, 60, 3), 90, dtype=torch.uint8)
+    same = reward.score(StepBatch(frame=frames[:, :32, :32]), torch.tensor([0]))
+    torch.testing.assert_close(reward.score(StepBatch(frame=frames), torch.tensor([0])), same, atol=1e-5, rtol=0)
+
+
+def test_prompts_that_cannot_be_read_are_named(tiny_model):
+    with pytest.raises(InputError, match="goal 1 has the prompt '  '"):
+        VLMReward(tiny_model, [["a red box"], ["a box", "  "]], alpha=0.0)
+    with pytest.raises(InputError, match="the baseline has the prompt ''"):
+        VLMReward(tiny_model, [["a red box"]], [""], alpha=0.5)
+    with pytest.raises(InputError, match="a text has 22 tokens, the model reads at most 16: 'red red"):
+        VLMReward(tiny_model, [["red " * 20]], alpha=0.0)
+    with pytest.raises(InputError, match=r"goal 1 \['A red box'\] has the embedding of the baseline"):
+        VLMReward(tiny_model, [["a box"], ["A red box"]], ["a  red box"], alpha=0.5)  # the same tokens
+
+
+def test_given_vectors_score_as_the_prompts_they_came_from(tiny_model, frames):
+    goals = [["a red box", "a red box on the left"], ["a blue box"]]
+    said = VLMReward(tiny_model, goals, ["an empty room"], alpha=0.5)
+    given = VLMReward.from_vectors(tiny_model, said.goal_vectors, said.baseline_vector, alpha=0.5)
+    steps, rows = StepBatch(frame=frames), torch.tensor([0, 1, 0, 1, 0])
+    assert torch.equal(given.score(steps, rows), said.score(steps, rows))
+    assert isinstance(given, EmbeddingReward) and isinstance(given, RewardModel)
+
+
+def test_given_vectors_that_fit_nothing_are_refused():
+    embedder, up = TableEmbedder(PLANE), torch.tensor([[0.0, 1.0]])
+    with pytest.raises(InputError, match=r"shape \(1, 3\), expected \(G, 2\)"):
+        VLMReward.from_vectors(embedder, torch.ones(1, 3))
+    with pytest.raises(InputError, match=r"shape \(0, 2\), expected \(G, 2\) with G >= 1"):
+        VLMReward.from_vectors(embedder, torch.ones(0, 2))
+    with pytest.raises(InputError, match=r"baseline vector has shape \(1, 2\), expected \(2,\)"):
+        VLMReward.from_vectors(embedder, up, up, alpha=0.5)
+    with pytest.raises(InputError, match="NaN"):
+        VLMReward.from_vectors(embedder, up * float("nan"))
+    with pytest.raises(InputError, match="goal 0 is the baseline vector: the direction between them is undefined"):
+        VLMReward.from_vectors(embedder, up, up[0], alpha=0.5)
+    with pytest.raises(InputError, match="needs baseline"):
+        VLMReward.from_vectors(embedder, up, alpha=0.5)
+
+
+def test_scores_of_the_project_s_towers_agree_whatever_the_batch(tiny_model):
     reward = VLMReward(tiny_model, [["a red box"], ["a blue box on the left"]], ["an empty room"], alpha=0.5)
-    goals = torch.tensor([0, 1, 0, 1, 0])
+    frames = torch.randint(0, 256, (40, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    goals = torch.arange(40) % 2
     together = reward.score(StepBatch(frame=frames), goals)
-    alone = torch.cat([reward.score(StepBatch(frame=frames[i : i + 1]), goals[i : i + 1]) for i in range(5)])
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+    for size in (1, 7):
+        parts = zip(frames.split(size), goals.split(size))
+        split = torch.cat([reward.score(StepBatch(frame=frame), goal) for frame, goal in parts])
+        torch.testing.assert_close(split, together, atol=1e-5, rtol=0)
     assert reward.needs == {"frame"} and reward.dim == 12
