@@ -4,11 +4,13 @@ Gymnasium tasks cannot be saved, but those that draw from their own `np_random` 
 seed and actions. So each reset here is seeded, the episode's actions are kept, and going on means doing them again.
 """
 
-from typing import Any, SupportsFloat
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import gymnasium
 import numpy as np
-from stable_baselines3.common.vec_env import VecEnv
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.vec_env import VecEnv
 
 TRAINING, EVALUATION = 0, 1  # streams of episode seeds
 
@@ -55,12 +57,12 @@ class SeededEpisodes(gymnasium.Wrapper):
             self.step(action if action.ndim else action[()])
 
 
-def episode_states(env: VecEnv) -> list[dict[str, Any]]:
+def episode_states(env: "VecEnv") -> list[dict[str, Any]]:
     """Where each environment is, for `go_on`."""
     return env.env_method("episode_state")
 
 
-def go_on(env: VecEnv, states: list[dict[str, Any]]) -> list[Any]:
+def go_on(env: "VecEnv", states: list[dict[str, Any]]) -> list[Any]:
     """Brings fresh environments, made like those of `episode_states`, to where they were.
 
     Returns:
