@@ -20,7 +20,8 @@ source benchmarks/job.sh
 tower() { # seed
   job "tower-$1" pretrain-vl views="$runs/views" seed="$1" steps=400 batch_size=64 lr=1e-3 eval_every=100 eval_views=50 \
     model.image.stem_width=32 model.image.width=48 \
-    'model.text.options={hidden_size: 64, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 128}'
+    model.text.options.hidden_size=64 model.text.options.num_hidden_layers=1 \
+    model.text.options.num_attention_heads=2 model.text.options.intermediate_size=128
 }
 
 trial() { # arm seed
