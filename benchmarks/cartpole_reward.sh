@@ -10,7 +10,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
-export sightline=${SIGHTLINE:-.venv/bin/sightline} runs=${RUNS:-runs/cartpole_reward} STEPS=${STEPS:-15000}
+export sightline=${SIGHTLINE:-.venv/bin/sightline} runs=${RUNS:-runs/cartpole_reward} STEPS=${STEPS:-12000}
 python=${PYTHON:-.venv/bin/python}
 SEEDS=${SEEDS:-0 1 2} ARMS=${ARMS:-vlm-0.5 task vlm-1 vlm-0 constant} SIDE_BY_SIDE=${SIDE_BY_SIDE:-2}
 mkdir -p "$runs"
@@ -18,7 +18,10 @@ mkdir -p "$runs"
 source benchmarks/job.sh
 
 tower() { # seed
-  job "tower-$1" pretrain-vl views="$runs/views" seed="$1" steps=300 batch_size=128 eval_every=100 eval_views=100
+  job "tower-$1" pretrain-vl views="$runs/views" seed="$1" steps=400 batch_size=64 lr=1e-3 eval_every=100 eval_views=50 \
+    model.image.stem_width=32 model.image.width=48 \
+    model.text.options.hidden_size=64 model.text.options.num_hidden_layers=1 \
+    model.text.options.num_attention_heads=2 model.text.options.intermediate_size=128
 }
 
 trial() { # arm seed
@@ -34,6 +37,6 @@ trial() { # arm seed
 export -f tower trial
 "$python" -m benchmarks.cartpole_reward views "$runs/views"
 printf '%s\n' $SEEDS | xargs -P "$SIDE_BY_SIDE" -L 1 bash -c 'tower "$@"' tower
-for arm in $ARMS; do for seed in $SEEDS; do echo "$arm $seed"; done; done |
+for seed in $SEEDS; do for arm in $ARMS; do echo "$arm $seed"; done; done |
   xargs -P "$SIDE_BY_SIDE" -L 1 bash -c 'trial "$@"' trial
 "$python" -m benchmarks.cartpole_reward table "$runs" --out "${TABLE:-benchmarks/results/cartpole_reward.md}"
