@@ -63,6 +63,11 @@ class RewardWrapper(gymnasium.Wrapper):
         """Seconds spent in the model."""
         return self.pay.scorer.timing
 
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """A new episode; what was under way is forgotten."""
+        self.pay.account.begin([0])
+        return self.env.reset(seed=seed, options=options)
+
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """One step of the task, paid by what it led to."""
         observation, task_reward, terminated, truncated, info = self.env.step(action)
@@ -142,7 +147,8 @@ class VectorRewardWrapper(VectorWrapper):
         observation, task_reward, terminated, truncated, infos = self.env.step(actions)
         stepped, ended = ~self._waiting, terminated | truncated
         rows, base, seen = info_rows(infos, self.num_envs), self.env.unwrapped, None
-        if self.pay.scorer.needs_frames and not (getattr(base, "step_frame", None) or any("frame" in r for r in rows)):
+        given = getattr(base, "step_frame", None) is not None or any("frame" in row for row in rows)
+        if self.pay.scorer.needs_frames and stepped.any() and not given:
             seen = self._rendered()
         paid = self.pay(
             base,

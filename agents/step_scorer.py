@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from numpy import ndarray
 from torch import Tensor
 
@@ -74,8 +74,11 @@ class StepScorer:
             self._goals = torch.tensor(numbers, dtype=torch.int64)
         self._has_answered = False
 
-    def goals(self, infos: Sequence[Info]) -> Int64[Tensor, " B"]:
-        """The goal of each environment's step.
+    def goals(self, infos: Sequence[Info], stepped: Bool[ndarray, " B"] | None = None) -> Int64[Tensor, " B"]:
+        """The goal of each environment's step; any number where none was taken.
+
+        Args:
+            stepped: environments that took a step, whose infos are asked; None: all.
 
         Raises:
             InputError: the function of info fails on a step.
@@ -83,7 +86,9 @@ class StepScorer:
         if self._goal_of is None:
             return self._goals
         try:
-            return torch.tensor([int(self._goal_of(info)) for info in infos], dtype=torch.int64)
+            asked = [stepped is None or bool(stepped[index]) for index in range(len(infos))]
+            numbers = [int(self._goal_of(info)) if ask else 0 for info, ask in zip(infos, asked)]
+            return torch.tensor(numbers, dtype=torch.int64)
         except (KeyError, TypeError, IndexError) as error:
             raise InputError(
                 f"goals(info) failed with {type(error).__name__}: {error}; "
