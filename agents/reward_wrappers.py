@@ -22,9 +22,10 @@ from numpy import ndarray
 from agents.paid import Payment
 from agents.step_frames import StepFrame, StepFrames, checked_frame, info_rows, stacked
 from agents.step_pay import StepPay
-from agents.step_scorer import Goals, Timing, Watch
+from agents.step_scorer import Goals, Watch
 from core.errors import InputError
 from vl.rewards import RewardModel
+from vl.scoring import Stopwatch
 
 STEP_SAYS, EPISODE_SAYS = ("score", "task_reward"), ("model_return", "task_return")
 """Names in the infos of steps, and of steps that end an episode."""
@@ -59,7 +60,7 @@ class RewardWrapper(gymnasium.Wrapper):
         super().__init__(StepFrame(env) if self.pay.scorer.needs_frames and not _has_step_frame(env) else env)
 
     @property
-    def timing(self) -> Timing:
+    def timing(self) -> Stopwatch:
         """Seconds spent in the model."""
         return self.pay.scorer.timing
 
@@ -126,7 +127,7 @@ class VectorRewardWrapper(VectorWrapper):
         self._waiting = np.zeros(env.num_envs, dtype=bool)
 
     @property
-    def timing(self) -> Timing:
+    def timing(self) -> Stopwatch:
         """Seconds spent in the model."""
         return self.pay.scorer.timing
 

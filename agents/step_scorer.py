@@ -1,6 +1,5 @@
 """A reward model asked about the steps of B environments: which goals, embeddings kept small, time taken."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor
 from agents.paid import Payment
 from core.errors import InputError
 from vl.rewards import RewardModel, StepBatch
+from vl.scoring import Stopwatch
 
 Info = Mapping[str, Any]
 Goals = int | Sequence[int] | Callable[[Info], int]
@@ -33,22 +33,6 @@ Watch = Callable[[Any], tuple[Any, Int64[Tensor, " B"]]]
 """
 
 
-class Timing:
-    """How much of the wall time scoring takes."""
-
-    def __init__(self) -> None:
-        self.seconds, self._began = 0.0, time.perf_counter()
-
-    def restart(self) -> None:
-        """Counts from now on."""
-        self.seconds, self._began = 0.0, time.perf_counter()
-
-    @property
-    def share(self) -> float:
-        """Seconds of scoring per second since the start, in [0, 1]."""
-        return self.seconds / max(time.perf_counter() - self._began, 1e-9)
-
-
 class StepScorer:
     """Scores steps with one call of the model for all environments.
 
@@ -65,7 +49,7 @@ class StepScorer:
         self.model, self.num_envs = model, num_envs
         self.needs_frames = "frame" in model.needs
         self.embeds = self.needs_frames and callable(getattr(model, "embed", None)) and "state" not in model.needs
-        self.timing = Timing()
+        self.timing = Stopwatch()
         self._goal_of = goals if callable(goals) else None
         if self._goal_of is None:
             numbers = [goals] * num_envs if isinstance(goals, int) else [int(goal) for goal in goals]  # type: ignore
@@ -98,10 +82,8 @@ class StepScorer:
     @torch.no_grad()
     def embed(self, frames: UInt8[ndarray, "B H W 3"] | UInt8[Tensor, "B H W 3"]) -> Float[Tensor, "B D"]:
         """Embeddings of frames in half precision, on the CPU."""
-        started = time.perf_counter()
-        embedding = self.model.embed(torch.as_tensor(frames)).half().cpu()  # type: ignore[attr-defined]
-        self.timing.seconds += time.perf_counter() - started
-        return embedding
+        with self.timing:
+            return self.model.embed(torch.as_tensor(frames)).half().cpu()  # type: ignore[attr-defined]
 
     @torch.no_grad()
     def score(self, steps: StepBatch, goals: Int64[Tensor, " B"]) -> Float[Tensor, " B"]:
@@ -112,9 +94,9 @@ class StepScorer:
         Raises:
             InputError: scores of another shape, or infinite.
         """
-        started = time.perf_counter()
         for _ in range(1 if self._has_answered else 1 + ASKED_AGAIN):
-            score = torch.as_tensor(self.model.score(steps, goals)).float().cpu()
+            with self.timing:
+                score = torch.as_tensor(self.model.score(steps, goals)).float().cpu()
             if score.shape != goals.shape:
                 raise InputError(f"the reward model gave scores of shape {tuple(score.shape)} for {len(goals)} steps")
             if not bool(score.isnan().all()):
@@ -122,7 +104,6 @@ class StepScorer:
                 break
         if bool(score.isinf().any()):
             raise InputError(f"the reward model gave infinite scores for {int(score.isinf().sum())} steps")
-        self.timing.seconds += time.perf_counter() - started
         return score
 
     def score_frames(
