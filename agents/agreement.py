@@ -13,6 +13,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from vl.reward_sweep import auc
+
 
 def ranks(values: Float[ndarray, " M"]) -> Float[ndarray, " M"]:
     """Ranks from 1; ties share the mean of theirs."""
@@ -38,11 +40,12 @@ def spearman(score: ndarray, truth: ndarray) -> float:
 def epic_distance(score: ndarray, truth: ndarray) -> float:
     """EPIC pseudo-distance of two state-only rewards over one set of states: sqrt((1 - Pearson) / 2).
 
-    0 = equal up to scale and offset, 1 = opposite, 0.707 = unrelated; a constant reward counts as unrelated.
+    0 = equal up to scale and offset, 1 = opposite, 0.707 = unrelated; a constant reward counts as unrelated. NaN for
+    fewer than two states.
 
     Source: Gleave et al., arXiv:2006.13900; its reduction for goal labels as used for VLM rewards, arXiv:2310.12921.
     """
-    return epic_of(pearson(score, truth))
+    return epic_of(pearson(score, truth)) if len(score) > 1 else math.nan
 
 
 def epic_of(rho: float) -> float:
@@ -52,11 +55,7 @@ def epic_of(rho: float) -> float:
 
 def roc_auc(score: ndarray, positive: ndarray) -> float:
     """Probability that a positive scores above a negative, ties counting half; NaN when one side is empty."""
-    score, positive = np.asarray(score, dtype=float), np.asarray(positive, dtype=bool)
-    wins, losses = int(positive.sum()), int((~positive).sum())
-    if not wins or not losses:
-        return math.nan
-    return float((ranks(score)[positive].sum() - wins * (wins + 1) / 2) / (wins * losses))
+    return auc(np.asarray(score, dtype=float), np.asarray(positive, dtype=bool))
 
 
 def grouped_auc(

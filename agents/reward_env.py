@@ -16,9 +16,10 @@ from agents.paid import Payment
 from agents.rollout import EnvStep, TensorEnv
 from agents.step_frames import StepFrames, info_rows
 from agents.step_pay import StepPay
-from agents.step_scorer import Goals, Timing, Watch
+from agents.step_scorer import Goals, Watch
 from core.errors import InputError
 from vl.rewards import RewardModel
+from vl.scoring import Stopwatch
 
 PICTURE = "image"
 """The observation that is taken for the frame where no StepFrame gives one."""
@@ -64,7 +65,7 @@ class RewardEnv:
         return self.env.observation_spec
 
     @property
-    def timing(self) -> Timing:
+    def timing(self) -> Stopwatch:
         """Seconds spent in the model."""
         return self.pay.scorer.timing
 

@@ -206,7 +206,7 @@ def table(rows: Rows, *, seed: int = 0, resamples: int = 1000) -> dict[str, dict
         else (roc_auc(judged.score, won), (math.nan, math.nan))
     )
     found = {
-        "epic": _entry(epic_of(rho), epics, len(known)),
+        "epic": _entry(epic_of(rho) if len(known) > 1 else math.nan, epics, len(known)),
         "pearson": _entry(rho, rho_interval, len(known)),
         "spearman": _entry(*order, len(known)),
     }

@@ -22,9 +22,10 @@ from numpy import ndarray
 from agents.paid import Payment
 from agents.step_frames import StepFrame, StepFrames, checked_frame, info_rows, stacked
 from agents.step_pay import StepPay
-from agents.step_scorer import Goals, Timing, Watch
+from agents.step_scorer import Goals, Watch
 from core.errors import InputError
 from vl.rewards import RewardModel
+from vl.scoring import Stopwatch
 
 STEP_SAYS, EPISODE_SAYS = ("score", "task_reward"), ("model_return", "task_return")
 """Names in the infos of steps, and of steps that end an episode."""
@@ -59,9 +60,14 @@ class RewardWrapper(gymnasium.Wrapper):
         super().__init__(StepFrame(env) if self.pay.scorer.needs_frames and not _has_step_frame(env) else env)
 
     @property
-    def timing(self) -> Timing:
+    def timing(self) -> Stopwatch:
         """Seconds spent in the model."""
         return self.pay.scorer.timing
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """A new episode; what was under way is forgotten."""
+        self.pay.account.begin([0])
+        return self.env.reset(seed=seed, options=options)
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """One step of the task, paid by what it led to."""
@@ -121,7 +127,7 @@ class VectorRewardWrapper(VectorWrapper):
         self._waiting = np.zeros(env.num_envs, dtype=bool)
 
     @property
-    def timing(self) -> Timing:
+    def timing(self) -> Stopwatch:
         """Seconds spent in the model."""
         return self.pay.scorer.timing
 
@@ -142,7 +148,8 @@ class VectorRewardWrapper(VectorWrapper):
         observation, task_reward, terminated, truncated, infos = self.env.step(actions)
         stepped, ended = ~self._waiting, terminated | truncated
         rows, base, seen = info_rows(infos, self.num_envs), self.env.unwrapped, None
-        if self.pay.scorer.needs_frames and not (getattr(base, "step_frame", None) or any("frame" in r for r in rows)):
+        given = getattr(base, "step_frame", None) is not None or any("frame" in row for row in rows)
+        if self.pay.scorer.needs_frames and stepped.any() and not given:
             seen = self._rendered()
         paid = self.pay(
             base,

@@ -27,9 +27,10 @@ from agents.paid import Account, Payment
 from agents.reward_wrappers import EPISODE_SAYS, STEP_SAYS
 from agents.step_frames import step_frames
 from agents.step_pay import StepPay
-from agents.step_scorer import FrameQueue, Goals, StepScorer, Timing, Watch, check_reads_steps, check_watched
+from agents.step_scorer import FrameQueue, Goals, StepScorer, Watch, check_reads_steps, check_watched
 from core.errors import InputError
 from vl.rewards import RewardModel, StepBatch
+from vl.scoring import Stopwatch
 
 RESCORED_AT_ONCE = 16384
 """Rows of the replay buffer per call of the model when all are scored anew."""
@@ -143,7 +144,7 @@ class RelabelCallback(BaseCallback):
             self.scorer = StepScorer(self.reward_model, env.num_envs, self.goals)
             self.account = Account(self.payment, env.num_envs)
             self.queue = FrameQueue(self.scorer, self.batch_size)
-        self.scorer.timing.restart()
+        self.scorer.timing = Stopwatch()  # counts from now on
         self._off_policy = isinstance(algorithm, OffPolicyAlgorithm)
         if self._off_policy:
             self._check_replay(cast(OffPolicyAlgorithm, algorithm))
@@ -363,7 +364,7 @@ class VecEnvReward(VecEnvWrapper):
         self.pay = StepPay(reward_model, venv.num_envs, goals, payment, watch)
 
     @property
-    def timing(self) -> Timing:
+    def timing(self) -> Stopwatch:
         """Seconds spent in the model."""
         return self.pay.scorer.timing
 

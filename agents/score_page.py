@@ -5,29 +5,30 @@ score and truth differ most; every number of the result, folded where it would b
 """
 
 import io
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
 from agents.reward_metrics import Rows
-from core.page import figure_html, image_html, page_html, table_html, text
+from agents.score_plots import (
+    CONTROLS,
+    PATHS,
+    Table,
+    against_truth,
+    along_walks,
+    auc_bars,
+    distribution,
+    epic_map,
+    numbers_of,
+    value_of,
+    value_order,
+)
+from core.page import image_html, page_html, table_html, text
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-Table = Mapping[str, Mapping[str, Any]]  # metric -> value, interval, n
-
-CONTROLS: Final = {
-    "random weights": "the same towers before any training: what a picture's colours and shapes give away alone",
-    "constant": "the same score everywhere",
-    "oracle": "a score made from the truth: what the metrics can reach",
-}
 METRICS: Final = {
     "epic": (
         "EPIC\u00a0↓",
@@ -49,19 +50,6 @@ METRICS: Final = {
         "the same of walks made to fool it: staring at a wall, at a wrong thing, circling",
     ),
     "unanswered": ("unanswered\u00a0↓", "share of moments without a score"),
-}
-OURS, OTHER, CONTROL, INK = "#2457a7", "#8fa9d0", "#c3c9d3", "#1d2430"
-PATHS: Final = {
-    "oracle": ("shortest way to the goal", "#1b7a3d"),
-    "expert": ("expert", "#1b7a3d"),
-    "random": ("random walk", "#7b8494"),
-    "stare": ("staring at a wall, or standing still", "#d9822b"),
-    "wrong_thing": ("at the wrong thing", "#b3261e"),
-    "circling": ("circling", "#8a4fb0"),
-    "policy": ("a trained policy", "#2457a7"),
-    "failed": ("failed", "#8c1d40"),
-    "recording": ("recording", "#2457a7"),
-    "camera": ("sampled camera", INK),
 }
 GRADES: Final = {"good": "#1b7a3d", "mixed": "#b26a00", "bad": "#b3261e"}
 SIDE: Final = 320  # pixels a worst frame is stored with at most
@@ -123,10 +111,10 @@ def score_page(
             "Score and truth",
             [
                 _beside(
-                    _against_truth(rows, headline),
-                    _distribution(rows, headline),
-                    _auc_bars(rewards, headline),
-                    _value_order(rewards),
+                    against_truth(rows, headline),
+                    distribution(rows, headline),
+                    auc_bars(rewards, headline),
+                    value_order(rewards),
                 )
             ],
         ),
@@ -163,13 +151,13 @@ def verdict(rewards: Mapping[str, Table], headline: str) -> tuple[str, str]:
         (
             row
             for row in (("auc", 0.9, 0.5), ("spearman", 0.7, 0.0), ("voc_expert", 0.7, 0.0))
-            if _value(figures, row[0])
+            if value_of(figures, row[0])
         ),
         ("", 0.0, 0.0),
     )
     if not name:
         return "bad", "Nothing is known of the truth here: no success, no progress and no expert's order of time."
-    found = _value(figures, name)
+    found = value_of(figures, name)
     assert found is not None
     value, low = found, (figures[name]["interval"] or (found, found))[0]
     shown = f"{METRICS[name][0][:-2]} {_number(figures[name])}"
@@ -182,7 +170,7 @@ def verdict(rewards: Mapping[str, Table], headline: str) -> tuple[str, str]:
     reasons, grade = [f"The reward {strength}{what} ({shown})"], "good" if value >= good else "mixed"
     if low <= none:
         reasons, grade = [f"The reward does not show that it {what} ({shown})"], "bad"
-    blind = _value(rewards.get("random weights", {}), name)
+    blind = value_of(rewards.get("random weights", {}), name)
     if blind is not None and headline != "random weights":
         if low <= blind:
             reasons.append(f"towers with random weights are as good ({blind:.2f})")
@@ -195,14 +183,14 @@ def verdict(rewards: Mapping[str, Table], headline: str) -> tuple[str, str]:
             ("false_positives", "of failed endings"),
             ("false_positives_adversarial", "of the walks made to fool it"),
         )
-        if (rate := _value(figures, key)) is not None
+        if (rate := value_of(figures, key)) is not None
     ]
     sentences = ["; ".join(reasons) + "."]
     if caught:
         sentences.append(f"{' and '.join(f'{rate:.0%} {who}' for rate, who in caught)} score like successes.")
         most = max(rate for rate, _ in caught)
         grade = "bad" if most >= 0.5 else "mixed" if most >= 0.2 and grade == "good" else grade
-    rising = _value(figures, "voc_failed")
+    rising = value_of(figures, "voc_failed")
     if rising is not None and rising >= 0.5:
         sentences.append(f"It also rises with time on walks that fail (value order {rising:.2f}).")
     advice = {
@@ -211,10 +199,6 @@ def verdict(rewards: Mapping[str, Table], headline: str) -> tuple[str, str]:
         "bad": "Do not train on it as it is.",
     }
     return grade, " ".join([*sentences, advice[grade]])
-
-
-def _value(figures: Table, metric: str) -> float | None:
-    return figures.get(metric, {}).get("value")
 
 
 def _number(entry: Mapping[str, Any]) -> str:
@@ -228,7 +212,7 @@ def _interval(ends: Sequence[float], digits: int) -> str:
 
 def _figures(rewards: Mapping[str, Table], headline: str) -> str:
     """A row per reward, a column per metric; under each value its interval and count."""
-    measured = {name for table in rewards.values() for name in table if _value(table, name) is not None}
+    measured = {name for table in rewards.values() for name in table if value_of(table, name) is not None}
     metrics = [name for name in METRICS if name in measured] + sorted(measured - set(METRICS))
     head = "".join(f'<th class="number">{text(METRICS.get(name, (name,))[0])}</th>' for name in metrics)
     lines = [f"<tr><th>reward</th>{head}</tr>"]
@@ -263,140 +247,19 @@ def _legend(rewards: Mapping[str, Table]) -> str:
     )
 
 
-def _figure(width: float, height: float) -> tuple["Figure", "Axes"]:
-    """A figure in the page's look; sizes in hundreds of CSS pixels."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=9.5, colors=INK)
-    return figure, axes
-
-
 def _beside(*columns: str) -> str:
     """Blocks side by side, one below the other on narrow screens."""
     return f'<div class="grid two">{"".join(f"<div>{column}</div>" for column in columns if column)}</div>'
 
 
-def _against_truth(rows: Rows, headline: str) -> str:
-    """How many moments have which score at which progress, with the median and the middle 80 % by tenths."""
-    known = ~np.isnan(rows.score) & ~np.isnan(rows.progress)
-    score, progress = rows.score[known], rows.progress[known]
-    if not len(score):
-        return "<p>True progress is not known of any moment.</p>"
-    figure, axes = _figure(5.9, 4.6)
-    if len(score) > 400:
-        from matplotlib.colors import LogNorm
-
-        bins = axes.hexbin(progress, score, gridsize=(34, 22), mincnt=1, cmap="Blues", norm=LogNorm(), linewidths=0.1)
-        figure.colorbar(bins, ax=axes, label="moments", pad=0.02)
-    else:
-        axes.scatter(progress, score, s=14, color=OTHER, linewidths=0)
-    edges = np.linspace(0, 1, 11)
-    place = np.clip(np.digitize(progress, edges) - 1, 0, 9)
-    middle, ends = [], []
-    for k in range(10):
-        if (place == k).sum() >= 5:
-            low, median, high = np.quantile(score[place == k], [0.1, 0.5, 0.9])
-            middle.append((edges[k] + 0.05, median))
-            ends.append((edges[k] + 0.05, low, high))
-    if middle:
-        line, band = np.array(middle), np.array(ends)
-        axes.fill_between(band[:, 0], band[:, 1], band[:, 2], color="#d9822b", alpha=0.22, linewidth=0)
-        axes.plot(line[:, 0], line[:, 1], color="#b65b00", linewidth=2.2, marker="o", markersize=4)
-    axes.set(xlabel="true progress (0 = none, 1 = goal reached)", ylabel=f"score of {headline}", xlim=(-0.02, 1.02))
-    caption = (
-        "Each moment by its true progress and its score; orange: median and middle 80 % of the scores, by tenths of "
-        "progress. A good reward climbs and stays narrow."
-    )
-    return figure_html(figure, "score against true progress", caption)
-
-
-def _distribution(rows: Rows, headline: str) -> str:
-    """Scores where stopping succeeds, and elsewhere."""
-    won, lost = (rows.score[(rows.success == k) & ~np.isnan(rows.score)] for k in (1, 0))
-    if not len(won) or not len(lost):
-        return ""
-    figure, axes = _figure(5.9, 4.6)
-    edges = np.histogram_bin_edges(np.concatenate([won, lost]), 40).tolist()
-    for score, color, label in ((lost, "#b3261e", "elsewhere"), (won, "#1b7a3d", "where stopping succeeds")):
-        share = np.full(len(score), 1 / len(score))
-        axes.hist(score, edges, weights=share, color=color, alpha=0.5, label=f"{label} ({len(score):,} moments)")
-    axes.set(xlabel=f"score of {headline}", ylabel="share of the moments")
-    axes.legend(frameon=False, fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-    return figure_html(figure, "scores of success and of the rest", "The less the two overlap, the higher the AUC.")
-
-
-def _auc_bars(rewards: Mapping[str, Table], headline: str) -> str:
-    """AUC of success of all rewards."""
-    names = [name for name in rewards if _value(rewards[name], "auc") is not None]
-    if names:
-        figure, axes = _figure(5.9, 1.1 + 0.36 * len(names))
-        for place, name in enumerate(names):
-            entry = rewards[name]["auc"]
-            color = OURS if name == headline else CONTROL if name in CONTROLS else OTHER
-            axes.barh(place, entry["value"] - 0.5, left=0.5, color=color, height=0.62)
-            low, high = entry.get("interval") or (entry["value"],) * 2
-            axes.plot([low, high], [place, place], color=INK, linewidth=1.4)
-            axes.annotate(f"{entry['value']:.2f}", (max(high, entry["value"], 0.5), place), xytext=(5, 0),
-                          textcoords="offset points", va="center", fontsize=9, color=INK)  # fmt: skip
-        axes.axvline(0.5, color=INK, linewidth=1)
-        left = min(
-            0.45, *(min(rewards[name]["auc"].get("interval") or [rewards[name]["auc"]["value"]]) for name in names)
-        )
-        axes.set(xlim=(left, 1.06), xlabel="AUC of success (0.5 = blind, 1 = perfect)")
-        axes.set_yticks(range(len(names)), [textwrap.fill(name, 26) for name in names])
-        axes.invert_yaxis()
-        return figure_html(figure, "AUC of success by reward", "Lines: 95 % intervals.")
-    return ""
-
-
-def _value_order(rewards: Mapping[str, Table]) -> str:
-    """Value order on experts' walks beside that on failures, of all rewards."""
-    pair = (("voc_expert", "#1b7a3d", "walks that succeed"), ("voc_failed", "#b3261e", "walks that fail"))
-    names = [name for name in rewards if any(_value(rewards[name], key) is not None for key, _, _ in pair)]
-    if names:
-        figure, axes = _figure(5.9, 1.3 + 0.36 * len(names))
-        for shift, (key, color, label) in zip((-0.13, 0.13), pair):
-            for place, name in enumerate(names):
-                entry = rewards[name].get(key, {"value": None})
-                if entry["value"] is not None:
-                    axes.plot(
-                        entry.get("interval") or [entry["value"]] * 2, [place + shift] * 2, color=color, linewidth=1.6
-                    )
-                    axes.plot([entry["value"]], [place + shift], marker="o", color=color, markersize=6)
-            axes.plot([], [], marker="o", color=color, label=label)
-        axes.axvline(0, color=INK, linewidth=1)
-        axes.set(xlim=(-1.05, 1.05), xlabel="value order: rank correlation of score and time")
-        axes.set_yticks(range(len(names)), [textwrap.fill(name, 26) for name in names])
-        axes.invert_yaxis()
-        axes.legend(frameon=False, fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-        caption = "Green should lie far right; red on the right means that the score rises with time itself."
-        return figure_html(figure, "value order on walks that succeed and that fail", caption)
-    return ""
-
-
 def _along_paths(paths: Mapping[str, Mapping[str, Sequence[float | None]]], headline: str) -> list[str]:
     """Mean score along each kind of walk, of the headline and beside it of the towers with random weights."""
     shown = [name for name in (headline, "random weights") if name in paths]
-    lines = {name: {path: _line(values) for path, values in paths[name].items()} for name in shown}
-    figures = []
-    for name in shown:
-        figure, axis = _figure(5.9, 4.2)
-        for path, line in lines[name].items():
-            label, color = PATHS.get(path, (path, INK))
-            own = path in ("oracle", "expert")
-            axis.plot(np.linspace(0, 1, len(line)), line, color=color, linewidth=2.8 if own else 1.8, label=label,
-                      marker="o" if own else None, markersize=4)  # fmt: skip
-        axis.set(ylabel=f"mean score of {name}")
-        axis.set_xlabel("share of the walk's steps (0 = start, 1 = end)")
-        axis.legend(frameon=False, fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-        figures.append(figure_html(figure, f"mean score of {name} along walks"))
+    figures = [along_walks(paths[name], name) for name in shown]
     count = max(len(values) for values in paths[headline].values())
     header = ["reward", "walk", *(f"{k / max(count - 1, 1):.0%}" for k in range(count))]
     numbers = [
-        [name, PATHS.get(path, (path,))[0], *("–" if np.isnan(v) else f"{v:.3f}" for v in _line(values))]
+        [name, PATHS.get(path, (path,))[0], *("–" if np.isnan(v) else f"{v:.3f}" for v in numbers_of(values))]
         for name, walks in paths.items()
         for path, values in walks.items()
     ]
@@ -410,52 +273,16 @@ def _along_paths(paths: Mapping[str, Mapping[str, Sequence[float | None]]], head
     ]
 
 
-def _line(values: Sequence[float | None]) -> ndarray:
-    return np.array([np.nan if value is None else value for value in values], dtype=float)
-
-
 def _sweep(sweep: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
-    """EPIC by prompt and alpha as a heat map, all metrics as a folded table."""
-    prompts = list(sweep)
-    alphas = sorted({alpha for row in sweep.values() for alpha in row}, key=float)
-    found = np.array([[_swept(sweep[p].get(a, {}).get("epic")) for a in alphas] for p in prompts])
-    blocks = []
-    if not np.isnan(found).all():
-        labels = [textwrap.fill(prompt, 34) for prompt in prompts]
-        lines = sum(label.count("\n") + 1 for label in labels)
-        figure, axes = _figure(min(10.5, 4.4 + 0.72 * len(alphas)), 1.3 + 0.22 * len(prompts) + 0.19 * lines)
-        image = axes.imshow(found, cmap="viridis_r", aspect="auto")
-        figure.colorbar(image, ax=axes, label="EPIC distance", pad=0.02)
-        best = np.unravel_index(np.nanargmin(found), found.shape)
-        middle = (np.nanmin(found) + np.nanmax(found)) / 2
-        for (row, column), value in np.ndenumerate(found):
-            bold = "bold" if (row, column) == best else "normal"
-            axes.text(column, row, f"{value:.3f}", ha="center", va="center", fontsize=9, fontweight=bold,
-                      color="white" if value > middle else INK)  # fmt: skip
-        axes.set_xticks(range(len(alphas)), [f"{float(alpha):g}" for alpha in alphas])
-        axes.set_yticks(range(len(prompts)), labels)
-        axes.set(xlabel="alpha (0 = similarity to the goal, 1 = direction from baseline to goal only)")
-        axes.spines[:].set_visible(False)
-        axes.tick_params(length=0)
-        caption = (
-            f"EPIC distance by prompt and alpha; lower is better, bold the lowest: “{prompts[best[0]]}” with alpha "
-            f"{float(alphas[best[1]]):g}. Chosen on the data it is shown for, so expect a little worse elsewhere."
-        )
-        blocks.append(figure_html(figure, "EPIC distance by prompt and alpha", caption))
+    """The map of EPIC distances, and all metrics as a folded table."""
     metrics = list(dict.fromkeys(m for row in sweep.values() for entry in row.values() for m in entry))
     rows = [
         [prompt, f"{float(alpha):g}", *(_plain(sweep[prompt][alpha].get(metric)) for metric in metrics)]
-        for prompt in prompts
+        for prompt in sweep
         for alpha in sweep[prompt]
     ]
     header = ["prompt", "alpha", *(METRICS.get(metric, (metric,))[0] for metric in metrics)]
-    return [*blocks, _folded("Every prompt and alpha", table_html(header, rows, numbers=range(1, len(header))))]
-
-
-def _swept(value: Any) -> float:
-    if isinstance(value, Mapping):
-        value = value.get("value")
-    return np.nan if value is None else float(value)
+    return [epic_map(sweep), _folded("Every prompt and alpha", table_html(header, rows, numbers=range(1, len(header))))]
 
 
 def _worst(worst: Sequence[WorstFrame]) -> list[str]:

@@ -5,9 +5,9 @@ sightline score-rewards recordings=PATH vl=MODEL goal=["an open drawer"]        
 sightline score-rewards reward_task=cartpole vl=MODEL                          a task that says how far it is
 sightline score-rewards recordings=PATH progress.model=MODEL instruction=TEXT   a generative model's progress
 
-Figures are those of agents/reward_metrics.py, and for homes
-the AUC of agents/reward_views.py. Leaves result.json, page.html and worst.npz (the pictures that `worst` of result.json
-numbers), and for homes frames.parquet and reward_path.json.
+Figures are those of agents/reward_metrics.py, and for homes the AUC of agents/reward_views.py. Leaves result.json,
+page.html and worst.npz (the pictures that `worst` of result.json numbers), and for homes frames.parquet and
+reward_path.json.
 """
 
 from dataclasses import dataclass, field
@@ -94,6 +94,11 @@ def run(cfg: ScoreRewardsConfig) -> dict[str, Any]:
     if cfg.scenes:
         if cfg.progress.model:
             raise InputError("progress.model= watches recordings and tasks; on homes give vl= or grounder=")
+        if cfg.goal or cfg.baseline or cfg.instruction:
+            raise InputError(
+                "goal=, baseline= and instruction= belong to recordings and tasks; the goals of homes are their own, "
+                "asked for by prompts= and baselines="
+            )
         if not cfg.vl and not cfg.grounder:
             raise InputError("a reward is required: vl=MODEL (two towers) or grounder=MODEL (of pretrain-grounding)")
         return score_homes(cfg)

@@ -147,6 +147,8 @@ def frames_in(infos: Sequence[Mapping[str, Any]], stepped: Bool[ndarray, " B"] |
                 "make_vec_env(lambda: StepFrame(gymnasium.make(NAME, render_mode='rgb_array')), ...)"
             )
     present = [checked_frame(info["frame"], "info['frame']") for info in infos if "frame" in info]
+    if not present:  # every environment was reset instead of stepped
+        return StepFrames(np.zeros((len(infos), 1, 1, 3), np.uint8), None, [])
     if len(present) < len(infos):
         black = np.zeros_like(present[0])
         present = [info.get("frame", black) for info in infos]

@@ -72,7 +72,7 @@ class StepPay:
             score = self.scorer.score_frames(None if seen is None else seen.frame, goals, state)
         else:
             assert seen is not None
-            goals, frames = self.scorer.goals(infos), seen.frame
+            goals, frames = self.scorer.goals(infos, mask), seen.frame
             asked = goals
             if mask is not None:
                 frames, asked = frames[mask], asked[mask]

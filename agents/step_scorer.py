@@ -1,18 +1,18 @@
 """A reward model asked about the steps of B environments: which goals, embeddings kept small, time taken."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from numpy import ndarray
 from torch import Tensor
 
 from agents.paid import Payment
 from core.errors import InputError
 from vl.rewards import RewardModel, StepBatch
+from vl.scoring import Stopwatch
 
 Info = Mapping[str, Any]
 Goals = int | Sequence[int] | Callable[[Info], int]
@@ -33,22 +33,6 @@ Watch = Callable[[Any], tuple[Any, Int64[Tensor, " B"]]]
 """
 
 
-class Timing:
-    """How much of the wall time scoring takes."""
-
-    def __init__(self) -> None:
-        self.seconds, self._began = 0.0, time.perf_counter()
-
-    def restart(self) -> None:
-        """Counts from now on."""
-        self.seconds, self._began = 0.0, time.perf_counter()
-
-    @property
-    def share(self) -> float:
-        """Seconds of scoring per second since the start, in [0, 1]."""
-        return self.seconds / max(time.perf_counter() - self._began, 1e-9)
-
-
 class StepScorer:
     """Scores steps with one call of the model for all environments.
 
@@ -65,7 +49,7 @@ class StepScorer:
         self.model, self.num_envs = model, num_envs
         self.needs_frames = "frame" in model.needs
         self.embeds = self.needs_frames and callable(getattr(model, "embed", None)) and "state" not in model.needs
-        self.timing = Timing()
+        self.timing = Stopwatch()
         self._goal_of = goals if callable(goals) else None
         if self._goal_of is None:
             numbers = [goals] * num_envs if isinstance(goals, int) else [int(goal) for goal in goals]  # type: ignore
@@ -74,8 +58,11 @@ class StepScorer:
             self._goals = torch.tensor(numbers, dtype=torch.int64)
         self._has_answered = False
 
-    def goals(self, infos: Sequence[Info]) -> Int64[Tensor, " B"]:
-        """The goal of each environment's step.
+    def goals(self, infos: Sequence[Info], stepped: Bool[ndarray, " B"] | None = None) -> Int64[Tensor, " B"]:
+        """The goal of each environment's step; any number where none was taken.
+
+        Args:
+            stepped: environments that took a step, whose infos are asked; None: all.
 
         Raises:
             InputError: the function of info fails on a step.
@@ -83,7 +70,9 @@ class StepScorer:
         if self._goal_of is None:
             return self._goals
         try:
-            return torch.tensor([int(self._goal_of(info)) for info in infos], dtype=torch.int64)
+            asked = [stepped is None or bool(stepped[index]) for index in range(len(infos))]
+            numbers = [int(self._goal_of(info)) if ask else 0 for info, ask in zip(infos, asked)]
+            return torch.tensor(numbers, dtype=torch.int64)
         except (KeyError, TypeError, IndexError) as error:
             raise InputError(
                 f"goals(info) failed with {type(error).__name__}: {error}; "
@@ -93,10 +82,8 @@ class StepScorer:
     @torch.no_grad()
     def embed(self, frames: UInt8[ndarray, "B H W 3"] | UInt8[Tensor, "B H W 3"]) -> Float[Tensor, "B D"]:
         """Embeddings of frames in half precision, on the CPU."""
-        started = time.perf_counter()
-        embedding = self.model.embed(torch.as_tensor(frames)).half().cpu()  # type: ignore[attr-defined]
-        self.timing.seconds += time.perf_counter() - started
-        return embedding
+        with self.timing:
+            return self.model.embed(torch.as_tensor(frames)).half().cpu()  # type: ignore[attr-defined]
 
     @torch.no_grad()
     def score(self, steps: StepBatch, goals: Int64[Tensor, " B"]) -> Float[Tensor, " B"]:
@@ -107,9 +94,9 @@ class StepScorer:
         Raises:
             InputError: scores of another shape, or infinite.
         """
-        started = time.perf_counter()
         for _ in range(1 if self._has_answered else 1 + ASKED_AGAIN):
-            score = torch.as_tensor(self.model.score(steps, goals)).float().cpu()
+            with self.timing:
+                score = torch.as_tensor(self.model.score(steps, goals)).float().cpu()
             if score.shape != goals.shape:
                 raise InputError(f"the reward model gave scores of shape {tuple(score.shape)} for {len(goals)} steps")
             if not bool(score.isnan().all()):
@@ -117,7 +104,6 @@ class StepScorer:
                 break
         if bool(score.isinf().any()):
             raise InputError(f"the reward model gave infinite scores for {int(score.isinf().sum())} steps")
-        self.timing.seconds += time.perf_counter() - started
         return score
 
     def score_frames(

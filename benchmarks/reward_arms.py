@@ -18,8 +18,8 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
-from scipy.stats import spearmanr
 
+from agents.agreement import ranks, spearman
 from benchmarks.agents import TASKS, Arm, facts, read_arms, section
 from core.errors import InputError
 from core.files import atomic_write, read_json
@@ -86,16 +86,11 @@ def rank_correlation(measure: Sequence[float], success: Sequence[float]) -> tupl
     x, y = np.asarray(measure, float), np.asarray(success, float)
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return math.nan, math.nan
-    found = float(spearmanr(x, y).statistic)
-    x, y = _ranks(x), _ranks(y)
+    found = spearman(x, y)
+    x, y = ranks(x), ranks(y)
     orders = np.array(list(itertools.permutations(y)))
     every = _correlations(x, orders)
     return found, float(np.mean(np.abs(every) >= abs(found) - 1e-12))
-
-
-def _ranks(values: Float[ndarray, " n"]) -> Float[ndarray, " n"]:
-    """Ranks from 1, ties sharing their mean."""
-    return (values[:, None] > values).sum(1) + ((values[:, None] == values).sum(1) + 1) / 2
 
 
 def _correlations(x: Float[ndarray, " n"], rows: Float[ndarray, "p n"]) -> Float[ndarray, " p"]:

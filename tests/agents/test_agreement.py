@@ -43,6 +43,7 @@ def test_epic_is_zero_for_equal_rewards_up_to_scale_and_one_for_opposite_ones():
     assert epic_distance(3 * truth - 7, truth) == pytest.approx(0.0, abs=1e-7)
     assert epic_distance(-truth, truth) == pytest.approx(1.0)
     assert epic_distance(np.full(5, 0.5), truth) == pytest.approx(math.sqrt(0.5))
+    assert math.isnan(epic_distance(np.zeros(0), np.zeros(0)))
 
 
 def test_epic_of_half_a_correlation_is_one_half():

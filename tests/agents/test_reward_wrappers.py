@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorWrapper
 
 from agents.paid import Payment
 from agents.reward_wrappers import RewardWrapper, VectorRewardWrapper
 from agents.step_frames import StepFrame
 from core.errors import InputError
-from tests.agents.lights import TASK_REWARD, ColorReward, Lights, length_of, true_score
+from tests.agents.lights import TASK_REWARD, ColorReward, Lights, length_of, picture, true_score
 
 STILL = np.zeros(2, int)
 
@@ -134,3 +135,41 @@ def test_a_mixture_pays_both_rewards():
     env = RewardWrapper(Lights(), ColorReward(), payment=Payment(scale=2.0, offset=-1.0, task_weight=0.5))
     env.reset()
     assert env.step(0)[1] == pytest.approx(2 * true_score(1, 0, 0) - 1 + 0.5 * TASK_REWARD)
+
+
+class Seen(Lights):
+    """The same, observed as its picture and never rendered."""
+
+    observation_space = spaces.Box(0, 255, (4, 6, 3), np.uint8)
+
+    def __init__(self):
+        super().__init__(render_mode=None)
+
+    def _observe(self):
+        return picture(self.time, self.episode, self.number)
+
+
+def test_a_step_that_only_resets_asks_for_no_picture_and_no_goal():
+    env = SyncVectorEnv([lambda: StepFrame(Seen())] * 2, autoreset_mode=AutoresetMode.NEXT_STEP)
+    env = VectorRewardWrapper(env, ColorReward(), goals=lambda info: info["goal"])
+    env.reset()
+    rewards = [env.step(STILL)[1].tolist() for _ in range(4)]
+    assert rewards[:3] == [[true_score(1, 0, 0)] * 2, [true_score(2, 0, 0)] * 2, [0.0, 0.0]]
+    assert rewards[3] == [true_score(1, 1, 0, goal=1)] * 2
+
+
+def test_an_episode_that_is_left_early_counts_for_none():
+    timer = lambda env: (torch.tensor([float(env.time)]), torch.tensor([0]))  # noqa: E731
+
+    class Timer:
+        needs = frozenset({"state"})
+
+        def score(self, steps, goals):
+            return steps.state
+
+    env = RewardWrapper(Lights(), Timer(), watch=timer)
+    env.reset()
+    env.step(0)
+    env.reset()
+    returns = [env.step(0)[4].get("model_return") for _ in range(length_of(1))]
+    assert returns == [None, None, 1.0 + 2.0 + 3.0]
