@@ -160,8 +160,8 @@ def facts(arms: list[Arm]) -> str:
     ]
     lines = [
         ", ".join(said) + ".",
-        f"Evaluated on the {seen(c['split'] for c in tests)} homes of one folder, at most "
-        f"{seen(c['max_steps'] for c in tests)} actions an episode; "
+        f"Evaluated on the {seen(c['split'] for c in tests)} homes of one folder, episodes cut off after "
+        f"{seen(c['max_steps'] or 'as many actions as the task sets' for c in tests)}; "
         + " and ".join(
             sorted({"the likeliest action" if c["greedy"] else "actions drawn from the policy" for c in tests})
         )
