@@ -31,7 +31,7 @@ class SweepTable:
     """What each prompt and alpha is worth; all (P, A)."""
 
     mean: Float[Tensor, "P A"]  # mean score over all rows
-    pearson: Float[Tensor, "P A"]  # correlation with the truth over rows where it is known; 0 where either is constant
+    pearson: Float[Tensor, "P A"]  # correlation with the known truths; 0 where a side is constant, NaN below 2 rows
     epic: Float[Tensor, "P A"]  # EPIC distance to the truth, sqrt((1 - pearson) / 2): 0 equal, 0.707 unrelated
     auc: Float[Tensor, "P A"]  # a success scores above a failure; NaN without success labels of both kinds
     rows: int  # that were scored
@@ -109,7 +109,7 @@ def sweep_table(
 
     across = _across(alphas, goal_vectors).double()
     blend = torch.stack([across, 1 - across])  # (2, A): weights of X and Y
-    mean = 1 - 0.5 * (total / max(rows, 1)).T @ blend
+    mean = 1 - 0.5 * (total / (rows or math.nan)).T @ blend
     pearson = moments.pearson(-0.5 * blend)
     auc = torch.full_like(pearson, math.nan)
     if success is not None and rows:
@@ -152,7 +152,9 @@ class _Moments:
         self.count = both
 
     def pearson(self, weight: Float[Tensor, "2 A"]) -> Float[Tensor, "P A"]:
-        """Correlation of the weighted sum of the first two columns with the third; 0 where either is constant."""
+        """Correlation of the weighted sum of the first two columns with the third; see SweepTable."""
+        if self.count < 2:
+            return torch.full((len(self.mean), weight.shape[1]), math.nan, dtype=torch.float64, device=self.mean.device)
         spread = self.product[:, :2, :2] @ weight  # (P, 2, A)
         variance = (weight * spread).sum(1)
         truth = self.product[:, 2, 2, None]

@@ -86,6 +86,12 @@ def test_a_constant_score_or_truth_counts_as_unrelated():
     assert math.isnan(table.auc[0, 0])
 
 
+def test_without_a_known_truth_there_is_no_correlation_and_no_distance():
+    table = sweep_table(unit(5, 0), unit(1, 1), None, [0.0], torch.full((5,), math.nan))
+    assert table.known == 0 and math.isnan(table.pearson) and math.isnan(table.epic)
+    assert float(table.mean) == pytest.approx(float((unit(5, 0) @ unit(1, 1).T).mean()), abs=1e-5)
+
+
 def test_auc_by_hand():
     positive = np.array([True, False, True, False])
     assert auc(np.array([3.0, 1.0, 2.0, 0.0]), positive) == 1.0
