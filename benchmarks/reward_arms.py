@@ -192,8 +192,8 @@ def main() -> None:
             "One policy (PPO on grounder features), only its reward changes. The towers are an in-domain VLM, trained "
             "on views of the training homes alone, without the held-out pairs of colour and class; they score the head "
             f"of the sentence (thing and colour), whose captions they know. Towers: {towers} The grounded reward reads "
-            "the same grounder as the policy's features. The settings that turn scores into rewards are the same for all "
-            "rewards of one kind and were chosen on val homes.",
+            "the same grounder as the policy's features. The settings that turn scores into rewards are the same for "
+            "all rewards of one kind and were chosen on val homes.",
             "",
             *parts,
         ]
