@@ -75,6 +75,8 @@ def score_recordings(cfg: "ScoreRewardsConfig") -> dict[str, Any]:
     sweep: dict[str, Any] = {}
     alphas = sorted({*cfg.alphas, cfg.alpha})
     if embedder is not None:
+        for alpha in alphas:  # sentences that do not fit should be known before the frames are encoded
+            asked_models(embedder, recordings, alpha)
         store = embed_recordings(embedder, recordings)
         scores |= {f"alpha {alpha:g}": vlm_scores(embedder, store, recordings, alpha) for alpha in alphas}
         sweep = sweep_prompts(embedder, store, recordings, rows, alphas)
@@ -209,6 +211,31 @@ def embed_recordings(embedder: Embedder, recordings: Sequence[Recording]) -> Emb
     return store
 
 
+Asked = tuple[tuple[str, ...], tuple[str, ...]]
+"""Goal and baseline prompts of a recording."""
+
+
+def asked_models(
+    embedder: Embedder, recordings: Sequence[Recording], alpha: float, goal: Sequence[str] = ()
+) -> dict[Asked, VLMReward]:
+    """A reward for each goal and baseline that recordings are scored by; `goal` stands for each recording's own.
+
+    Raises:
+        InputError: alpha is positive and a recording has no baseline; prompts that the reward refuses.
+    """
+    models: dict[Asked, VLMReward] = {}
+    for recording in recordings:
+        prompts, baseline = asked = (tuple(goal) or recording.goal, recording.baseline)
+        if alpha > 0 and not baseline:
+            raise InputError(
+                f"recording {recording.id} has no baseline prompts, which alpha={alpha:g} needs: give baseline=[...], "
+                "a sentence for the scene without the goal, or alpha=0 alphas=[0]"
+            )
+        if asked not in models:
+            models[asked] = VLMReward(embedder, [list(prompts)], baseline if alpha > 0 else (), alpha=alpha)
+    return models
+
+
 def vlm_scores(
     embedder: Embedder,
     store: EmbeddingStore,
@@ -222,22 +249,14 @@ def vlm_scores(
         goal: prompts asked for instead of each recording's own.
 
     Raises:
-        InputError: alpha is positive and a recording has no baseline.
+        InputError: as asked_models.
     """
-    scores, models = [], {}
-    start = 0
+    models = asked_models(embedder, recordings, alpha, goal)
+    scores, start = [], 0
     for recording in recordings:
-        asked = (tuple(goal) or recording.goal, recording.baseline)
-        if alpha > 0 and not recording.baseline:
-            raise InputError(
-                f"recording {recording.id} has no baseline prompts, which alpha={alpha:g} needs: give baseline=[...], "
-                "a sentence for the scene without the goal, or alpha=0 alphas=[0]"
-            )
-        if asked not in models:
-            models[asked] = VLMReward(embedder, [list(asked[0])], asked[1] if alpha > 0 else (), alpha=alpha)
         rows = torch.arange(start, start + len(recording))
-        steps = StepBatch(embedding=store.rows(rows))
-        scores.append(models[asked].score(steps, torch.zeros_like(rows)).cpu().numpy())
+        model = models[tuple(goal) or recording.goal, recording.baseline]
+        scores.append(model.score(StepBatch(embedding=store.rows(rows)), torch.zeros_like(rows)).cpu().numpy())
         start += len(recording)
     return np.concatenate(scores).astype(float)
 

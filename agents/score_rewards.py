@@ -1,13 +1,14 @@
 """Is the reward model any good? Its scores against what is truly the case, before any agent is trained on it.
 
-sightline score-rewards scenes=SCENES vl=MODEL                                homes (agents/score_homes.py)
-sightline score-rewards recordings=PATH vl=MODEL goal=["an open drawer"]        videos, frames (score_recordings.py)
-sightline score-rewards reward_task=cartpole vl=MODEL                          a task that says how far it is
-sightline score-rewards recordings=PATH progress.model=MODEL instruction=TEXT   a generative model's progress
+homes       sightline score-rewards scenes=SCENES vl=MODEL
+videos      sightline score-rewards recordings=PATH vl=MODEL 'goal=[an open drawer]' 'baseline=[a drawer]'
+tasks       sightline score-rewards reward_task=cartpole vl=MODEL
+progress    sightline score-rewards recordings=PATH progress.model=MODEL 'instruction=open the drawer'
 
-Figures are those of agents/reward_metrics.py, and for homes the AUC of agents/reward_views.py. Leaves result.json,
-page.html and worst.npz (the pictures that `worst` of result.json numbers), and for homes frames.parquet and
-reward_path.json.
+PATH is a video, a folder of frames, or a folder with recordings.jsonl (agents/recordings.py); a task says in each
+step's info how far it is; the last asks a generative model. Figures are those of agents/reward_metrics.py, and for
+homes the AUC of agents/reward_views.py. Leaves result.json, page.html and worst.npz (the pictures that `worst` of
+result.json numbers), and for homes frames.parquet and reward_path.json.
 """
 
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ class ScoreRewardsConfig(JobConfig):
 
     scenes: str = ""  # score on homes: folder of homes made by build-scenes
     recordings: str = ""  # score on a video, a folder of frames, or a folder with recordings.jsonl
-    reward_task: str = ""  # score on a task of configs/reward_task, or a Gymnasium id that tells progress and success
+    reward_task: str = ""  # score on a task (cartpole, mountain-car), or a Gymnasium id, also module:ID, with truth
     vl: str = ""  # two-tower model, or a CLIP / SigLIP folder or hub id
     progress: GeneratorConfig = field(default_factory=GeneratorConfig)  # generative model asked for progress
     grounder: str = ""  # model/ of a pretrain-grounding run: adds the grounded reward; vl= may then be left out
@@ -54,7 +55,7 @@ class ScoreRewardsConfig(JobConfig):
     image_size: int = 224  # pixels of a task's pictures
     progress_frames: int = 16  # shown of an episode to a model asked for progress
     progress_votes: int = 1  # shuffles of these, averaged
-    resamples: int = 1000  # bootstrap resamples of homes
+    resamples: int = 1000  # bootstrap resamples of homes, or of episodes
     worst: int = 12  # pictures kept of the worst errors, each way
 
     def __post_init__(self) -> None:

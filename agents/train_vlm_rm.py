@@ -102,6 +102,11 @@ class TrainVlmRmConfig(JobConfig):
         return getattr(self, self.algorithm)
 
     @property
+    def unread(self) -> list[str]:
+        """Keys given to algorithms that were not chosen, such as a task's own after algorithm=ppo."""
+        return [f"{name}.{key}" for name in ALGORITHMS if name != self.algorithm for key in getattr(self, name)]
+
+    @property
     def sees(self) -> bool:
         """Whether frames are scored."""
         return self.reward in ("vlm", "mixture")
@@ -303,6 +308,8 @@ def run(cfg: TrainVlmRmConfig) -> dict[str, Any]:
         model, pixels = VLMReward(embedder, [cfg.goal], cfg.baseline, cfg.alpha), frame_pixels(embedder)
     if cfg.video:
         make_task(cfg, pixels=FILM_PIXELS).close()  # what cannot be drawn should be known before training
+    if cfg.unread:
+        print(f"note: algorithm={cfg.algorithm} does not read {', '.join(cfg.unread)}")
     folder = RunFolder.open(cfg, "train-vlm-rm")
     finished = folder.result()
     if finished is not None:

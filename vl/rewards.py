@@ -146,7 +146,12 @@ class VLMReward:
             raise InputError(f"text embeddings have {vectors.shape[-1]} numbers, the embedder says {embedder.dim}")
         goal_vectors = torch.stack([vectors[[row[p] for p in prompts]].mean(0) for prompts in goals])
         baseline_vector = vectors[[row[p] for p in baseline]].mean(0) if baseline else None
-        said = [f"{list(prompts)} has the embedding of the baseline {list(baseline)}" for prompts in goals]
+        unknown = ", perhaps because the text tower was not trained on the words that differ"
+        said = [
+            f"{list(prompts)} has the embedding of the baseline {list(baseline)}"
+            + (unknown if set(prompts) != set(baseline) else "")
+            for prompts in goals
+        ]
         self._prepare(embedder, goal_vectors, baseline_vector, alpha, said)
 
     @classmethod

@@ -15,6 +15,7 @@ from tests.agents.tiny import make_towers
 from vl.embedding_store import EmbeddingStore
 from vl.generator import GeneratorCounts
 from vl.progress import ProgressReward
+from vl.two_tower import VLModel
 
 EPISODES = {
     "a": {"success": True, "progress": [0.0, 0.5, 1.0]},
@@ -98,6 +99,15 @@ def test_alpha_without_a_baseline_names_the_recording(folder, tmp_path):
 def no_page(monkeypatch):
     """The page takes seconds to draw; tests/agents/test_score_rewards.py draws one."""
     monkeypatch.setattr("agents.reward_report.score_page", lambda title, result, *rest: title)
+
+
+def test_sentences_that_do_not_fit_are_said_before_a_frame_is_encoded(folder, tmp_path, monkeypatch):
+    towers, encoded = str(make_towers(tmp_path / "towers")), []
+    monkeypatch.setattr(VLModel, "encode_images", lambda self, frames: encoded.append(frames))
+    for said, message in (({"goal": ["a red sofa"]}, "baseline"), ({"goal": ["x"], "baseline": ["x"]}, "undefined")):
+        with pytest.raises(InputError, match=message):
+            run(ScoreRewardsConfig(recordings=str(folder / "a"), vl=towers, out=str(tmp_path / "run"), **said))
+    assert not encoded
 
 
 def test_the_job_scores_recordings_with_towers(folder, tmp_path, no_page):

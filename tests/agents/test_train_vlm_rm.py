@@ -159,3 +159,9 @@ def test_an_argument_that_the_learner_does_not_have_is_refused_by_name():
         TrainVlmRmConfig(algorithm="dqn", dqn={"learning_rat": 1e-3})
     with pytest.raises(InputError, match="algorithm='a2c'"):
         TrainVlmRmConfig(algorithm="a2c")
+
+
+def test_keys_of_an_algorithm_that_was_not_chosen_are_named():
+    assert TrainVlmRmConfig(algorithm="dqn", dqn={"gamma": 0.9}).unread == []
+    found = load_config("train-vlm-rm", TrainVlmRmConfig, ["reward_task=mountain-car", "algorithm=ppo", "dqn.gamma=1"])
+    assert found.unread[0] == "dqn.gamma" and "sac.gamma" in found.unread
