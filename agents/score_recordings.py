@@ -63,20 +63,22 @@ def score_recordings(cfg: "ScoreRewardsConfig") -> dict[str, Any]:
     embedder = load_embedder(cfg.vl, cfg.device) if cfg.vl else None
     generator = load_generator(cfg.progress, cfg.device) if cfg.progress.model else None
     source = cfg.recordings or cfg.reward_task
+    alphas = sorted({*cfg.alphas, cfg.alpha})
+    recordings = _opened(cfg) if cfg.recordings else []
+    if embedder is not None:
+        for alpha in alphas:  # sentences that do not fit should be known before a run begins
+            asked_models(embedder, recordings, alpha)
     folder = RunFolder.open(cfg, "score-rewards")
     finished = folder.result()
     if finished is not None:
         folder.close()
         return finished
 
-    recordings = _opened(cfg) if cfg.recordings else _played(cfg, Pictures(folder.path))
+    recordings = recordings or _played(cfg, Pictures(folder.path))
     rows, goals = moments(recordings)
     scores: dict[str, ndarray] = {}
     sweep: dict[str, Any] = {}
-    alphas = sorted({*cfg.alphas, cfg.alpha})
     if embedder is not None:
-        for alpha in alphas:  # sentences that do not fit should be known before the frames are encoded
-            asked_models(embedder, recordings, alpha)
         store = embed_recordings(embedder, recordings)
         scores |= {f"alpha {alpha:g}": vlm_scores(embedder, store, recordings, alpha) for alpha in alphas}
         sweep = sweep_prompts(embedder, store, recordings, rows, alphas)
