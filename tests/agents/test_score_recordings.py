@@ -104,7 +104,10 @@ def no_page(monkeypatch):
 def test_sentences_that_do_not_fit_are_said_before_a_frame_is_encoded(folder, tmp_path, monkeypatch):
     towers, encoded = str(make_towers(tmp_path / "towers")), []
     monkeypatch.setattr(VLModel, "encode_images", lambda self, frames: encoded.append(frames))
-    for said, message in (({"goal": ["a red sofa"]}, "baseline"), ({"goal": ["x"], "baseline": ["x"]}, "undefined")):
+    for said, message in (
+        ({"goal": ["a red sofa"]}, "baseline"),
+        ({"goal": ["a red sofa"], "baseline": ["a red sofa"]}, "undefined"),
+    ):
         with pytest.raises(InputError, match=message):
             run(ScoreRewardsConfig(recordings=str(folder / "a"), vl=towers, out=str(tmp_path / "run"), **said))
     assert not encoded
