@@ -89,7 +89,9 @@ class Size:
     side: int = 64  # of the two towers' pictures
 
 
-QUICK: Final = Size(batch=4, scoring_rounds=7, turn=64, learning_rounds=4, memory_steps=100_000, peak_seconds=0.1)
+QUICK: Final = Size(
+    batch=4, scoring_rounds=5, turn=64, learning_rounds=3, memory_steps=40_000, memory_rows=2_048, peak_seconds=0.1
+)  # fmt: skip
 TINY: Final = Size(
     batch=4, scoring_rounds=2, embeddings=2_000, rollout=4, turn=8, learning_rounds=1, memory_steps=5_120,
     memory_rows=512, peak_seconds=0.01, shape=SMALL, side=16,
