@@ -8,6 +8,7 @@ does not succeed. None looks at a picture to act.
     Circling        one full turn where the episode begins
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -45,7 +46,7 @@ class _Way:
     thing: int = -1  # or the object to look at
 
 
-class _Walk:
+class _Walk(ABC):
     """Follows a way to its end, turns to what it is about, and stops there."""
 
     def __init__(self, simulator: Simulator) -> None:
@@ -60,8 +61,9 @@ class _Walk:
             self._known[home, goal] = self._find(home, goal)
         return self._known[home, goal]
 
+    @abstractmethod
     def _find(self, home: int, goal: int) -> list[_Way]:
-        raise NotImplementedError
+        """Where this kind of walk may go for a goal of a home, the best first."""
 
     def way(self, home: int, goal: int, cell: int) -> _Way | None:
         """The first that leads somewhere from a cell; the same all along a walk, since floors hang together."""

@@ -219,6 +219,15 @@ def section(title: str, arms: dict[str, Arm], names: dict[str, str], pairs: Sequ
     ]
 
 
+def show(text: str, out: Path | None) -> None:
+    """Writes a page where the user wants it, else prints it."""
+    if out:
+        atomic_write(out, text)
+        print(f"table: {out}")
+    else:
+        print(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, help="folder that benchmarks/agents.sh filled")
@@ -251,11 +260,7 @@ def main() -> None:
             *parts,
         ]
     )
-    if args.out:
-        atomic_write(args.out, text)
-        print(f"table: {args.out}")
-    else:
-        print(text)
+    show(text, args.out)
 
 
 if __name__ == "__main__":

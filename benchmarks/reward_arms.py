@@ -20,9 +20,9 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from agents.agreement import ranks, spearman
-from benchmarks.agents import TASKS, Arm, facts, read_arms, section
+from benchmarks.agents import TASKS, Arm, facts, read_arms, section, show
 from core.errors import InputError
-from core.files import atomic_write, read_json
+from core.files import read_json
 from core.intervals import t_interval
 
 ARMS: Final = {
@@ -198,11 +198,7 @@ def main() -> None:
             *parts,
         ]
     )
-    if args.out:
-        atomic_write(args.out, text)
-        print(f"table: {args.out}")
-    else:
-        print(text)
+    show(text, args.out)
 
 
 if __name__ == "__main__":
