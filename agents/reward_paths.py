@@ -73,7 +73,7 @@ class _Walk(ABC):
         """Whether there is such a walk from where each agent stands."""
         return np.array([way is not None for way in self._chosen(state)], dtype=bool)
 
-    def prepare(self, state: SimState) -> None:
+    def prepare(self, state: SimState) -> None:  # noqa: B027  most walks need nothing
         """Whatever has to be known of the homes first."""
 
     def _chosen(self, state: SimState) -> list[_Way | None]:

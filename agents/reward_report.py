@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -105,14 +106,15 @@ def worst_errors(rows: Rows, goals: Sequence[str], pick: Pick, count: int) -> tu
 def show(measured: Mapping[str, Mapping[str, Any]], title: str) -> None:
     """Print the figures of every reward that any has."""
     metrics = [name for name in SHOWN if any(row[name]["value"] is not None for row in measured.values())]
-    printed = Table(title=title, title_justify="left", caption=LEGEND, caption_justify="left")
+    printed = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)  # narrow: all columns in 80 characters
     printed.add_column("reward")
     for name in metrics:
         printed.add_column(SHOWN[name], justify="right", no_wrap=True)
     for name, row in measured.items():
         values = [row[metric]["value"] for metric in metrics]
         printed.add_row(name, *("-" if value is None else f"{value:.2f}" for value in values))
-    Console().print(printed)
+    console = Console()
+    console.print(title, printed, LEGEND, sep="\n", highlight=False)
 
 
 def _plain(paths: Mapping[str, Sequence[float]]) -> dict[str, list[float | None]]:
