@@ -213,6 +213,8 @@ def _interval(ends: Sequence[float], digits: int) -> str:
 def _figures(rewards: Mapping[str, Table], headline: str) -> str:
     """A row per reward, a column per metric; under each value its interval and count."""
     measured = {name for table in rewards.values() for name in table if value_of(table, name) is not None}
+    if not any(value_of(table, "unanswered") for table in rewards.values()):
+        measured.discard("unanswered")  # every reward answered everywhere: the room is worth more
     metrics = [name for name in METRICS if name in measured] + sorted(measured - set(METRICS))
     head = "".join(f'<th class="number">{text(METRICS.get(name, (name,))[0])}</th>' for name in metrics)
     lines = [f"<tr><th>reward</th>{head}</tr>"]
