@@ -23,7 +23,7 @@ JOBS = {  # name: (module, what it does)
     "finetune-vl": ("vl.finetune", "train a model with a fusion on a task with answers: NLVR, SNLI-VE, VQA, RefCOCO"),
     "evaluate-vl": (
         "vl.evaluate",
-        "measure retrieval, tasks with answers or classes; embed and score one's own pictures",
+        "measure retrieval, tasks with answers, classes; embed and score your own pictures",
     ),
     "score-rewards": ("agents.score_rewards", "measure a reward model where the truth is known"),
     "train-agent": ("agents.train", "train an agent by PPO or cloning, on the task or the VLM reward"),
