@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import transformers
 from torch import nn
-from transformers import CONFIG_MAPPING, AutoConfig
+from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoConfig, AutoModel
 
 from core.errors import InputError, MissingFileError, MissingLibraryError, check_choice, nearest
 
@@ -34,6 +35,28 @@ def load_pretrained(auto_class: Any, name: str, what: str = "text encoder") -> A
     except Exception as error:  # safetensors, tokenizers and the hub client each raise their own kinds
         message = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise InputError(f"{what} {name!r} does not load: {message}") from error
+
+
+def load_encoder(name: str, what: str) -> Any:
+    """The encoder in a directory or under a hub id; of a dual encoder (CLIP, SigLIP) both sides.
+
+    Raises:
+        MissingFileError: a path where no folder is. InputError: it does not load.
+    """
+    return load_pretrained(_model_class(load_pretrained(AutoConfig, name, what)), name, what)
+
+
+def new_encoder(config: Any) -> Any:
+    """An encoder of random weights in the shape of a transformers config."""
+    chosen = _model_class(config)
+    return chosen.from_config(config) if chosen is AutoModel else chosen._from_config(config)
+
+
+def _model_class(config: Any) -> Any:
+    """AutoModel, or the class itself where AutoModel does not know it (SiglipTextModel)."""
+    if type(config) in MODEL_MAPPING:
+        return AutoModel
+    return getattr(transformers, type(config).__name__.removesuffix("Config") + "Model", AutoModel)
 
 
 def looks_like_path(path_or_id: str | Path) -> bool:

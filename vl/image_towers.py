@@ -15,14 +15,21 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
-from torch.nn import functional as F
-from transformers import CONFIG_MAPPING, AutoModel
+from transformers import CONFIG_MAPPING
 from transformers.utils import cached_file
 
 from core.errors import InputError, check_choice
 from vl.encoded import Encoded
-from vl.encoders import NORM_OF_POOLED_ONLY, add_lora, drop_pooler, encoder_config, final_norm, load_pretrained
-from vl.pixels import scale_pixels
+from vl.encoders import (
+    NORM_OF_POOLED_ONLY,
+    add_lora,
+    drop_pooler,
+    encoder_config,
+    final_norm,
+    load_encoder,
+    new_encoder,
+)
+from vl.pixels import prepare_pixels
 
 STRIDE = 8
 """Pixels of the image per cell of the convolutional tower's map, along each side."""
@@ -119,16 +126,7 @@ class ImageTower(nn.Module):
         self, images: UInt8[Tensor, "B H W 3"], gain: Float[Tensor, "B 3 1 1"] | None = None
     ) -> Float[Tensor, "B 3 h w"]:
         """Pictures as the tower reads them: resized (aspect squashed), colours scaled by `gain`, normalised."""
-        pixels = scale_pixels(images)
-        if pixels.shape[2:] != self.config.size:
-            pixels = F.interpolate(pixels, self.config.size, mode=self.filter, antialias=True, align_corners=False)
-            pixels = pixels.clamp_(-1, 1) if self.filter == "bicubic" else pixels
-        if gain is not None:
-            pixels = ((pixels + 1) * gain).clamp_(max=2) - 1  # the gain acts on 0..255, not on -1..1
-        if (self.mean, self.std) != ((0.5,) * 3, (0.5,) * 3):
-            mean, std = (torch.tensor(values, device=pixels.device).view(3, 1, 1) for values in (self.mean, self.std))
-            pixels = (pixels - (2 * mean - 1)) / (2 * std)
-        return pixels
+        return prepare_pixels(images, self.config.size, gain, mean=self.mean, std=self.std, filter=self.filter)
 
     def forward(
         self,
@@ -391,16 +389,16 @@ def build_image_tower(config: ImageTowerConfig, saved: dict[str, Any] | None = N
     """The tower of a config.
 
     Args:
-        saved: what a saved model keeps of its encoder ("config": a transformers config, "preprocessing"): random weights
+        saved: what a saved model keeps of its encoder ("config" of transformers, "preprocessing"): random weights
             in that shape, to be overwritten; `config.pretrained` is not looked up.
 
     Raises:
         InputError: the encoder does not load or does not fit the config.
     """
     if saved is not None:
-        return EncoderTower(config, AutoModel.from_config(saved["config"]), saved["preprocessing"])
+        return EncoderTower(config, new_encoder(saved["config"]), saved["preprocessing"])
     if config.pretrained:
-        encoder = load_pretrained(AutoModel, config.pretrained, "image encoder")
+        encoder = load_encoder(config.pretrained, "image encoder")
         encoder = getattr(encoder, "vision_model", encoder)  # the image side of CLIP, SigLIP, ...
         if config.image_size == 0:
             native = native_size(encoder.config)
@@ -410,7 +408,7 @@ def build_image_tower(config: ImageTowerConfig, saved: dict[str, Any] | None = N
         return EncoderTower(config, encoder, read_preprocessing(config.pretrained))
     if config.model_type == "conv":
         return ConvTower(config)
-    return EncoderTower(config, AutoModel.from_config(random_encoder(config)), {})
+    return EncoderTower(config, new_encoder(random_encoder(config)), {})
 
 
 def read_preprocessing(name: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 from torch import Tensor
+from torch.nn import functional as F
 
 from core.errors import InputError
 
@@ -45,3 +46,37 @@ def _advice(images: Tensor) -> str:
 def scale_pixels(images: UInt8[Tensor, "B H W 3"]) -> Float[Tensor, "B 3 H W"]:
     """0..255 to -1..1, channels first in shape and last in memory (no copy of the layout)."""
     return images.permute(0, 3, 1, 2).float().mul_(1 / 127.5).sub_(1.0)
+
+
+NEUTRAL = (0.5, 0.5, 0.5)
+"""Mean and deviation that leave -1..1 as it is."""
+
+
+def prepare_pixels(
+    images: UInt8[Tensor, "B H W 3"],
+    size: tuple[int, int],
+    gain: Float[Tensor, "B 3 1 1"] | None = None,
+    *,
+    mean: tuple[float, ...] = NEUTRAL,
+    std: tuple[float, ...] = NEUTRAL,
+    filter: str = "bilinear",
+) -> Float[Tensor, "B 3 h w"]:
+    """Pictures as a tower reads them: resized (aspect squashed), colours scaled by `gain`, normalised.
+
+    Args:
+        size: height and width.
+        gain: factors for 0..255, as in colour jitter; what exceeds white becomes white.
+        mean, std: of 0..1 values.
+        filter: bilinear or bicubic.
+    """
+    pixels = scale_pixels(images)
+    if pixels.shape[2:] != size:
+        pixels = F.interpolate(pixels, size, mode=filter, antialias=True, align_corners=False)
+        if filter == "bicubic":
+            pixels = pixels.clamp_(-1, 1)
+    if gain is not None:
+        pixels = ((pixels + 1) * gain).clamp_(max=2) - 1  # the gain acts on 0..255, not on -1..1
+    if (tuple(mean), tuple(std)) != (NEUTRAL, NEUTRAL):
+        centre, spread = (torch.tensor(values, device=pixels.device).view(3, 1, 1) for values in (mean, std))
+        pixels = (pixels - (2 * centre - 1)) / (2 * spread)
+    return pixels

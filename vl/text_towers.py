@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from core.errors import InputError, check_choice
 from vl.encoded import Encoded
-from vl.encoders import add_lora, drop_pooler, encoder_config, final_norm, load_pretrained
+from vl.encoders import add_lora, drop_pooler, encoder_config, final_norm, load_encoder, new_encoder
 
 TEXT_ENCODERS = (
     "albert", "bert", "clip_text_model", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "roberta",
@@ -169,22 +169,28 @@ def masked_mean(values: Float[Tensor, "B L C"], mask: Bool[Tensor, "B L"]) -> Fl
     return (values * weight).sum(1) / weight.sum(1).clamp(min=1)
 
 
-def random_encoder(config: TextTowerConfig, vocab_size: int, max_tokens: int, pad_token_id: int) -> Any:
+def random_encoder(config: TextTowerConfig, tokenizer: PreTrainedTokenizerFast, max_tokens: int) -> Any:
     """The transformers config of a random start: ours for what is not in `options` (2 layers, 96 wide, no dropout).
 
     Raises:
         InputError: transformers does not know the model type, or its width does not split over its heads.
     """
-    first = pad_token_id + 1 if config.model_type in POSITIONS_AFTER_PADDING else 0
+    pad = int(tokenizer.pad_token_id)
+    first = pad + 1 if config.model_type in POSITIONS_AFTER_PADDING else 0
+    start, end = tokenizer.cls_token_id, tokenizer.sep_token_id
     defaults: dict[str, Any] = {
-        "vocab_size": vocab_size,
+        "vocab_size": len(tokenizer),
         "hidden_size": 96,
         "num_hidden_layers": 2,
         "num_attention_heads": 3,
         "intermediate_size": 192,
         "hidden_act": "relu",  # a fifth cheaper than GELU on a processor
         "max_position_embeddings": max_tokens + first,
-        "pad_token_id": pad_token_id,
+        "pad_token_id": pad,
+        "bos_token_id": tokenizer.bos_token_id if start is None else start,
+        "eos_token_id": tokenizer.eos_token_id if end is None else end,
+        "cls_token_id": start,
+        "sep_token_id": end,
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
     }
@@ -204,13 +210,12 @@ def build_text_tower(
         InputError: the encoder does not load, or reads fewer tokens or words than asked.
     """
     if saved is not None:
-        encoder = AutoModel.from_config(saved)
+        encoder = new_encoder(saved)
     elif config.pretrained:
-        encoder = load_pretrained(AutoModel, config.pretrained)
+        encoder = load_encoder(config.pretrained, "text encoder")
         encoder = getattr(encoder, "text_model", encoder)  # the text side of CLIP, SigLIP, ...
     else:
-        shape = random_encoder(config, len(tokenizer), max_tokens, int(tokenizer.pad_token_id))
-        encoder = AutoModel.from_config(shape)
+        encoder = new_encoder(random_encoder(config, tokenizer, max_tokens))
     shape = encoder.config
     first = (shape.pad_token_id or 0) + 1 if shape.model_type in POSITIONS_AFTER_PADDING else 0
     positions = getattr(shape, "max_position_embeddings", None)
