@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from vl.embed_folder import embed_folder, score_folder
     from vl.embedder import load_embedder
     from vl.embedding_store import EmbeddingStore
+    from vl.model import VLModel
     from vl.progress import ProgressReward
     from vl.reward_sweep import sweep_table
     from vl.rewards import StepBatch, VLMReward
-    from vl.two_tower import VLModel
 
 _PLACES = {  # public name: module it lives in
     "Abstention": "vl.abstain",
@@ -60,7 +60,7 @@ _PLACES = {  # public name: module it lives in
     "StepFrame": "agents.step_frames",
     "TextPlan": "scene.language",
     "VLMReward": "vl.rewards",
-    "VLModel": "vl.two_tower",
+    "VLModel": "vl.model",
     "VecEnvReward": "agents.sb3_rewards",
     "VectorRewardWrapper": "agents.reward_wrappers",
     "abstaining": "vl.abstain",
