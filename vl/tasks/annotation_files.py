@@ -2,13 +2,14 @@
 
 import gzip
 import json
-import zipfile
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import InputError, MissingFileError, existing_file
+from vl.tasks.task import Example
 
 if TYPE_CHECKING:
     from vl.pictures import Pictures
@@ -91,7 +92,7 @@ def one_label(value: object, labels: Collection[str], where: str) -> str:
     return label
 
 
-def first_there(places: Sequence[Path], what: str, hint: str = "") -> Path:
+def first_there(places: Sequence[Path], what: str) -> Path:
     """The first of several places a file or folder may be in.
 
     Raises:
@@ -100,8 +101,7 @@ def first_there(places: Sequence[Path], what: str, hint: str = "") -> Path:
     for place in places:
         if place.exists():
             return place
-    looked = ", ".join(str(place) for place in places)
-    raise MissingFileError(f"{what} not found; looked for {looked}" + (f" ({hint})" if hint else ""))
+    raise MissingFileError(f"{what} not found; looked for {', '.join(str(place) for place in places)}")
 
 
 def check_folder(folder: Path, task: str) -> None:
@@ -110,32 +110,36 @@ def check_folder(folder: Path, task: str) -> None:
         raise MissingFileError(f"{task}: data={folder} is not a folder (working folder: {Path.cwd()})")
 
 
-def open_pictures(place: Path, names: Iterable[str], what: str) -> tuple["Pictures", str]:
+def open_pictures(
+    place: Path, names: Iterable[str], what: str, inside: Sequence[str] = ("",)
+) -> tuple["Pictures", str]:
     """The pictures of a folder or .zip after a look that all `names` are there, and what precedes a name in it.
 
-    An archive may hold its pictures in one folder that has the archive's own name, as COCO's train2014.zip does:
-    the second value is then "train2014/", else "".
+    Args:
+        inside: where in an archive the pictures may be: COCO's train2014.zip holds them in "train2014/".
 
     Raises:
-        MissingFileError: pictures that are not there, the first ones named. InputError: no zip archive.
+        MissingFileError: pictures that are not there, the first ones named. InputError: no whole zip archive.
     """
     from vl.pictures import Pictures
 
+    pictures = Pictures(place)
     wanted = list(dict.fromkeys(names))
     prefix = ""
     if place.is_dir():
         missing = [name for name in wanted if not (place / name).is_file()]
     else:
-        try:
-            with zipfile.ZipFile(place) as archive:
-                held = set(archive.namelist())
-        except (zipfile.BadZipFile, OSError) as error:
-            raise InputError(f"{what} cannot be read: {place} ({error}); download it again") from error
-        inner = f"{place.stem}/"
-        if wanted and wanted[0] not in held and inner + wanted[0] in held:
-            prefix = inner
+        held = set(pictures.names())
+        prefix = next((start for start in inside if wanted and start + wanted[0] in held), "")
         missing = [name for name in wanted if prefix + name not in held]
     if missing:
         named = ", ".join(missing[:SHOWN]) + (", ..." if len(missing) > SHOWN else "")
         raise MissingFileError(f"{what}: {len(missing)} of {len(wanted)} pictures are not in {place}: {named}")
-    return Pictures(place), prefix
+    return pictures, prefix
+
+
+def with_prefix(examples: list[Example], prefix: str) -> list[Example]:
+    """The same examples, their pictures' names preceded by `prefix`."""
+    if not prefix:
+        return examples
+    return [replace(example, pictures=tuple(prefix + name for name in example.pictures)) for example in examples]

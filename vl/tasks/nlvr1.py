@@ -12,7 +12,6 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from vl.tasks.annotation_files import (
     one_label,
     open_pictures,
     text_field,
+    with_prefix,
 )
 from vl.tasks.label_metrics import accuracy, consistency, hits
 from vl.tasks.task import Example, Scores, Task, TaskData
@@ -92,10 +92,10 @@ def read(folder: Path, split: str) -> TaskData:
         if scene is not None:
             links[match.group(1)].add("scene: " + scene)
 
-    pictures, prefix = open_pictures(place, [example.pictures[0] for example in examples], f"nlvr1 split {split!r}")
-    if prefix:
-        examples = [replace(example, pictures=(prefix + example.pictures[0],)) for example in examples]
-    return TaskData(examples, pictures, links={group: tuple(sorted(shared)) for group, shared in links.items()})
+    names = [example.pictures[0] for example in examples]
+    pictures, prefix = open_pictures(place, names, f"nlvr1 split {split!r}", ("", f"{split}_images/"))
+    shared = {group: tuple(sorted(links[group])) for group in links}
+    return TaskData(with_prefix(examples, prefix), pictures, links=shared)
 
 
 def measure(examples: Sequence[Example], predictions: Sequence[str] | Float[ndarray, "M N"]) -> Scores:

@@ -33,6 +33,8 @@ class Example:
     """VQA: what each answer is worth, in (0, 1]; empty elsewhere."""
     boxes: Float[ndarray, "N 4"] | None = None
     """RefCOCO: candidates as x0, y0, x1, y1 in pixels of the picture as it is on disk."""
+    kind: str = ""
+    """VQA: the answer's type, by which the official table is split; empty elsewhere."""
     group: str = ""
     """What intervals draw again, and what parts of a split keep together: a sentence's identifier, an image."""
 
@@ -44,7 +46,7 @@ class TaskData:
     examples: list[Example]
     pictures: "Pictures"
     dropped: dict[str, int] = field(default_factory=dict)
-    """How many records of the file give no example, by reason; the official protocol drops them too."""
+    """How many records of the files were left out, by reason."""
     links: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """By group: what it has in common with other groups (a sentence, a scene); such groups land in one part."""
 
@@ -54,11 +56,12 @@ class Task:
     """A task by name. `predicts` says what a model must give for each example:
 
     "label": one of `labels`; "answer": a free answer, trained on `targets`; "box": a score for each of `boxes`;
-    "image": rows are captions, columns the images of `vl.tasks.captions.gallery`.
+    "image": rows are captions, columns the images of `vl.tasks.captions.gallery`; "class": a class, told from the
+    picture alone.
     """
 
     name: str
-    predicts: Literal["label", "answer", "box", "image"]
+    predicts: Literal["label", "answer", "box", "image", "class"]
     labels: tuple[str, ...] | None
     """Answers of a closed task; None where the training data give them (`label_set`), or where there are none."""
     images: int
@@ -68,8 +71,8 @@ class Task:
     read: Callable[[Path, str], TaskData]
     """Reads one split of the official files below a folder."""
     measure: Callable[[Sequence[Example], Sequence[str] | Float[ndarray, "M N"]], Scores]
-    collect: Callable[[Sequence[Example]], tuple[str, ...]] | None = None
-    """Answers that training examples give; None where `labels` are fixed or nothing is answered."""
+    collect: Callable[[Sequence[Example], int], tuple[str, ...]] | None = None
+    """Answers that training examples give at least so often; None where `labels` are fixed or nothing is answered."""
 
     def load(self, folder: str | Path, split: str) -> TaskData:
         """The examples of a split: `test`, or `test:train` and `test:val`, the two parts of it (see vl/tasks/parts.py).
@@ -89,11 +92,15 @@ class Task:
             data.examples = [example for example in data.examples if example.group in inside]
         return data
 
-    def label_set(self, train: Sequence[Example]) -> tuple[str, ...]:
-        """The answers a model chooses from; empty for tasks that answer nothing (boxes, images)."""
+    def label_set(self, train: Sequence[Example], least: int = 9) -> tuple[str, ...]:
+        """The answers a model chooses from; empty for tasks that answer nothing (boxes, images).
+
+        Args:
+            least: VQA: of how many questions an answer must be the most common one.
+        """
         if self.labels is not None:
             return self.labels
-        return self.collect(train) if self.collect is not None else ()
+        return self.collect(train, least) if self.collect is not None else ()
 
     def score(self, examples: Sequence[Example], predictions: Sequence[str] | Float[ndarray, "M N"]) -> Scores:
         """The official metrics with 95 % intervals over groups.
@@ -113,7 +120,7 @@ class Task:
                 f"{self.name}: {hidden} of {len(examples)} examples have no label (kept back by the release); "
                 "score a split that has its labels"
             )
-        if self.predicts in ("label", "answer"):
+        if self.predicts in ("label", "answer", "class"):
             if isinstance(predictions, np.ndarray) and predictions.ndim != 1:
                 raise InputError(f"{self.name} is scored on one answer per example, not on {predictions.shape} numbers")
         elif not isinstance(predictions, np.ndarray) or predictions.ndim != 2:

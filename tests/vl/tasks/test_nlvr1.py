@@ -39,6 +39,7 @@ def test_each_of_the_six_pictures_of_a_line_is_an_example_of_its_sentence(tmp_pa
     assert [e.group for e in data.examples] == ["7"] * 12 + ["12"] * 6
     assert [e.label for e in data.examples] == ["true"] * 6 + ["false"] * 6 + ["true"] * 6
     assert data.examples[0].text == "There is a tower"
+    assert data.pictures.read(data.examples[0].pictures[0]).shape == (3, 4, 3)
 
 
 def test_packed_sentences_and_the_folders_of_the_repository_read_alike(tmp_path):
@@ -48,12 +49,15 @@ def test_packed_sentences_and_the_folders_of_the_repository_read_alike(tmp_path)
     data = NLVR1.load(tmp_path, "dev")
     assert len(data.examples) == 12
     assert data.examples[0].pictures == ("3/dev-7-0-0.png",)
+    assert data.pictures.read("3/dev-7-0-0.png").shape == (3, 4, 3)
 
 
 def test_an_archive_may_hold_its_pictures_in_a_folder_of_its_own_name(tmp_path):
     write_lines(tmp_path / "test.json", [record("7-0")])
     zip_pictures(tmp_path / "test_images.zip", [f"test_images/{name}" for name in names([record("7-0")])])
-    assert NLVR1.load(tmp_path, "test").examples[0].pictures == ("test_images/test-7-0-0.png",)
+    data = NLVR1.load(tmp_path, "test")
+    assert data.examples[0].pictures == ("test_images/test-7-0-0.png",)
+    assert data.pictures.read("test_images/test-7-0-0.png").shape == (3, 4, 3)
 
 
 def test_accuracy_counts_pictures_and_consistency_sentences(tmp_path):
@@ -112,7 +116,7 @@ def test_missing_pictures_are_named(tmp_path):
     with pytest.raises(MissingFileError, match="1 of 6 pictures are not in .*test-7-0-5.png"):
         NLVR1.load(tmp_path, "test")
     (tmp_path / "test_images.zip").write_bytes(b"PK\x03\x04 cut short")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="neither a folder nor a whole zip archive"):
         NLVR1.load(tmp_path, "test")
 
 
@@ -150,6 +154,7 @@ def test_the_release_reads_whole():
     folder = Path(os.environ["SIGHTLINE_DATA"]) / "nlvr1"
     test = NLVR1.load(folder, "test")
     assert len(test.examples) == 6 * 990 and len({e.group for e in test.examples}) == 266
+    assert test.pictures.read(test.examples[-1].pictures[0]).shape == (100, 400, 3)
     assert len(NLVR1.load(folder, "hidden").examples) == 6 * 985
     scores = NLVR1.score(test.examples, ["true"] * len(test.examples))
     assert scores["accuracy"] == scores["majority"] == 556 / 990
