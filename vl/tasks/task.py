@@ -88,7 +88,8 @@ class Task:
         if not data.examples:
             raise InputError(f"{self.name}: split {base!r} of {folder} holds no examples (dropped: {data.dropped})")
         if colon:
-            inside = part_of_groups([example.group for example in data.examples], data.links, part)
+            groups = [example.group for example in data.examples]
+            inside = part_of_groups(groups, [example.label for example in data.examples], data.links, part)
             data.examples = [example for example in data.examples if example.group in inside]
         return data
 
