@@ -110,32 +110,46 @@ def check_folder(folder: Path, task: str) -> None:
         raise MissingFileError(f"{task}: data={folder} is not a folder (working folder: {Path.cwd()})")
 
 
-def open_pictures(
-    place: Path, names: Iterable[str], what: str, inside: Sequence[str] = ("",)
-) -> tuple["Pictures", str]:
-    """The pictures of a folder or .zip after a look that all `names` are there, and what precedes a name in it.
+def pictures_there(
+    place: Path, names: Collection[str], inside: Sequence[str] = ("",)
+) -> tuple["Pictures", str, set[str]]:
+    """The pictures of a folder or .zip, what precedes a name in it, and which of `names` are there.
 
     Args:
         inside: where in an archive the pictures may be: COCO's train2014.zip holds them in "train2014/".
 
     Raises:
-        MissingFileError: pictures that are not there, the first ones named. InputError: no whole zip archive.
+        MissingFileError: no such place. InputError: no whole zip archive.
     """
     from vl.pictures import Pictures
 
     pictures = Pictures(place)
-    wanted = list(dict.fromkeys(names))
-    prefix = ""
     if place.is_dir():
-        missing = [name for name in wanted if not (place / name).is_file()]
-    else:
-        held = set(pictures.names())
-        prefix = next((start for start in inside if wanted and start + wanted[0] in held), "")
-        missing = [name for name in wanted if prefix + name not in held]
+        return pictures, "", {name for name in names if (place / name).is_file()}
+    held = set(pictures.names())
+    prefix = next((start for start in inside if any(start + name in held for name in names)), "")
+    return pictures, prefix, {name for name in names if prefix + name in held}
+
+
+def open_pictures(
+    place: Path, names: Iterable[str], what: str, inside: Sequence[str] = ("",)
+) -> tuple["Pictures", str]:
+    """The pictures of a folder or .zip after a look that all `names` are there, and what precedes a name in it.
+
+    Raises:
+        MissingFileError: pictures that are not there, the first ones named. InputError: as `pictures_there`.
+    """
+    wanted = list(dict.fromkeys(names))
+    pictures, prefix, there = pictures_there(place, wanted, inside)
+    check_none_missing([name for name in wanted if name not in there], len(wanted), place, what)
+    return pictures, prefix
+
+
+def check_none_missing(missing: Sequence[str], wanted: int, place: Path, what: str) -> None:
+    """Raises MissingFileError, naming the first of the pictures that are not in `place`, where there are any."""
     if missing:
         named = ", ".join(missing[:SHOWN]) + (", ..." if len(missing) > SHOWN else "")
-        raise MissingFileError(f"{what}: {len(missing)} of {len(wanted)} pictures are not in {place}: {named}")
-    return pictures, prefix
+        raise MissingFileError(f"{what}: {len(missing)} of {wanted} pictures are not in {place}: {named}")
 
 
 def with_prefix(examples: list[Example], prefix: str) -> list[Example]:

@@ -1,9 +1,9 @@
 """NLVR1: is the sentence true of the drawn picture? Sentences by people, pictures of three boxes of coloured shapes.
 
 Files of the release, for split NAME: NAME.json or NAME.json.gz (also in a folder NAME/), one JSON object a line, and
-the pictures in NAME_images.zip, or in NAME/images/DIRECTORY/. Each line has six pictures, NAME-n-m-0.png to
-NAME-n-m-5.png: the same three boxes in every order. Each picture is one example, as in the release's
-metrics_images.py, which takes one prediction per PNG.
+the pictures in NAME_images.zip, or in NAME/images/DIRECTORY/. A line of the release has six pictures, NAME-n-m-0.png
+to NAME-n-m-5.png: the same three boxes in every order (pictures made in its style may have fewer, all lines as many).
+Each picture is one example, as in the release's metrics_images.py, which takes one prediction per PNG.
 
 Source: Suhr, Lewis, Yeh and Artzi, A Corpus of Natural Language for Visual Reasoning, ACL 2017.
 """
@@ -21,10 +21,11 @@ from numpy import ndarray
 from core.errors import InputError
 from vl.tasks.annotation_files import (
     check_folder,
+    check_none_missing,
     first_there,
     json_lines,
     one_label,
-    open_pictures,
+    pictures_there,
     text_field,
     with_prefix,
 )
@@ -93,7 +94,11 @@ def read(folder: Path, split: str) -> TaskData:
             links[match.group(1)].add("scene: " + scene)
 
     names = [example.pictures[0] for example in examples]
-    pictures, prefix = open_pictures(place, names, f"nlvr1 split {split!r}", ("", f"{split}_images/"))
+    pictures, prefix, there = pictures_there(place, names, ("", f"{split}_images/"))
+    orders = max((row % ORDERS + 1 for row, name in enumerate(names) if name in there), default=ORDERS)
+    examples = [example for row, example in enumerate(examples) if row % ORDERS < orders]
+    missing = [example.pictures[0] for example in examples if example.pictures[0] not in there]
+    check_none_missing(missing, len(examples), place, f"nlvr1 split {split!r}")
     shared = {group: tuple(sorted(links[group])) for group in links}
     return TaskData(with_prefix(examples, prefix), pictures, links=shared)
 

@@ -60,6 +60,13 @@ def test_an_archive_may_hold_its_pictures_in_a_folder_of_its_own_name(tmp_path):
     assert data.pictures.read("test_images/test-7-0-0.png").shape == (3, 4, 3)
 
 
+def test_pictures_made_in_its_style_may_show_fewer_orders(tmp_path):
+    records = [record("7-0"), record("8-0")]
+    write_lines(tmp_path / "val.json", records)
+    zip_pictures(tmp_path / "val_images.zip", [name for name in names(records, "val") if name.endswith("-0.png")])
+    assert [e.id for e in NLVR1.load(tmp_path, "val").examples] == ["val-7-0-0", "val-8-0-0"]
+
+
 def test_accuracy_counts_pictures_and_consistency_sentences(tmp_path):
     data = NLVR1.load(release(tmp_path, [record("7-0"), record("7-1", "false"), record("9-0"), record("10-0")]), "test")
     said = [str(e.label) for e in data.examples]
@@ -112,8 +119,12 @@ def test_missing_pictures_are_named(tmp_path):
     write_lines(tmp_path / "test.json", [record("7-0")])
     with pytest.raises(MissingFileError, match="test_images.zip"):
         NLVR1.load(tmp_path, "test")
-    zip_pictures(tmp_path / "test_images.zip", names([record("7-0")])[:5])
-    with pytest.raises(MissingFileError, match="1 of 6 pictures are not in .*test-7-0-5.png"):
+    write_lines(tmp_path / "test.json", [record("7-0"), record("8-0")])
+    zip_pictures(tmp_path / "test_images.zip", names([record("7-0"), record("8-0")])[:11])
+    with pytest.raises(MissingFileError, match="1 of 12 pictures are not in .*test-8-0-5.png"):
+        NLVR1.load(tmp_path, "test")
+    zip_pictures(tmp_path / "test_images.zip", ["other.png"])
+    with pytest.raises(MissingFileError, match="12 of 12 pictures are not in .*test-7-0-0.png"):
         NLVR1.load(tmp_path, "test")
     (tmp_path / "test_images.zip").write_bytes(b"PK\x03\x04 cut short")
     with pytest.raises(InputError, match="neither a folder nor a whole zip archive"):
