@@ -109,31 +109,42 @@ def caption_ranks(scores: Float[ndarray, "M I"], own: Int64[ndarray, " M"]) -> I
     return ahead + 1
 
 
-def measure(examples: Sequence[Example], predictions: Sequence[str] | Float[ndarray, "M N"]) -> Scores:
+def recalls(examples: Sequence[Example], to_image: Float[ndarray, "M I"], to_text: Float[ndarray, "M I"]) -> Scores:
     """Recall at 1, 5 and 10 both ways, intervals over photographs, and the mean of the six.
 
     Args:
-        predictions: scores of captions (rows) with the photographs of `gallery` (columns).
+        to_image, to_text: scores of captions (rows) with the photographs of `gallery` (columns), as each way of
+            searching sees them; the same array twice, unless shortlists were ranked again.
 
     Raises:
         InputError: not one column per photograph, or scores that are not finite.
     """
-    scores = np.asarray(predictions)
     names, own = gallery(examples)
-    if scores.shape != (len(examples), len(names)):
-        raise InputError(
-            f"retrieval: scores of shape {scores.shape}; expected {len(examples)} captions x {len(names)} photographs"
-        )
-    text_ranks = target_ranks(scores, own)
-    image_ranks = caption_ranks(scores, own)
+    for scores in (to_image, to_text):
+        if scores.shape != (len(examples), len(names)):
+            raise InputError(
+                f"retrieval: scores of shape {scores.shape}; "
+                f"expected {len(examples)} captions x {len(names)} photographs"
+            )
+        if not np.isfinite(scores).all():
+            raise InputError("retrieval: scores hold NaN or infinite numbers")
     table: Scores = {}
-    ways = (("text_to_image", text_ranks, [names[image] for image in own]), ("image_to_text", image_ranks, names))
+    ways = (
+        ("text_to_image", target_ranks(to_image, own), [names[image] for image in own]),
+        ("image_to_text", caption_ranks(to_text, own), names),
+    )
     for way, ranks, groups in ways:
         for k in CUTS:
             table[f"{way}_R@{k}"] = recall_at(ranks, k)
             table[f"{way}_R@{k}_interval"] = list(grouped_rate((ranks <= k).astype(np.float64), groups))
     table["mean_recall"] = float(np.mean([recall_at(ranks, k) for _, ranks, _ in ways for k in CUTS]))
     return table
+
+
+def measure(examples: Sequence[Example], predictions: Sequence[str] | Float[ndarray, "M N"]) -> Scores:
+    """`recalls` of one array of scores for both ways."""
+    scores = np.asarray(predictions)
+    return recalls(examples, scores, scores)
 
 
 RETRIEVAL = Task("retrieval", "image", None, images=1, main="mean_recall", read=read, measure=measure)

@@ -93,8 +93,10 @@ def read(folder: Path, split: str) -> TaskData:
     references, scenes = json_content(file, "references"), json_content(instances, "COCO's instances")
     if not isinstance(references, list) or not all(isinstance(record, dict) for record in references):
         raise InputError(f"references: {file} should hold a list of objects")
-    if not isinstance(scenes, dict) or not all(isinstance(scenes.get(k), list) for k in ("images", "annotations")):
-        raise InputError(f"COCO's instances: {instances} should hold an object with lists images and annotations")
+    for key in ("images", "annotations"):
+        listed = scenes.get(key) if isinstance(scenes, dict) else None
+        if not isinstance(listed, list) or not all(isinstance(record, dict) for record in listed):
+            raise InputError(f"COCO's instances: {instances} should hold an object with a list {key!r} of objects")
     chosen = [record for record in references if record.get("split") == split]
     if not chosen:
         there = sorted({str(record.get("split")) for record in references})

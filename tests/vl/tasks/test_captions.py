@@ -4,7 +4,7 @@ import pytest
 from core.errors import InputError, MissingFileError
 from tests.vl.tasks.files import write_json, write_pictures
 from vl.tasks import TASKS
-from vl.tasks.captions import caption_ranks, gallery
+from vl.tasks.captions import caption_ranks, gallery, recalls
 
 RETRIEVAL = TASKS["retrieval"]
 
@@ -50,6 +50,15 @@ def test_recall_both_ways_with_several_right_captions(folder):
     assert found["image_to_text_R@1"] == 1 / 2 and found["image_to_text_R@5"] == 1
     assert found["mean_recall"] == pytest.approx((3 / 5 + 1 / 2 + 4) / 6)
     assert found["image_to_text_R@1_interval"] == [0, 1]
+
+
+def test_each_way_may_have_scores_of_its_own(folder):
+    examples = RETRIEVAL.load(folder, "test").examples
+    own = np.array([[1, 0], [1, 0], [0, 1], [0, 1], [0, 1]])
+    found = recalls(examples, own, 1 - own)
+    assert found["text_to_image_R@1"] == 1 and found["image_to_text_R@1"] == 0
+    with pytest.raises(InputError, match="NaN or infinite"):
+        recalls(examples, own, np.full((5, 2), np.nan))
 
 
 def test_equal_scores_rank_last(folder):

@@ -37,6 +37,12 @@ def test_the_mean_over_classes_counts_a_rare_class_as_much_as_a_frequent_one(fol
     assert scores["accuracy"] == 2 / 4 and scores["class_mean"] == (2 / 3 + 0) / 2 and scores["majority"] == 3 / 4
 
 
+def test_classes_that_differ_in_the_case_of_letters_are_two(tmp_path):
+    write_pictures(tmp_path / "test", ["Polish/1.png", "polish/1.png"])
+    examples = CLASSIFICATION.load(tmp_path, "test").examples
+    assert CLASSIFICATION.score(examples, ["polish", "polish"])["accuracy"] == 1 / 2
+
+
 def test_what_is_wrong_is_named(folder):
     with pytest.raises(InputError, match="no split 'train'; folders there: test"):
         CLASSIFICATION.load(folder, "train")

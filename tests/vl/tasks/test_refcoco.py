@@ -117,6 +117,9 @@ def test_what_is_wrong_is_named(folder):
     write_json(folder / "instances.json", instances([(1, 50, [0, 0, -3, 5])]))
     with pytest.raises(InputError, match="annotation 0: bbox .* should be x, y, width, height"):
         REFCOCO.load(folder, "val")
+    write_json(folder / "instances.json", {"images": [3], "annotations": []})
+    with pytest.raises(InputError, match="should hold an object with a list 'images' of objects"):
+        REFCOCO.load(folder, "val")
     write_json(folder / "refs.json", [])
     with pytest.raises(InputError, match="several lists"):
         REFCOCO.load(folder, "val")
