@@ -19,7 +19,7 @@ Scores = dict[str, float | list[float]]
 """Metrics in [0, 1] by name; beside a metric NAME stands `NAME_interval` = [low, high], its 95 % interval."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Example:
     """One thing to predict."""
 
