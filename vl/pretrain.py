@@ -25,11 +25,11 @@ from core.precision import uses_bfloat16
 from core.progress import track
 from core.run import RunFolder
 from vl.data import Batch, CaptionedViews, ViewBatches, mirrored
+from vl.encoders import load_pretrained
 from vl.losses import LOSSES
+from vl.model import VLConfig, VLModel
 from vl.retrieval import recall_at, target_ranks
 from vl.tokenizer import train_tokenizer
-from vl.towers import load_pretrained, scale_pixels
-from vl.two_tower import TwoTowerConfig, VLModel
 
 
 @dataclass
@@ -39,7 +39,7 @@ class PretrainVLConfig(JobConfig):
     CUDA = True
 
     views: str = ""  # folder of rendered views (train/ and val/ inside)
-    model: TwoTowerConfig = field(default_factory=TwoTowerConfig)  # shape of the towers
+    model: VLConfig = field(default_factory=VLConfig)  # shape of the towers
     loss: str = "softmax"  # softmax (CLIP) or sigmoid (SigLIP)
     overlap: str = "positive"  # a caption that also holds for another view of the batch is: positive, ignored, negative
     steps: int = 450  # updates
@@ -113,8 +113,7 @@ def batch_loss(model: VLModel, batch: Batch, loss: str, overlap: str, half: bool
         half: run the image tower in bfloat16. The text tower stays in float32: its small products gain nothing.
     """
     device = model.device
-    pixels = scale_pixels(batch.images.to(device))
-    pixels = ((pixels + 1) * batch.gain.to(device)).clamp_(max=2) - 1  # jitter acts on 0..255, not on -1..1
+    pixels = model.pixels(batch.images, batch.gain)
     with torch.autocast(device.type, torch.bfloat16, enabled=half):
         image = model.image_features(pixels)
     text = model.text_features(batch.input_ids.to(device), batch.attention_mask.to(device))[batch.text.to(device)]

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from core.errors import InputError
 from tests.core.test_distributed import launch
-from tests.vl.stand_in import SENTENCES, StandIn, make_batch
+from tests.vl.stand_in import SENTENCES, StandIn, make_batch, real_models
 from vl.losses import LOSSES
 from vl.objectives import TERMS, Objectives, matching_pairs, objective_terms, own_positives, weighted_sum
 
@@ -55,6 +55,17 @@ def test_terms_follow_the_generator_and_every_weight_gets_a_gradient(batch):
     assert all(first[name] != other[name] for name in TERMS if name != "caption")
     weighted_sum(first, objectives).backward()
     assert all(torch.isfinite(p.grad).all() and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_each_kind_of_model_learns_from_every_objective_it_has_heads_for():
+    for name, model in real_models().items():
+        single = 0.0 if name == "one-tower" else 1.0
+        objectives = Objectives(**EVERYTHING | {"mim": single, "text_mlm": single}, itc_loss="sigmoid")
+        batch = make_batch(model, [*SENTENCES, SENTENCES[0]])
+        terms = objective_terms(model, batch, objectives, seeded(), drop=0.0 if name == "convolution" else 0.5)
+        weighted_sum(terms, objectives).backward()
+        assert all(torch.isfinite(term) and term > 0 for term in terms.values())
+        assert [n for n, p in model.named_parameters() if p.grad is None] == []
 
 
 def test_the_sum_weighs_each_term():

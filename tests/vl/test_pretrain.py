@@ -9,9 +9,9 @@ import torch
 from core.errors import InputError, MissingFileError
 from core.run import read_metrics
 from tests.vl.views_on_disk import write_views
+from vl.model import VLModel
 from vl.pretrain import PretrainVLConfig, learning_rate, make_optimizer, make_tokenizer, run
-from vl.towers import TextTowerConfig
-from vl.two_tower import VLModel
+from vl.text_towers import TextTowerConfig
 
 
 @pytest.fixture(scope="module")
