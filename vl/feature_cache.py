@@ -48,11 +48,11 @@ class FeatureSpec:
     tower: str  # fingerprint of the frozen tower: weights and what is done to its inputs
     data: str  # fingerprint of the items, in their order
     items: int  # N
-    keep: str = "states"  # or pooled: the pooled vector alone, where nothing reads the states
+    keep: str = "states"  # or embedding: only what the embedding needs (`VLModel.only_pooled`)
     bfloat16: bool = False  # the tower ran under bfloat16 autocast
 
     def __post_init__(self) -> None:
-        check_choice("keep", self.keep, ("states", "pooled"))
+        check_choice("keep", self.keep, ("states", "embedding"))
         if self.items < 1:
             raise InputError(f"a feature cache of {self.items} items: expected at least one")
 
@@ -218,9 +218,7 @@ class _Build:
 
     def _arrays(self, encoded: Encoded, count: int) -> dict[str, ndarray]:
         """What one block adds to each file, by the file's name."""
-        layers = encoded.layers if self.spec.keep == "states" else []
-        if self.spec.keep == "pooled" and encoded.pooled is None:
-            raise InputError("this tower pools after its projection: a cache of it has to keep its states")
+        layers = encoded.layers
         shape = {
             "widths": [layer.shape[-1] for layer in layers],
             "pooled_width": None if encoded.pooled is None else encoded.pooled.shape[-1],

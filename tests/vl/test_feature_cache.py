@@ -56,17 +56,15 @@ def test_texts_are_stored_without_padding_and_padded_to_the_longest_asked_for(tm
 
 
 def test_where_the_pooled_vector_is_enough_nothing_else_is_stored(tmp_path):
-    cache = FeatureCache.build(tmp_path, spec(keep="pooled"), texts)
+    cache = FeatureCache.build(tmp_path, spec(keep="embedding"), lambda rows: Encoded([], None, texts(rows).pooled))
     got = cache.encoded([9, 2])
     assert got.layers == [] and got.mask is None
     torch.testing.assert_close(got.pooled, POOLED[[9, 2]].half().float())
     assert sorted(path.name for path in cache.folder.iterdir()) == ["index.json", "lengths.bin", "pooled.bin"]
-    with pytest.raises(InputError, match="pools after its projection"):
-        FeatureCache.build(tmp_path, spec(keep="pooled", data="e"), pictures)
 
 
 def test_another_tower_other_data_or_another_precision_has_another_folder():
-    changes = [{}, {"tower": "u"}, {"data": "e"}, {"items": 3}, {"keep": "pooled"}, {"bfloat16": True}]
+    changes = [{}, {"tower": "u"}, {"data": "e"}, {"items": 3}, {"keep": "embedding"}, {"bfloat16": True}]
     assert len({spec(**change).digest() for change in changes}) == len(changes)
 
 
