@@ -32,10 +32,12 @@ from core.memory import peak_memory_gb
 from core.precision import uses_bfloat16
 from core.progress import track
 from core.run import RunFolder
+from vl.gradient_cache import contrastive_step
 from vl.loader import LoaderProfile, Prefetch
 from vl.model import VLModel
 from vl.objectives import objective_terms, weighted_sum
 from vl.optimise import make_optimizer, rate_factor, seeded, set_rates, update
+from vl.pairs import PairBatches
 from vl.pretrain_config import PretrainVLConfig
 from vl.pretrain_data import Source, open_source
 from vl.pretrain_eval import Evaluation, shown, summed
@@ -100,7 +102,18 @@ class Terms:
 
     def backward(self, inputs: Inputs, generator: torch.Generator) -> dict[str, Tensor]:
         """The same, its gradients added to the model's."""
-        terms = self(inputs, generator, self.cfg.patch_dropout)
+        cfg, model = self.cfg, self.model
+        if cfg.gradient_cache:
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=self.half_image):
+                return contrastive_step(
+                    model,
+                    inputs.batch,
+                    cfg.objectives,
+                    generator,
+                    chunk=cfg.gradient_cache,
+                    drop=cfg.patch_dropout,
+                )
+        terms = self(inputs, generator, cfg.patch_dropout)
         weighted_sum(terms, self.cfg.objectives).backward()
         return {name: term.detach() for name, term in terms.items()}
 
@@ -207,6 +220,7 @@ def train(cfg: PretrainVLConfig, device: torch.device, source: Source, folder: R
                 **device_memory(device),
                 "precision": "bfloat16" if half else "float32",
                 "features": notes,
+                **({"unreadable": batches.unreadable.counts()} if isinstance(batches, PairBatches) else {}),
                 "steps": cfg.steps,
                 "seconds": round(seconds, 1),
                 "pairs_per_second": round(cfg.steps * cfg.batch_size / max(seconds, 1e-9)),

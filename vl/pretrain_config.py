@@ -95,6 +95,11 @@ class PretrainVLConfig(JobConfig):
                     f"objectives.{objective} trains the {tower} tower, but model.{tower}.freeze=true; set one of them "
                     "back"
                 )
+        if self.patch_dropout and not one and not model.image.pretrained and model.image.model_type == "conv":
+            raise InputError(
+                f"patch_dropout={self.patch_dropout} needs an image tower that takes patches one by one, not conv; take "
+                "model.image.model_type=vit"
+            )
         if (wanted.itc or wanted.itm) and self.batch_size < 2:
             raise InputError(f"batch_size={self.batch_size}: objectives itc and itm compare pairs, give at least 2")
         if not self.gradient_cache:
@@ -105,5 +110,5 @@ class PretrainVLConfig(JobConfig):
                 f"gradient_cache={self.gradient_cache} is for objectives.itc alone; leave out {', '.join(others)}, or "
                 "set gradient_cache=0"
             )
-        if self.gradient_cache < 0 or self.batch_size % self.gradient_cache:
-            raise InputError(f"batch_size={self.batch_size} does not split into chunks of {self.gradient_cache}")
+        if self.gradient_cache < 0:
+            raise InputError(f"gradient_cache={self.gradient_cache}: give the pairs of a chunk, or 0")
