@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from core import distributed
-from core.checkpoint import load_checkpoint, load_weights
+from core.checkpoint import Checkpoints, load_checkpoint, load_weights
 from core.errors import InputError
 from core.files import atomic_folder
 from core.flops import counted_flops

@@ -13,6 +13,7 @@ from transformers import AutoModel
 
 from core.errors import InputError
 from core.run import read_metrics
+from tests.core.test_distributed import launch
 from tests.vl.views_on_disk import write_views
 from vl.data import CaptionedViews
 from vl.fusion import FusionConfig
@@ -284,3 +285,21 @@ def test_impossible_settings_stop_before_anything_is_written(config, fusing, tmp
     refused("mim trains the image tower", model=frozen, objectives=Objectives(mim=1.0))
     refused("conv", patch_dropout=0.5)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_train_to_the_weights_of_one(views, tmp_path):
+    words = [
+        f"views={views}", "steps=3", "batch_size=16", "eval_every=3", "precision=float32", "flip=false", "jitter=0",
+        "model.dim=12", "model.head_width=16", "model.max_tokens=16", "model.image.image_size=32",
+        "model.image.stem_width=8", "model.image.width=16", "model.image.freeze=true", "model.image_head=linear",
+        "model.text.options={hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 32}",
+    ]  # fmt: skip
+    for name, world in (("one", 1), ("two", 2)):
+        launch(["-m", "vl.pretrain", *words, f"out={tmp_path / name}"], world)
+    first, second = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name in first:
+        torch.testing.assert_close(second[name], first[name], rtol=1e-3, atol=1e-4, msg=name)
+    results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("one", "two")]
+    assert all(result["features"]["image"].startswith("64 cached") for result in results)
+    assert results[0]["val_mrr"] == pytest.approx(results[1]["val_mrr"], abs=1e-3)
