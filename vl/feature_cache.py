@@ -99,7 +99,7 @@ class FeatureCache:
     def __len__(self) -> int:
         return self.spec.items
 
-    def encoded(self, rows: Int64[Tensor, " B"] | Sequence[int], device: torch.device | str = "cpu") -> Encoded:
+    def encoded(self, rows: Int64[ndarray, " B"] | Sequence[int], device: torch.device | str = "cpu") -> Encoded:
         """These items in this order, in float32, padded to the longest of them; no embedding.
 
         Raises:
@@ -254,8 +254,8 @@ class _Build:
         free = shutil.disk_usage(self.partial).free
         if left > free:
             raise InputError(
-                f"the features of {self.spec.items} items take about {left / 1e9:.2f} GB more, the disk of {self.folder} "
-                f"has {free / 1e9:.2f} GB free; name another with features=FOLDER, or use cache_features=no"
+                f"the features of {self.spec.items} items take about {left / 1e9:.2f} GB more, the disk of "
+                f"{self.folder} has {free / 1e9:.2f} GB free; name another with features=FOLDER, or use cache_features=no"
             )
 
     def _reopened(self, name: str, array: ndarray) -> Any:

@@ -146,12 +146,12 @@ def train(cfg: PretrainVLConfig, device: torch.device, source: Source, folder: R
     start = distributed.from_main(found[0] if found else 0)
     saved = found[1] if found else load_checkpoint(checkpoints.path(start)) if start else None
     best, seconds, flops = NOTHING, 0.0, 0
-    profile = LoaderProfile()
+    profile = LoaderProfile(workers=cfg.workers)
     if saved is not None:
         load_weights(model, saved["model"], f"the checkpoint in {place}")
         optimizer.load_state_dict(saved["optimizer"])
         best, seconds, flops = saved["best"], saved["seconds"], saved["flops"]
-        profile = LoaderProfile(*saved["waited"])
+        profile.wait_s, profile.model_s = saved["wait_s"], saved["model_s"]
     if folder is not None:
         folder.rewind(start)
 
@@ -178,7 +178,7 @@ def train(cfg: PretrainVLConfig, device: torch.device, source: Source, folder: R
             done = step + 1
             metrics = {**losses, "lr": cfg.lr * rate_factor(step, cfg.steps, cfg.warmup_steps, cfg.schedule)}
             metrics |= {"grad_norm": norm.item(), "logit_scale": model.logit_scale.item()}
-            profile.add(read - began, time.perf_counter() - read)
+            profile.add(read - began, time.perf_counter() - read, pictures=len(inputs.batch.text))
             if done % cfg.eval_every == 0 or done == cfg.steps:
                 score, measured = evaluate()
                 metrics |= measured
@@ -191,8 +191,8 @@ def train(cfg: PretrainVLConfig, device: torch.device, source: Source, folder: R
             progress.advance(1, loss=losses["loss"], **shown(metrics))
             if folder is not None and done % cfg.checkpoint_every == 0 and done < cfg.steps:
                 state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "best": best}
-                waited = [profile.wait_s, profile.model_s]
-                checkpoints.save(done, {**state, "seconds": seconds, "flops": flops, "waited": waited})
+                state |= {"seconds": seconds, "flops": flops, "wait_s": profile.wait_s, "model_s": profile.model_s}
+                checkpoints.save(done, state)
 
     result: dict[str, Any] = {}
     if not best["weights"]:
@@ -224,7 +224,7 @@ def train(cfg: PretrainVLConfig, device: torch.device, source: Source, folder: R
                 "steps": cfg.steps,
                 "seconds": round(seconds, 1),
                 "pairs_per_second": round(cfg.steps * cfg.batch_size / max(seconds, 1e-9)),
-                "loader": profile.verdict(),
+                **profile.summary(),
             }
         )
     distributed.barrier()

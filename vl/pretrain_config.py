@@ -97,8 +97,8 @@ class PretrainVLConfig(JobConfig):
                 )
         if self.patch_dropout and not one and not model.image.pretrained and model.image.model_type == "conv":
             raise InputError(
-                f"patch_dropout={self.patch_dropout} needs an image tower that takes patches one by one, not conv; take "
-                "model.image.model_type=vit"
+                f"patch_dropout={self.patch_dropout} needs an image tower that takes patches one by one, not conv; "
+                "take model.image.model_type=vit"
             )
         if (wanted.itc or wanted.itm) and self.batch_size < 2:
             raise InputError(f"batch_size={self.batch_size}: objectives itc and itm compare pairs, give at least 2")

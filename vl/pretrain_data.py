@@ -7,7 +7,7 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import UInt8
 from numpy import ndarray
 from transformers import PreTrainedTokenizerFast
 
@@ -15,6 +15,7 @@ from core import distributed
 from core.errors import InputError
 from core.files import fingerprint, folder_fingerprint
 from vl.data import Batch, CaptionedViews, ViewBatches, mirrored
+from vl.pair_files import RowError
 from vl.pairs import PairBatches, Pairs, open_pairs
 from vl.pictures import PictureError, resize
 from vl.pretrain_config import PretrainVLConfig
@@ -191,7 +192,10 @@ class Own:
         for row in range(len(self._val)):
             if len(images) == at_most:
                 break
-            pair = self._val.pair(row)
+            try:
+                pair = self._val.pair(row)
+            except RowError:
+                continue
             key = pair.image if isinstance(pair.image, bytes) else pair.image.encode()
             key = hashlib.sha256(key).digest()
             if key in pictures or taken.intersection(pair.texts):
@@ -204,15 +208,33 @@ class Own:
             taken.update(pair.texts)
             images.append(resize(picture, height, width))
             captions.append(pair.texts[0])
+        if not images:
+            raise InputError(f"{self.cfg.val_data} has no pair that reads; look at its images= and columns")
         return np.stack(images), captions
 
     def train_digest(self) -> str:
-        pairs, root = self._train, Path(self.cfg.images or Path(self.cfg.data).parent)
+        """By the bytes of pictures that the rows hold, and by name, size and time of those that they name."""
+        root = Path(self.cfg.images or Path(self.cfg.data).parent).expanduser()
         digest = hashlib.sha256(fingerprint(picture_size(self.cfg)).encode())
-        for row in range(len(pairs)):
-            image = pairs.pair(row).image
-            digest.update(image if isinstance(image, bytes) else image.encode())
+        digest.update(_stamp(root) if root.is_file() else b"")
+        for row in range(len(self._train)):
+            try:
+                image = self._train.pair(row).image
+            except RowError:
+                image = b""  # never comes in a batch
+            if isinstance(image, bytes):
+                digest.update(image)
+            else:
+                digest.update(image.encode() + (b"" if root.is_file() else _stamp(root / image)))
         return digest.hexdigest()[:16]
+
+
+def _stamp(path: Path) -> bytes:
+    """Size and time of a file, by which a changed one is noticed; nothing of one that is not there."""
+    if not path.exists():
+        return b""
+    found = path.stat()
+    return f"{found.st_size} {found.st_mtime_ns}".encode()
 
 
 def val_batch_size(batch_size: int, pairs: int, what: str) -> int:

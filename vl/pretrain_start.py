@@ -1,8 +1,6 @@
 """The model that pretraining starts from: built as configured, with weights of an earlier model where they fit."""
 
 import dataclasses
-from typing import Any
-
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -20,7 +18,7 @@ def build_model(cfg: PretrainVLConfig, source: Source) -> tuple[VLModel, dict[st
     Raises:
         InputError: parts do not fit together, nothing of init= fits, or nothing is left to train.
     """
-    heads = {name: True for name in cfg.objectives.heads()}
+    heads = dict.fromkeys(cfg.objectives.heads(), True)
     config = dataclasses.replace(cfg.model, **heads)  # type: ignore[arg-type]  # switches, all bool
     first = VLModel.from_pretrained(cfg.init) if cfg.init else None
     model = VLModel.create(config, make_tokenizer(cfg, source, first), seed=cfg.seed)
@@ -33,17 +31,13 @@ def build_model(cfg: PretrainVLConfig, source: Source) -> tuple[VLModel, dict[st
                 "trained with"
             )
         print(f"from {cfg.init}: {', '.join(taken['taken'])}; new: {', '.join(taken['new']) or 'nothing'}")
-    if not any(p.requires_grad for p in trained_parameters(model, cfg)):
+    scale = {id(model.theta), id(model.logit_bias)}  # trained with everything frozen, too
+    if not any(p.requires_grad and id(p) not in scale for p in model.parameters()):
         raise InputError(
-            "every part that these objectives use is frozen: nothing is left to train; set one of model.image.freeze, "
+            "every part of this model is frozen, nothing is left to train: set one of model.image.freeze, "
             "model.text.freeze, model.fusion.freeze, model.one.freeze back, or evaluate the model as it is"
         )
     return model, taken
-
-
-def trained_parameters(model: VLModel, cfg: PretrainVLConfig) -> list[Any]:
-    """Parameters, without the scale and bias of the contrast, which are trained with everything frozen, too."""
-    return [p for name, p in model.named_parameters() if name not in ("theta", "logit_bias")]
 
 
 def make_tokenizer(cfg: PretrainVLConfig, source: Source, first: VLModel | None = None) -> PreTrainedTokenizerFast:

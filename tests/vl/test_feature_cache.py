@@ -35,7 +35,7 @@ def spec(**changes) -> FeatureSpec:
 
 def test_states_of_any_rows_come_back_within_half_precision(tmp_path):
     cache = FeatureCache.build(tmp_path, spec(), pictures, block=3)
-    got = cache.encoded(torch.tensor([7, 0, 7]))
+    got = cache.encoded([7, 0, 7])
     assert got.mask is None and got.pooled is None and got.states.dtype == torch.float32
     for layer, exact in zip(got.layers, STATES):
         torch.testing.assert_close(layer, exact[[7, 0, 7]], rtol=2**-11, atol=3e-8)
