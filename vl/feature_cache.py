@@ -255,7 +255,8 @@ class _Build:
         if left > free:
             raise InputError(
                 f"the features of {self.spec.items} items take about {left / 1e9:.2f} GB more, the disk of "
-                f"{self.folder} has {free / 1e9:.2f} GB free; name another with features=FOLDER, or use cache_features=no"
+                f"{self.folder} has {free / 1e9:.2f} GB free; name "
+                "another with features=FOLDER, or use cache_features=no"
             )
 
     def _reopened(self, name: str, array: ndarray) -> Any:

@@ -1,6 +1,7 @@
 """The model that pretraining starts from: built as configured, with weights of an earlier model where they fit."""
 
 import dataclasses
+
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
