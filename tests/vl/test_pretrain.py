@@ -227,7 +227,7 @@ def test_init_takes_what_fits_and_says_what_is_new(config, fusing, tmp_path, cap
     run(dataclasses.replace(config, steps=2, out=str(tmp_path / "first")))
     model = dataclasses.replace(fusing.model, image=config.model.image)
     init = str(tmp_path / "first" / "model")
-    result = run(dataclasses.replace(fusing, model=model, steps=1))
+    result = run(dataclasses.replace(fusing, model=model, init=init, steps=1))
     assert {"image_tower", "text_tower", "image_head", "text_head", "theta"} <= set(result["init"]["taken"])
     assert set(result["init"]["new"]) == {"fusion", "match_head", "word_head"}
     assert f"from {init}: theta, " in capsys.readouterr().out
