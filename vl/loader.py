@@ -4,13 +4,21 @@ Threads, not processes: Pillow and numpy let go of the interpreter lock while th
 a thread made is handed over without being copied.
 """
 
+import statistics
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Final
 
 from core.errors import InputError
+from core.threads import available_cores
 from vl.data import Batch, Batches
+
+FIRST_STEPS: Final = 2  # not counted: files are opened, memory is asked for
+LOADER_SHARE: Final = 0.2  # of the time waited for data from which the loader counts as the bottleneck
+MODEL_SHARE: Final = 0.05  # below which the model does
 
 
 class Prefetch(Iterator[Batch]):
@@ -71,3 +79,85 @@ class Prefetch(Iterator[Batch]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@dataclass
+class LoaderProfile:
+    """Who waits for whom: the time each step waits for its batch, and the time the model takes for it.
+
+        began = time.perf_counter()
+        batch = next(ahead)
+        arrived = time.perf_counter()
+        ...the step, and on CUDA torch.cuda.synchronize() or reading the loss...
+        profile.add(arrived - began, time.perf_counter() - arrived, pictures=len(batch.images))
+
+    The first two steps are left out.
+    """
+
+    workers: int = 1
+    ahead: int = 2
+    wait_s: list[float] = field(default_factory=list)
+    model_s: list[float] = field(default_factory=list)
+    pictures: int = 0
+    _seen: int = 0
+
+    def add(self, wait_s: float, model_s: float, pictures: int) -> None:
+        """One step: seconds waited for the batch, seconds of the model, pictures in the batch."""
+        self._seen += 1
+        if self._seen > FIRST_STEPS:
+            self.wait_s.append(wait_s)
+            self.model_s.append(model_s)
+            self.pictures += pictures
+
+    @property
+    def wait_share(self) -> float:
+        """Time waited for data over the whole time; 0 where nothing was measured."""
+        total = sum(self.wait_s) + sum(self.model_s)
+        return sum(self.wait_s) / total if total else 0.0
+
+    def summary(self, bytes_read: int = 0) -> dict[str, float | str]:
+        """Figures of a run for its result.json.
+
+        Args:
+            bytes_read: of picture files by all steps seen, `PairBatches.bytes_read`; 0 leaves the rate out.
+        """
+        if not self.wait_s:
+            return {"loader_verdict": self.verdict()}
+        total = sum(self.wait_s) + sum(self.model_s)
+        found: dict[str, float | str] = {"loader_verdict": self.verdict(), "wait_share": round(self.wait_share, 4)}
+        for name, seconds in (("wait", self.wait_s), ("model", self.model_s)):
+            found[f"{name}_ms_median"] = round(1000 * statistics.median(seconds), 3)
+            found[f"{name}_ms_p95"] = round(1000 * _p95(seconds), 3)
+        found["pictures_per_second"] = round(self.pictures / max(total, 1e-9), 1)
+        if bytes_read:  # of all steps, also those left out
+            found["megabytes_read_per_second"] = round(
+                bytes_read / 1e6 * len(self.wait_s) / self._seen / max(total, 1e-9), 3
+            )
+        return found
+
+    def verdict(self) -> str:
+        """Which of the two is the bottleneck, and what to do about it, in a sentence or two."""
+        if not self.wait_s:
+            return f"too few steps to tell loader and model apart: the first {FIRST_STEPS} are left out"
+        share = f"{100 * self.wait_share:.0f} % of the time is spent waiting for pictures"
+        if self.wait_share < MODEL_SHARE:
+            return f"the model is the bottleneck: {share}; more workers would not help"
+        if self.wait_share < LOADER_SHARE:
+            return f"the model is the bottleneck, but {share}; workers={self.workers + 1} may hide that"
+        # waits that are rare and long are not mended by speed: the buffer ran empty
+        if statistics.median(self.wait_s) < 0.1 * _p95(self.wait_s):
+            return (
+                f"the loader is the bottleneck in bursts: {share}, most of it in few steps; raise ahead= (now "
+                f"{self.ahead}), or keep the pictures on a faster disk"
+            )
+        cores = available_cores()
+        more = (
+            f"raise workers= (now {self.workers}, there are {cores} cores)"
+            if self.workers < cores
+            else f"all {cores} cores read already (workers={self.workers})"
+        )
+        return f"the loader is the bottleneck: {share}; {more}, or store the pictures smaller"
+
+
+def _p95(seconds: list[float]) -> float:
+    return sorted(seconds)[int(0.95 * (len(seconds) - 1))]
