@@ -166,8 +166,8 @@ def test_single_modalities_train_alone_and_their_towers_start_a_model_of_both(fu
     result = run(dataclasses.replace(fusing, model=model))
     assert result["trainable_parameters"] < result["parameters"]
     before, after = weights(tmp_path / "image"), weights(Path(fusing.out))
-    name = next(name for name in after if name.startswith("image_tower.") and name.endswith("query.weight"))
-    assert torch.equal(before[name], after[name])
+    tower = [name for name in after if name.startswith("image_tower.")]
+    assert tower and all(torch.equal(before[name], after[name]) for name in tower)
 
 
 def test_one_tower_trains_on_the_same_objectives(fusing):
@@ -232,7 +232,7 @@ def test_init_takes_what_fits_and_says_what_is_new(config, fusing, tmp_path, cap
     assert set(result["init"]["new"]) == {"fusion", "match_head", "word_head"}
     assert f"from {init}: theta, " in capsys.readouterr().out
     with pytest.raises(InputError, match="no model in"):
-        run(dataclasses.replace(config, init=str(tmp_path / "none")))
+        run(dataclasses.replace(config, init=str(tmp_path / "none"), out=str(tmp_path / "second")))
 
 
 @pytest.fixture
