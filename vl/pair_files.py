@@ -242,8 +242,8 @@ class Parquet(RowFile):
         self._sizes = [sum(_unpacked(group, name) for name in columns) for group in groups]
         if max(self._sizes) > LARGEST_GROUP:
             raise InputError(
-                f"row group {np.argmax(self._sizes)} of {path} unpacks to {max(self._sizes) / 1e9:.1f} GB and is read as "
-                f"a whole, up to {LARGEST_GROUP / 1e9:.1f} GB; write the file again with row_group_size=1000 or so"
+                f"row group {np.argmax(self._sizes)} of {path} unpacks to {max(self._sizes) / 1e9:.1f} GB and is read "
+                f"as a whole, up to {LARGEST_GROUP / 1e9:.1f} GB; write the file again with row_group_size=1000 or so"
             )
 
     def blocks(self) -> list[Block]:
