@@ -190,7 +190,7 @@ def train(cfg: PretrainVLConfig, device: torch.device, source: Source, folder: R
                 folder.log(done, **metrics)
             progress.advance(1, loss=losses["loss"], **shown(metrics))
             if folder is not None and done % cfg.checkpoint_every == 0 and done < cfg.steps:
-                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "best": best}
+                state: dict[str, Any] = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "best": best}
                 state |= {"seconds": seconds, "flops": flops, "wait_s": profile.wait_s, "model_s": profile.model_s}
                 checkpoints.save(done, state)
 
