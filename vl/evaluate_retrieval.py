@@ -23,7 +23,7 @@ from core.progress import track
 from vl.data import CaptionedViews
 from vl.embed_folder import has_fusion, picture_size
 from vl.embedder import Embedder
-from vl.model import VLModel
+from vl.model import VLModel, embedding_of
 from vl.picture_cache import PictureCache
 from vl.retrieval import Reranked, match_scores, read_all, rerank, see_all, summary, target_ranks
 from vl.tasks import TASKS, TaskData
@@ -76,8 +76,7 @@ def retrieve(
         return (model.encode_texts(texts) @ image.T).float().cpu().numpy(), None
     fusing = check_fusion(model, k)
     seen, read = see_all(fusing, images), read_all(fusing, texts)
-    assert seen.embedding is not None and read.embedding is not None
-    similarity = (read.embedding @ seen.embedding.T).float().cpu().numpy()
+    similarity = (embedding_of(read) @ embedding_of(seen).T).float().cpu().numpy()
     with track(None, "pairs fused") as progress:
         found = rerank(
             similarity,
