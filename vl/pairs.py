@@ -208,6 +208,11 @@ class PairBatches:
 
     The rest of an epoch that does not fill a batch is left out, another one each epoch. Equal texts of a batch, all
     texts of a row, and all texts of rows that share a picture count as positives of each other.
+
+    Attributes:
+        unreadable: rows that could not be used so far, by cause.
+        readable: bool (N,), rows whose picture was read once. `items` and batches without pictures read the others to
+            know whether they are used: whoever keeps features of all pictures keeps this with them and puts it back.
     """
 
     def __init__(
@@ -257,7 +262,7 @@ class PairBatches:
         self.flip, self.exchange_sides, self.jitter = flip, exchange_sides, jitter
         self.steps_per_epoch = len(pairs) // batch_size
         self.unreadable = Unreadable(len(pairs), max_unreadable)
-        self._readable = np.zeros(len(pairs), dtype=bool)  # pictures that were read once
+        self.readable = np.zeros(len(pairs), dtype=bool)
         # A fast tokenizer keeps how it truncates and cannot be used by two threads at once; this copy is ours alone.
         self._tokenizer, self._tokenizing = copy.deepcopy(tokenizer), threading.Lock()
         self._order = EpochOrder(pairs.blocks(), seed)
@@ -374,7 +379,7 @@ class PairBatches:
                 continue
             row = int(rows[place])
             try:
-                pixels = self._pixels(row, pair.image) if place in wanted or not self._readable[row] else None
+                pixels = self._pixels(row, pair.image) if place in wanted or not self.readable[row] else None
             except PictureError as error:
                 errors[place] = error
                 continue
@@ -388,7 +393,7 @@ class PairBatches:
 
     def _pixels(self, row: int, image: str | bytes) -> UInt8[ndarray, "H W 3"]:
         picture = self.pairs.picture(row, image, (self.height, self.width))
-        self._readable[row] = True
+        self.readable[row] = True
         return resize(picture, self.height, self.width)
 
     def _may_flip(self, texts: tuple[str, ...]) -> bool:
