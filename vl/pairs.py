@@ -319,27 +319,27 @@ class PairBatches:
         ids_of = {item.text: item.ids for item in items}
         number = {text: u for u, text in enumerate(sorted(ids_of))}
         longest = max(len(ids) for ids in ids_of.values())
-        input_ids = torch.full((len(ids_of), longest), int(self._tokenizer.pad_token_id or 0))
-        mask = torch.zeros_like(input_ids)
+        input_ids = np.full((len(ids_of), longest), self._tokenizer.pad_token_id or 0, dtype=np.int64)
+        mask = np.zeros_like(input_ids)
         for text, u in number.items():
-            input_ids[u, : len(ids_of[text])] = torch.tensor(ids_of[text])
+            input_ids[u, : len(ids_of[text])] = ids_of[text]
             mask[u, : len(ids_of[text])] = 1
 
         true_of: dict[str | bytes, set[str]] = {}  # of each picture as it is stored
         for item in items:
             true_of.setdefault(item.key, set()).update(item.texts)
-        holds = torch.zeros((count, len(number)), dtype=torch.bool)  # text u is true of picture i as it is shown
+        holds = np.zeros((count, len(number)), dtype=bool)  # text u is true of picture i as it is shown
         for i, item in enumerate(items):
             shown = (mirrored(text) if item.flipped else text for text in true_of[item.key])
             holds[i, [number[text] for text in shown if text in number]] = True
-        text_of = torch.tensor([number[item.text] for item in items])
+        text_of = np.array([number[item.text] for item in items], dtype=np.int64)
         return Batch(
             torch.from_numpy(images),
             torch.from_numpy(gain.astype(np.float32)).view(count, 3, 1, 1),
-            input_ids,
-            mask,
-            text_of,
-            holds[:, text_of],
+            torch.from_numpy(input_ids),
+            torch.from_numpy(mask),
+            torch.from_numpy(text_of),
+            torch.from_numpy(holds[:, text_of]),
         )
 
     def _read(self, step: int, wanted: range) -> list[_Item]:
