@@ -86,11 +86,21 @@ def test_a_killed_run_continues_to_the_same_weights_and_metrics(config, tmp_path
 
 
 def test_frozen_parts_stay_as_they_were(config, root, tmp_path):
-    run(dataclasses.replace(config, freeze_image=True, freeze_text=True, steps=2, eval_every=2))
+    cfg = dataclasses.replace(config, freeze_image=True, freeze_text=True, steps=2, eval_every=2, jitter=0.0)
+    assert run(cfg)["kept_states"]
     before = VLModel.from_pretrained(root / "model").state_dict()
     after = VLModel.from_pretrained(tmp_path / "run" / "model").state_dict()
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"fusion"}
+
+
+def test_kept_states_of_a_frozen_tower_change_nothing_but_the_time(config, tmp_path):
+    cfg = dataclasses.replace(config, freeze_image=True, jitter=0.0)
+    kept = run(cfg)
+    each = run(dataclasses.replace(cfg, out=str(tmp_path / "each"), cache_gb=1e-6))
+    assert kept["kept_states"] and not each["kept_states"]
+    losses = [[row["loss"] for row in read_metrics(out)] for out in (cfg.out, tmp_path / "each")]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
 def picture(path, color):
