@@ -23,6 +23,8 @@ from core.checkpoint import load_weights
 from core.errors import InputError, nearest
 from vl.answer_batches import AnswerBatch, Ask, ask, collate
 from vl.embed_folder import has_fusion
+from vl.encoded import Encoded
+from vl.kept_states import KeptStates
 from vl.model import VLModel
 from vl.model_files import encoder_shapes
 from vl.picture_cache import PictureCache
@@ -108,14 +110,18 @@ def check_head(model: VLModel, task: Task, folder: str) -> None:
         )
 
 
-def answer_scores(model: VLModel, batch: AnswerBatch) -> Float[Tensor, "B A"]:
+def answer_scores(model: VLModel, batch: AnswerBatch, image: Encoded | None = None) -> Float[Tensor, "B A"]:
     """Logits of a batch's questions, with gradient: one per answer, or per box (-inf in empty slots).
 
     Every picture and every text goes through its tower once.
+
+    Args:
+        image: the states of `batch.crops`, where a frozen tower's are kept.
     """
     device = model.device
-    gain = None if batch.gain is None else batch.gain.to(device)
-    image = model.image_states(model.pixels(batch.images.to(device), gain))
+    if image is None:
+        assert batch.images is not None
+        image = model.image_states(model.pixels(batch.images, batch.gain))
     text = model.text_states(batch.input_ids.to(device), batch.attention_mask.to(device))
     words = text.rows(batch.text.to(device))
     fused = [model.fuse(image.rows(column), words) for column in batch.picture.to(device).unbind(1)]
@@ -191,11 +197,15 @@ def predict(
     *,
     blind: bool = False,
     batch_size: int = 64,
+    kept: KeptStates | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Answers:
     """The model's answers; equal questions (a blind model's, about any picture) are asked once. Sets eval mode.
 
     Unreadable pictures are answered about as grey ones and stay counted in the cache.
+
+    Args:
+        kept: a frozen image tower's states of all these pictures.
     """
     training = model.training
     model.eval()
@@ -206,7 +216,8 @@ def predict(
     todo: list[Ask] = list(distinct)
     for start in range(0, len(todo), batch_size):
         part = todo[start : start + batch_size]
-        found = answer_scores(model, collate(part, cache, model.tokens)).cpu().numpy()
+        batch = collate(part, cache, model.tokens, pixels=kept is None)
+        found = answer_scores(model, batch, kept.of(batch.crops) if kept else None).cpu().numpy()
         scores[start : start + len(part), : found.shape[1]] = found
         if progress is not None:
             progress(len(part))
