@@ -163,7 +163,15 @@ COSTS: Final = ["trained parameters", "GFLOP a pair", "minutes a seed", "GB"]
 
 def views_table(arms: Mapping[str, Arm], names: Mapping[str, str]) -> list[str]:
     """Retrieval, one line an arm."""
-    head = ["arm", "text to view R@1 %", "over homes", "by embeddings alone", "view to text R@1 %", "by embeddings", *COSTS]
+    head = [
+        "arm",
+        "text to view R@1 %",
+        "over homes",
+        "by embeddings alone",
+        "view to text R@1 %",
+        "by embeddings",
+        *COSTS,
+    ]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for key, title in names.items():
         if key not in arms:
@@ -181,7 +189,15 @@ def views_table(arms: Mapping[str, Arm], names: Mapping[str, str]) -> list[str]:
 
 def nlvr_table(arms: Mapping[str, Arm], names: Mapping[str, str]) -> list[str]:
     """NLVR1, one line an arm."""
-    head = ["arm", "accuracy % on hidden", "over sentences", "consistency %", "grey pictures in test, %", "val accuracy %", *COSTS]
+    head = [
+        "arm",
+        "accuracy % on hidden",
+        "over sentences",
+        "consistency %",
+        "grey pictures in test, %",
+        "val accuracy %",
+        *COSTS,
+    ]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for key, title in names.items():
         if key not in arms:

@@ -26,7 +26,7 @@ source benchmarks/job.sh
 export SHAPE="hidden_size: 96, num_hidden_layers: 3, num_attention_heads: 3, intermediate_size: 384"
 export ONE="model.kind=one-tower model.one.layers=3 model.one.width=96 model.one.heads=3 model.one.dropout=0"
 export STYLE="data=$runs/style/pairs-train.jsonl val_data=$runs/style/pairs-val.jsonl images=$runs/style/pictures text_column=caption"
-export SIZE="model.image.image_size=48 model.image.image_width=192" # of NLVR1's 100 x 400 pixels
+export SIZE="model.image.image_size=48 model.image.image_width=192 model.max_tokens=80" # of NLVR1's 100 x 400 pixels
 export FUSED="model.fusion.layers=2 model.fusion.width=96 model.fusion.heads=3 model.fusion.dropout=0"
 
 arm_options() { # prefix arm seed patch: how the model of an arm starts, one option a line
