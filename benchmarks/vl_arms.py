@@ -292,7 +292,8 @@ def page(views: Mapping[str, Arm], nlvr: Mapping[str, Arm]) -> str:
         chance = 100 / first.hits.shape[1]
         random = recall(first, "random weights", "text to view")
         lines += [
-            f"## Rendered views of homes: retrieval among {first.hits.shape[1]} test views of {len(set(first.groups))} homes",
+            f"## Rendered views of homes: retrieval among {first.hits.shape[1]} test views of "
+            f"{len(set(first.groups))} homes",
             "",
             f"Chance, which is also what a blind model reaches: R@1 {chance:.1f} %; random weights "
             f"{spread(random or [math.nan])} %; an oracle 100 %, as no two views share a caption. "

@@ -23,7 +23,7 @@ mkdir -p "$runs"
 source benchmarks/job.sh
 
 # one size for every tower and stack: 3 layers, 96 wide
-export SHAPE="hidden_size: 96, num_hidden_layers: 3, num_attention_heads: 3, intermediate_size: 384"
+export SHAPE="hidden_size: 96, num_hidden_layers: 3, num_attention_heads: 3, intermediate_size: 384, hidden_act: gelu"
 export ONE="model.kind=one-tower model.one.layers=3 model.one.width=96 model.one.heads=3 model.one.dropout=0"
 export STYLE="data=$runs/style/pairs-train.jsonl val_data=$runs/style/pairs-val.jsonl images=$runs/style/pictures text_column=caption"
 export SIZE="model.image.image_size=48 model.image.image_width=192 model.max_tokens=80" # of NLVR1's 100 x 400 pixels
