@@ -163,7 +163,7 @@ def check_heads(width: int, heads: int) -> None:
 def start_at_random(module: nn.Module) -> None:
     """Fresh weights for everything below `module`: normal, biases zero, from torch's global random state.
 
-    Linear layers and patches: deviation 0.02 at BERT's width of 768, which is also what a patch of 16 x 16 colours holds,
+    Linear layers and patches: deviation 0.02 at BERT's width of 768 (as many numbers as a patch of 16 x 16 pixels has)
     and sqrt(768 / inputs) times that elsewhere, so that signals in narrow layers start at the same size. Embeddings:
     0.02 (Devlin et al., arXiv:1810.04805).
     """
