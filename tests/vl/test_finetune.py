@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from core.errors import InputError, MissingFileError
+from core.job import load_config
 from core.run import read_metrics
 from tests.vl.conftest import COLORS
 from tests.vl.fusing import fusing_model
@@ -172,6 +173,13 @@ def test_every_kind_of_answer_is_trained_and_measured(config, tmp_path, task, re
         said = json.loads((tmp_path / "measured" / "vqa_results.json").read_text())
         assert [row["question_id"] for row in said] == list(range(8))
     assert (tmp_path / "measured" / "predictions.csv").exists() == (task == "nlvr2")
+
+
+@pytest.mark.parametrize("task, batch_size, lr", [("nlvr2", 256, 7.5e-5), ("refcoco", 60, 7.5e-4), ("vqa", 512, 5e-6)])
+def test_published_settings_compose(task, batch_size, lr):
+    cfg = load_config("finetune-vl", FinetuneVLConfig, [f"vl_tuning=renaissance-{task}", "model=FOLDER"])
+    assert (cfg.task, cfg.batch_size, cfg.lr, cfg.schedule) == (task, batch_size, lr, "linear")
+    assert load_config("finetune-vl", FinetuneVLConfig, []) == FinetuneVLConfig()  # the laptop's are the defaults
 
 
 def test_impossible_settings_stop_before_anything_is_written(config, root, tmp_path, tiny_model):
