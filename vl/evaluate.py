@@ -24,7 +24,7 @@ from core.files import atomic_file, atomic_write
 from core.job import JobConfig, job_main
 from core.progress import track
 from core.run import RunFolder
-from vl.answering import check_head
+from vl.answering import check_examples, check_head
 from vl.embed_folder import FolderFeatures, folder_features, similarities
 from vl.embedder import load_embedder
 from vl.evaluate_answers import evaluate_answers
@@ -166,6 +166,7 @@ def of_answers(cfg: EvaluateVLConfig) -> Measure:
     data = task.load(cfg.data, cfg.split)
     model = VLModel.from_pretrained(cfg.model).to(cfg.device)
     check_head(model, task, cfg.model)
+    check_examples(model, task, data.examples, labels=False)
 
     def measure(folder: RunFolder) -> dict[str, Any]:
         table, result = evaluate_answers(

@@ -23,7 +23,7 @@ from core.precision import uses_bfloat16
 from core.progress import track
 from core.run import RunFolder
 from vl.answer_batches import AnswerBatches, ask
-from vl.answering import answer_loss, answer_scores, answers_of, predict, targets, with_answers
+from vl.answering import answer_loss, answer_scores, answers_of, check_examples, predict, targets, with_answers
 from vl.embed_folder import picture_size
 from vl.kept_states import KeptStates, keep_states
 from vl.model import VLModel
@@ -128,6 +128,8 @@ def run(cfg: FinetuneVLConfig) -> dict[str, Any]:
         freeze_text=cfg.freeze_text,
         freeze_fusion=cfg.freeze_fusion,
     ).to(cfg.device)
+    check_examples(model, task, train.examples, labels=True)
+    check_examples(model, task, val.examples, labels=True)
     folder = RunFolder.open(cfg, "finetune-vl")
     finished = folder.result()
     if finished is not None:

@@ -198,4 +198,7 @@ def test_impossible_settings_stop_before_anything_is_written(config, root, tmp_p
         run(dataclasses.replace(config, data=""))
     with pytest.raises(InputError, match="max_unreadable=1.0"):
         dataclasses.replace(config, max_unreadable=1.0)
+    write_nlvr1(tmp_path / "long", {"train": 2, "val": 2}, "there is a red box " * 2000)
+    with pytest.raises(InputError, match="a text has .* tokens, the model reads at most 16"):
+        run(dataclasses.replace(config, data=str(tmp_path / "long")))
     assert not (tmp_path / "run").exists()
