@@ -236,7 +236,7 @@ def train(cfg: PretrainVLConfig, device: torch.device, source: Source, folder: R
     return result
 
 
-def write_folder(target: Path, save: Callable[[Path], None]) -> None:
+def write_folder(target: Path, save: Callable[[Path], object]) -> None:
     """A folder that `save` fills, whole or not there; one of a run that was killed before its result gives way."""
     shutil.rmtree(target, ignore_errors=True)
     with atomic_folder(target) as temporary:

@@ -21,9 +21,10 @@ class PretrainVLConfig(JobConfig):
     views: str = ""  # folder of rendered views (train/ and val/ inside); or data=
     data: str = ""  # image-text pairs: .jsonl, .csv, .tsv or .parquet file, or the folder of a saved datasets table
     val_data: str = ""  # pairs of the same form to evaluate on; needed with data=
-    images: str = ""  # folder or .zip that the image names of data= and val_data= lie in; empty = beside the file
+    images: str = ""  # folder or .zip that the image names of data= lie in; empty = beside the file
+    val_images: str = ""  # the same for val_data=; empty = as images
     image_column: str = "image"  # of data= and val_data=
-    text_column: str = "text"  # of data= and val_data=
+    text_column: str = "caption"  # of data= and val_data=
     model: VLConfig = field(default_factory=VLConfig)  # towers, heads, fusion
     objectives: Objectives = field(default_factory=Objectives)  # weights of the losses
     init: str = ""  # folder of a saved model whose weights to start from, where they fit

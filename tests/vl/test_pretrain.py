@@ -251,25 +251,26 @@ def test_init_takes_what_fits_and_says_what_is_new(config, fusing, tmp_path, cap
 
 @pytest.fixture
 def pairs(views, tmp_path) -> dict[str, str]:
-    """The views as files with a JSONL beside them."""
-    (tmp_path / "images").mkdir()
+    """The views as files, a JSONL naming those of each split."""
     for split in ("train", "val"):
+        (tmp_path / split).mkdir()
         opened = CaptionedViews.open(views, split)
         with open(tmp_path / f"{split}.jsonl", "w") as file:
             for row, image in enumerate(opened.images):
                 name = f"{split}-{row}.png"
-                Image.fromarray(np.asarray(image)).save(tmp_path / "images" / name)
-                file.write(json.dumps({"image": name, "text": opened.texts[opened.full[row][0]]}) + "\n")
+                Image.fromarray(np.asarray(image)).save(tmp_path / split / name)
+                file.write(json.dumps({"image": name, "caption": opened.texts[opened.full[row][0]]}) + "\n")
     return {
         "views": "",
         "data": str(tmp_path / "train.jsonl"),
         "val_data": str(tmp_path / "val.jsonl"),
-        "images": str(tmp_path / "images"),
+        "images": str(tmp_path / "train"),
+        "val_images": str(tmp_path / "val"),
     }
 
 
 def test_pairs_of_ones_own_train_like_views_and_unreadable_pictures_are_counted(fusing, pairs, tmp_path):
-    (tmp_path / "images" / "train-3.png").write_bytes(b"no picture")
+    (tmp_path / "train" / "train-3.png").write_bytes(b"no picture")
     model = changed(fusing.model, image={"freeze": True})
     cfg = dataclasses.replace(fusing, **pairs, model=model, max_unreadable=0.1)
     result = run(dataclasses.replace(cfg, flip=False, jitter=0.0))  # the image tower's features are cached
