@@ -300,7 +300,8 @@ def test_impossible_settings_stop_before_anything_is_written(config, fusing, tmp
     refused("gradient_cache=4 is for objectives.itc alone; leave out itm, mlm", fusing, gradient_cache=4)
     frozen = changed(config.model, image={"freeze": True})
     refused("mim trains the image tower", model=frozen, objectives=Objectives(mim=1.0))
-    refused("conv", patch_dropout=0.5)
+    one = dataclasses.replace(config.model, kind="one-tower")
+    refused("no towers to export", model=one, export_towers=True)
     assert not (tmp_path / "run").exists()
 
 
@@ -320,3 +321,22 @@ def test_two_processes_train_to_the_weights_of_one(views, tmp_path):
     results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("one", "two")]
     assert all(result["features"]["image"].startswith("64 cached") for result in results)
     assert results[0]["val_mrr"] == pytest.approx(results[1]["val_mrr"], abs=1e-3)
+
+
+def test_what_only_a_built_model_shows_stops_before_features_are_computed(config, fusing, tmp_path):
+    frozen = changed(fusing.model, image={"freeze": True}, text={"freeze": True})
+    for number, (match, cfg) in enumerate(
+        {
+            "takes patches one by one": dataclasses.replace(config, patch_dropout=0.5),
+            "mim_patch=7 should divide": dataclasses.replace(fusing, objectives=Objectives(mim=1.0, mim_patch=7)),
+            "nothing is left to train": dataclasses.replace(
+                config,
+                model=dataclasses.replace(
+                    frozen, fusion=FusionConfig(), image_head="none", text_head="none", dim=16, head_width=16
+                ),
+            ),
+        }.items()
+    ):
+        with pytest.raises(InputError, match=match):
+            run(dataclasses.replace(cfg, out=str(tmp_path / str(number))))
+        assert not (tmp_path / str(number) / "features").exists()
