@@ -110,17 +110,18 @@ def picture(path, color):
 
 
 def vqa_release(folder):
-    for split in ("train", "val"):
+    for split in ("train2014", "val2014", "test2015"):
         questions, annotations = [], []
         for n in range(8):
             color = ("red", "blue")[n % 2]
-            picture(folder / f"{split}2014" / f"COCO_{split}2014_{n:012d}.jpg", color)
+            picture(folder / split / f"COCO_{split}_{n:012d}.jpg", color)
             questions.append({"question_id": n, "image_id": n, "question": "what colour is the box"})
             said = [{"answer": color, "answer_id": k} for k in range(10)]
             top = {"multiple_choice_answer": color, "answer_type": "other"}
             annotations.append({"question_id": n, "answers": said, **top})
-        write_json(folder / f"v2_OpenEnded_mscoco_{split}2014_questions.json", {"questions": questions})
-        write_json(folder / f"v2_mscoco_{split}2014_annotations.json", {"annotations": annotations})
+        write_json(folder / f"v2_OpenEnded_mscoco_{split}_questions.json", {"questions": questions})
+        if split != "test2015":  # its answers are kept back
+            write_json(folder / f"v2_mscoco_{split}_annotations.json", {"annotations": annotations})
     return {"least_answers": 4}
 
 
@@ -158,20 +159,17 @@ def test_every_kind_of_answer_is_trained_and_measured(config, tmp_path, task, re
     wanted = {"vqa": ["blue", "red"], "refcoco": ["this one"], "nlvr2": ["false", "true"]}
     model = VLModel.from_pretrained(tmp_path / "run" / "model")
     assert sorted(model.config.answers) == wanted[task] and model.config.answer_images == (2 if task == "nlvr2" else 1)
-    measured = evaluate(
-        EvaluateVLConfig(
-            out=str(tmp_path / "measured"),
-            task=task,
-            data=str(tmp_path / "data"),
-            split="val",
-            model=str(tmp_path / "run" / "model"),
-        )
+    cfg = EvaluateVLConfig(
+        out=str(tmp_path / "measured"), task=task, data=tuned.data, split="val", model=str(tmp_path / "run" / "model")
     )
+    measured = evaluate(cfg)
     assert measured["accuracy"] == result["val_accuracy"]  # the saved weights are those that were best
     assert [row["model"] for row in measured["table"]] == ["model", "blind"]
     if task == "vqa":
         said = json.loads((tmp_path / "measured" / "vqa_results.json").read_text())
         assert [row["question_id"] for row in said] == list(range(8))
+        hidden = evaluate(dataclasses.replace(cfg, out=str(tmp_path / "hidden"), split="test"))
+        assert hidden["table"] == [] and len(json.loads((tmp_path / "hidden" / "vqa_results.json").read_text())) == 8
     assert (tmp_path / "measured" / "predictions.csv").exists() == (task == "nlvr2")
 
 
