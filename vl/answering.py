@@ -54,6 +54,12 @@ def answers_of(task: Task, train: Sequence[Example], least: int) -> list[str]:
     return labels
 
 
+def check_blind(task: Task) -> None:
+    """Raises InputError where a blind model has nothing to choose by: boxes of a grey picture are all alike."""
+    if task.predicts == "box":
+        raise InputError(f"blind=true: grey boxes of task={task.name} are all alike; `chance` is what that reaches")
+
+
 def with_answers(
     model: VLModel,
     answers: Sequence[str],
