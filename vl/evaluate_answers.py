@@ -1,7 +1,8 @@
 """Tasks with answers (NLVR1, NLVR2, SNLI-VE, VQA, RefCOCO) measured by their official metrics.
 
 Beside the model stand the same model with every picture grey, which shows how much the text alone gives away, and the
-most frequent label (for boxes: chance). predictions.parquet has one row per example; the files that official servers take are beside it.
+most frequent label (for boxes: chance). predictions.parquet has one row per example; the files that official servers
+take are beside it.
 """
 
 import csv
