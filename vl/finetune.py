@@ -23,7 +23,16 @@ from core.precision import uses_bfloat16
 from core.progress import track
 from core.run import RunFolder
 from vl.answer_batches import AnswerBatches, ask
-from vl.answering import answer_loss, answer_scores, answers_of, predict, targets, with_answers
+from vl.answering import (
+    answer_loss,
+    answer_scores,
+    answers_of,
+    check_blind,
+    check_examples,
+    predict,
+    targets,
+    with_answers,
+)
 from vl.embed_folder import picture_size
 from vl.kept_states import KeptStates, keep_states
 from vl.model import VLModel
@@ -118,6 +127,8 @@ def run(cfg: FinetuneVLConfig) -> dict[str, Any]:
         if not getattr(cfg, name):
             raise InputError(f"{name} is required: {name}=...; tasks are {', '.join(TASKS)}")
     task = task_named(cfg.task)
+    if cfg.blind:
+        check_blind(task)
     train, val = task.load(cfg.data, cfg.train_split), task.load(cfg.data, cfg.val_split)
     model = with_answers(
         VLModel.from_pretrained(cfg.model),
@@ -128,6 +139,8 @@ def run(cfg: FinetuneVLConfig) -> dict[str, Any]:
         freeze_text=cfg.freeze_text,
         freeze_fusion=cfg.freeze_fusion,
     ).to(cfg.device)
+    check_examples(model, task, train.examples, labels=True)
+    check_examples(model, task, val.examples, labels=True)
     folder = RunFolder.open(cfg, "finetune-vl")
     finished = folder.result()
     if finished is not None:

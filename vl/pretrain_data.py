@@ -140,13 +140,13 @@ class Own:
         if not cfg.val_data:
             raise InputError("val_data is required with data=: pairs of the same form that training does not see")
         self.cfg = cfg
-        self._train, self._val = self._open(cfg.data), self._open(cfg.val_data)
+        self._train = self._open(cfg.data, cfg.images)
+        self._val = self._open(cfg.val_data, cfg.val_images or cfg.images)
         if cfg.batch_size > len(self._train):
             raise InputError(f"batch_size={cfg.batch_size} is larger than the {len(self._train)} pairs of {cfg.data}")
 
-    def _open(self, path: str) -> Pairs:
-        cfg = self.cfg
-        return open_pairs(path, cfg.images, image_column=cfg.image_column, text_column=cfg.text_column)
+    def _open(self, path: str, images: str) -> Pairs:
+        return open_pairs(path, images, image_column=self.cfg.image_column, text_column=self.cfg.text_column)
 
     def texts(self) -> list[str]:
         return self._shown(self._train.texts())
