@@ -435,16 +435,16 @@ class VLModel(nn.Module):
 
         return convert(model, tokenizer, preprocessing)
 
-    def export_towers(self, folder: str | Path) -> list[str]:
+    def export_towers(self, folder: str | Path) -> None:
         """Writes folder/text and, of a transformers image tower, folder/image: directories for text.pretrained and
-        image.pretrained, adapters merged. Returns which it wrote.
+        image.pretrained, adapters merged.
 
         Raises:
             InputError: a one-tower model.
         """
         from vl.model_files import export_towers
 
-        return export_towers(self, folder)
+        export_towers(self, folder)
 
 
 def embedding_of(encoded: Encoded) -> Float[Tensor, "B D"]:
