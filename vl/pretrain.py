@@ -127,6 +127,7 @@ def train(cfg: PretrainVLConfig, device: torch.device, source: Source, folder: R
     place = Path(cfg.out).expanduser() if folder is None else folder.path
     half = uses_bfloat16(cfg.precision, cfg.device)
     model, taken = build_model(cfg, source)
+    source.size = model.config.image.size  # image_size=0: that of the pretrained tower
     model.to(device).train()
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = make_optimizer(

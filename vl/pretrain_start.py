@@ -2,13 +2,11 @@
 
 import dataclasses
 
-import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from core.errors import InputError
 from vl.encoders import load_pretrained
-from vl.masking import hidden_patches
 from vl.model import VLModel
 from vl.objectives import word_masker
 from vl.pretrain_config import PretrainVLConfig
@@ -56,9 +54,6 @@ def _check(cfg: PretrainVLConfig, model: VLModel) -> None:
     wanted = cfg.objectives
     if wanted.mlm or wanted.text_mlm:
         word_masker(model.tokenizer, wanted.mlm_probability, wanted.whole_word)
-    if wanted.mim:
-        height, width = model.config.image.size
-        hidden_patches(1, height, width, wanted.mim_patch, wanted.mim_share, torch.Generator(), torch.device("cpu"))
 
 
 def make_tokenizer(cfg: PretrainVLConfig, source: Source, first: VLModel | None = None) -> PreTrainedTokenizerFast:

@@ -328,7 +328,6 @@ def test_what_only_a_built_model_shows_stops_before_features_are_computed(config
     for number, (match, cfg) in enumerate(
         {
             "takes patches one by one": dataclasses.replace(config, patch_dropout=0.5),
-            "mim_patch=7 should divide": dataclasses.replace(fusing, objectives=Objectives(mim=1.0, mim_patch=7)),
             "nothing is left to train": dataclasses.replace(
                 config,
                 model=dataclasses.replace(
