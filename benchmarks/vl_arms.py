@@ -1,9 +1,9 @@
 """The tables of vision-language arms: python -m benchmarks.vl_arms RUNS [--out TABLE.md]
 
-Reads what benchmarks/vl_arms.sh left in RUNS: which towers may stay frozen in pretraining, what a one-tower model should
-start from, and what each objective and bridges add. Two intervals stand beside each mean: over training seeds (Student's
-t on the seeds' means), and over homes or sentences (bootstrap of whole groups, the seeds' mean of each query). Arms are
-compared query by query, over groups again.
+Reads what benchmarks/vl_arms.sh left in RUNS: which towers may stay frozen in pretraining, what a one-tower model
+should start from, and what each objective and bridges add. Two intervals stand beside each mean: over training seeds
+(Student's t on the seeds' means), and over homes or sentences (bootstrap of whole groups, the seeds' mean of each
+query). Arms are compared query by query, over groups again.
 """
 
 import argparse
