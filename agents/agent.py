@@ -27,8 +27,8 @@ from envs.state import Sensors, SimState
 from scene.grounder import Grounder
 from scene.render import Frame
 from vl.embedder import Embedder
+from vl.model import VLModel
 from vl.rewards import VLMReward
-from vl.two_tower import VLModel
 
 STATISTICS = "frame_statistics.safetensors"
 FEATURES: dict[str, dict[str, Any]] = {

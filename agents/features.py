@@ -29,7 +29,7 @@ from envs.simulator import Simulator
 from envs.state import Sensors, SimState
 from scene.captions import goal_prompts, noun
 from scene.render import Frame
-from vl.two_tower import VLModel
+from vl.model import VLModel
 
 STALE_PER_STEP = 0.99  # a remembered match fades, so that a fresh one of nearly the same score replaces it
 SCALARS = 13

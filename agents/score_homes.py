@@ -54,8 +54,8 @@ from scene.grounder import Grounder
 from scene.store import SceneStore
 from vl.embedder import Embedder, load_embedder
 from vl.embedding_store import EmbeddingStore
+from vl.model import VLModel
 from vl.rewards import StepBatch, VLMReward
-from vl.two_tower import VLModel
 
 if TYPE_CHECKING:
     from agents.score_rewards import ScoreRewardsConfig
@@ -175,7 +175,7 @@ def score_homes(cfg: "ScoreRewardsConfig") -> dict[str, Any]:
         rewards["grounded"] = pairs.watched
     if embedder is not None:
         if isinstance(embedder, VLModel):
-            blind = VLModel.create(embedder.config, embedder.tokenizer, seed=cfg.seed).eval()
+            blind = embedder.untrained(cfg.seed).eval()
             untrained = Scorer(blind, things, pairs, pictures, ordinary)
             ((_, rewards["random weights"], _),) = untrained(PromptSet(cfg.prompts[0], cfg.baselines[0]), [cfg.alpha])
         path = reward_views.reward_path(simulator, embedder, cfg.alpha, cfg.seed)

@@ -31,9 +31,9 @@ from core.run import RunFolder
 from vl.embedder import Embedder, load_embedder
 from vl.embedding_store import EmbeddingStore
 from vl.generator import load_generator
+from vl.model import VLModel
 from vl.progress import ProgressReward
 from vl.rewards import StepBatch, VLMReward
-from vl.two_tower import VLModel
 
 if TYPE_CHECKING:
     from agents.score_rewards import ScoreRewardsConfig
@@ -88,7 +88,7 @@ def score_recordings(cfg: "ScoreRewardsConfig") -> dict[str, Any]:
         scores["progress"] = progress_scores(model, recordings)
         asked = {"progress_answers": model.counts.summary(), "progress_calls": generator.counts.summary()}
     if isinstance(embedder, VLModel):
-        blind = VLModel.create(embedder.config, embedder.tokenizer, seed=cfg.seed).eval()
+        blind = embedder.untrained(cfg.seed).eval()
         scores["random weights"] = vlm_scores(blind, embed_recordings(blind, recordings), recordings, cfg.alpha)
     scores["constant"] = np.full(len(rows), 0.5)
     if not np.isnan(rows.progress).all():

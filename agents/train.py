@@ -76,7 +76,7 @@ from envs.state import STOP, Sensors
 from envs.tasks import TASKS
 from scene.grounder import Grounder
 from vl.embedder import load_embedder
-from vl.two_tower import VLModel
+from vl.model import VLModel
 
 CONFIG = TrainAgentConfig
 

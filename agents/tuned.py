@@ -20,8 +20,7 @@ from agents.senses import RANGE_M
 from core.checkpoint import load_weights
 from core.errors import InputError, existing_file
 from core.files import read_json
-from vl.towers import scale_pixels
-from vl.two_tower import VLModel
+from vl.model import VLModel
 
 
 class TowerEncoder(nn.Module):
@@ -33,7 +32,7 @@ class TowerEncoder(nn.Module):
     def __init__(self, model: VLModel, width: int) -> None:
         super().__init__()
         self.tower, self.head = model.image_tower, model.image_head
-        self.cells = model.config.image.image_size // 8
+        self.cells = model.image_tower.grid[0]
         self.out = nn.Linear(2 * self.cells**2, width)
         self.film = None
 
@@ -42,7 +41,7 @@ class TowerEncoder(nn.Module):
     ) -> Float[Tensor, "B E"]:
         """Features, with gradient to the tower."""
         with torch.autocast(image.device.type, torch.bfloat16, enabled=half):
-            maps = self.head(self.tower(scale_pixels(image)))
+            maps = self.tower.as_map(self.head(self.tower(self.tower.pixels(image)).states))
         maps = maps.float()
         maps = maps / maps.mean((2, 3), keepdim=True).norm(dim=1, keepdim=True).clamp(min=1e-12)
         score = torch.einsum("bdhw,bd->bhw", maps, text[:, :-1]) - text[:, -1, None, None]
@@ -75,9 +74,11 @@ class TunedPolicy(Policy):
         Raises:
             InputError: the camera's picture has another size than the tower's.
         """
-        size = model.config.image.image_size
-        if config.observations["image"].shape[:2] != (size, size):
-            raise InputError(f"a tower is tuned on pictures of its own size; give image_size={size}")
+        size = model.config.image.size
+        if model.config.kind != "two-tower" or model.config.image.pool != "mean":
+            raise InputError("a tower is tuned cell by cell: it needs a two-tower model with image.pool=mean")
+        if config.observations["image"].shape[:2] != size:
+            raise InputError(f"a tower is tuned on pictures of its own size, {size[0]} x {size[1]}; set image_size")
         for part in (model.image_tower, model.image_head):
             part.requires_grad_(True)
         with torch.random.fork_rng(devices=[]):

@@ -13,10 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModel
 
 from vl.embedder import DualEncoder
+from vl.image_towers import ImageTowerConfig
+from vl.model import VLConfig, VLModel
 from vl.rewards import VLMReward
 from vl.tokenizer import train_tokenizer
-from vl.towers import ImageTowerConfig
-from vl.two_tower import TwoTowerConfig, VLModel
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def encoder(shape: Shape, device: torch.device, dtype: torch.dtype = torch.float
 
 def two_tower(image: ImageTowerConfig) -> VLModel:
     """The project's own towers with random weights."""
-    return VLModel.create(TwoTowerConfig(image=image), train_tokenizer(["a chair"]), seed=0).eval()
+    return VLModel.create(VLConfig(image=image), train_tokenizer(["a chair"]), seed=0).eval()
 
 
 def reward_of(embedder: DualEncoder | VLModel, seed: int = 0) -> VLMReward:

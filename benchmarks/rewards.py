@@ -56,9 +56,9 @@ from benchmarks.verdict import Target, judged, machine
 from core.run import describe_version
 from core.threads import use_threads
 from vl.embedding_store import EmbeddingStore
+from vl.image_towers import ImageTowerConfig
 from vl.reward_sweep import sweep, sweep_table
 from vl.rewards import StepBatch
-from vl.towers import ImageTowerConfig
 
 CPU: Final = torch.device("cpu")
 LIMITS: Final = {  # at most
@@ -189,7 +189,7 @@ def copied_per_second() -> float:
 
 def learning(size: Size, peak: float) -> Part:
     """SAC paid by a reward model, beside its parts."""
-    tower = two_tower(ImageTowerConfig(size.side))
+    tower = two_tower(ImageTowerConfig(image_size=size.side))
     reward = reward_of(tower)
     paid, alone = (learner(pendulum(size.side), size.rollout) for _ in range(2))
     callback = RelabelCallback(reward, batch_size=size.rollout)
@@ -234,7 +234,7 @@ def memory(size: Size, _peak: float = 0.0) -> Part:
     env = DummyVecEnv([lambda: StepFrame(Noise(side)) for _ in range(count)])
     model = learner(env, 8, updates=0, rows=size.memory_rows)
     watch = MemoryWatch(size.memory_steps)
-    reward = reward_of(two_tower(ImageTowerConfig(side, stem_width=8, width=8)))
+    reward = reward_of(two_tower(ImageTowerConfig(image_size=side, stem_width=8, width=8)))
     gc.collect()
     started = time.perf_counter()
     callback = RelabelCallback(reward, keep_embeddings=True)

@@ -158,14 +158,16 @@ def _is_leaf(tree: DictConfig, key: str) -> bool:
 
 
 def _is_free_form(tree: DictConfig, key: str) -> bool:
-    """Whether `key` lies in a plain dict, where new keys are allowed."""
-    parent = _node(tree, key.rpartition(".")[0]) if "." in key else None
-    return isinstance(parent, DictConfig) and not dataclasses.is_dataclass(OmegaConf.get_type(parent))
+    """Whether `key` is a plain dict or lies in one, where new keys are allowed."""
+    node = _node(tree, key)
+    if node is None and "." in key:
+        node = _node(tree, key.rpartition(".")[0])
+    return isinstance(node, DictConfig) and not dataclasses.is_dataclass(OmegaConf.get_type(node))
 
 
 def _set(shape: JobShape, tree: DictConfig, key: str, text: str, groups: dict[str, list[str]]) -> None:
     node = _node(tree, key)
-    free = node is None and _is_free_form(tree, key)
+    free = _is_free_form(tree, key)
     if node is None and not free:
         known = [name for name, _ in leaves(tree)] + list(groups)
         raise InputError(f"unknown key {key!r} for {shape.job}; {nearest(key, known)}")

@@ -7,13 +7,10 @@ hidden name, shard by shard, and renamed when it is complete: what has its name 
 goes on behind its last finished shard; of two processes that build the same cache one waits for the other.
 """
 
-import errno
-import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +21,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor, nn
 
+from core.caches import alone, explaining_full_disk
 from core.errors import InputError, MissingFileError, check_choice, nearest
 from core.files import TEMPORARY, atomic_file, atomic_write, fingerprint, plain, read_json, sync_folder
 from scene.objects import ObjectEncoder, check_points, rotate_points, subsample
@@ -191,7 +189,7 @@ class FeatureCache:
             raise InputError("a feature cache needs a different name for each room")
         folder = Path(root) / spec.digest(rooms)
         if not folder.exists():
-            with _explaining(folder), _alone(folder):
+            with explaining_full_disk(folder), alone(folder):
                 if not folder.exists():  # another process may have made it while this one waited
                     _Build(folder, spec, encoder).run(rooms, load)
         return cls(folder)
@@ -310,36 +308,3 @@ class _Build:
 
 def _shard_name(number: int) -> str:
     return f"shard-{number:05d}.npy"
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Waits until no other process is inside for this folder; a process that dies lets go."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    path = folder.with_name(f".{folder.name}.lock")
-    while True:
-        with open(path, "wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not path.exists() or path.stat().st_ino != os.fstat(lock.fileno()).st_ino:
-                continue  # whoever had the lock has removed its file: the next comer would lock another
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
-            return
-
-
-@contextmanager
-def _explaining(folder: Path) -> Iterator[None]:
-    """Makes what the disk refuses an error that says what to do."""
-    try:
-        yield
-    except InputError:
-        raise
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(
-                f"the disk is full: the feature cache {folder} could not be written ({error}). Free some space and "
-                "start again, it goes on behind the last finished shard; or put the cache on another disk"
-            ) from error
-        raise

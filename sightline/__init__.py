@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from vl.abstain import Abstention, abstaining
     from vl.embedder import load_embedder
     from vl.embedding_store import EmbeddingStore
+    from vl.model import VLModel
     from vl.progress import ProgressReward
     from vl.reward_sweep import sweep_table
     from vl.rewards import StepBatch, VLMReward
-    from vl.two_tower import VLModel
 
 _PLACES = {  # public name: module it lives in
     "Abstention": "vl.abstain",
@@ -59,7 +59,7 @@ _PLACES = {  # public name: module it lives in
     "StepFrame": "agents.step_frames",
     "TextPlan": "scene.language",
     "VLMReward": "vl.rewards",
-    "VLModel": "vl.two_tower",
+    "VLModel": "vl.model",
     "VecEnvReward": "agents.sb3_rewards",
     "VectorRewardWrapper": "agents.reward_wrappers",
     "abstaining": "vl.abstain",

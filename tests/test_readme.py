@@ -35,13 +35,14 @@ def tiny_grounder():
 
 @pytest.fixture(scope="module")
 def tiny_towers():
+    from vl.image_towers import ImageTowerConfig
+    from vl.model import VLConfig, VLModel
+    from vl.text_towers import TextTowerConfig
     from vl.tokenizer import train_tokenizer
-    from vl.towers import ImageTowerConfig, TextTowerConfig
-    from vl.two_tower import TwoTowerConfig, VLModel
 
     options = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     image = ImageTowerConfig(image_size=32, stem_width=8, width=16, stem_blocks=1, blocks=1)
-    config = TwoTowerConfig(dim=12, head_width=16, max_tokens=16, image=image, text=TextTowerConfig(options=options))
+    config = VLConfig(dim=12, head_width=16, max_tokens=16, image=image, text=TextTowerConfig(options=options))
     return VLModel.create(config, train_tokenizer(["pole and cart, upright on top"]), seed=0).eval()
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from core.errors import InputError, MissingFileError
+from vl.encoders import looks_like_path
 from vl.generator import Failure, GeneratorCounts, Pictures, check_request, finished
-from vl.towers import looks_like_path
 
 
 class TransformersGenerator:

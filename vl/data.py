@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,12 +26,17 @@ KINDS = ("full", "object")
 PERMUTATION, SAMPLE = 0, 1  # streams of random numbers derived from one seed
 
 MIRRORED = {"left": "right", "right": "left"}
-_MIRRORED_WORD = re.compile(r"\b(" + "|".join(MIRRORED) + r")\b")
+_MIRRORED_WORD = re.compile(r"\b(" + "|".join(MIRRORED) + r")\b", re.IGNORECASE)
 
 
 def mirrored(text: str) -> str:
-    """The caption of the image seen in a mirror: left and right change places."""
-    return _MIRRORED_WORD.sub(lambda match: MIRRORED[match[1]], text)
+    """The caption of the image seen in a mirror: left and right change places, written as they were."""
+
+    def other(match: re.Match[str]) -> str:
+        word = MIRRORED[match[1].lower()]
+        return word if match[1].islower() else word.upper() if match[1].isupper() else word.capitalize()
+
+    return _MIRRORED_WORD.sub(other, text)
 
 
 @dataclass
@@ -163,6 +169,32 @@ class Batch:
     positive: Bool[Tensor, "B B"]  # caption j is also one of view i's captions
 
 
+class Batches(Protocol):
+    """Where training batches come from: batch number `step` is a function of (seed, step), so resuming is exact.
+
+    All of it may be called from several threads at once.
+    """
+
+    steps_per_epoch: int
+
+    def __len__(self) -> int:
+        """How many images there are; they are numbered from 0."""
+        ...
+
+    def batch(self, step: int, *, pictures: bool = True) -> Batch:
+        """Batch number `step` of the endless sequence; without pictures, `images` is (B, 0, 0, 3) and nothing is read
+        for them: training from kept features."""
+        ...
+
+    def images(self, rows: Int64[ndarray, " n"]) -> UInt8[ndarray, "n H W 3"]:
+        """Images by number, neither mirrored nor jittered."""
+        ...
+
+    def items(self, step: int) -> Int64[ndarray, " B"]:
+        """Numbers of the images of batch(step), in its order: what features of a frozen tower are kept under."""
+        ...
+
+
 class ViewBatches:
     """Batches of (view, one of its captions) without replacement within an epoch.
 
@@ -216,15 +248,27 @@ class ViewBatches:
         self._order: tuple[int, Int64[ndarray, " M"]] = (-1, np.zeros(0, dtype=np.int64))
 
     def _permutation(self, epoch: int) -> Int64[ndarray, " M"]:
-        if self._order[0] != epoch:
-            rng = np.random.default_rng([self.seed, PERMUTATION, epoch])
-            self._order = (epoch, rng.permutation(len(self.views)))
-        return self._order[1]
+        held, order = self._order  # read in one go: another thread may be an epoch ahead
+        if held != epoch:
+            order = np.random.default_rng([self.seed, PERMUTATION, epoch]).permutation(len(self.views))
+            self._order = (epoch, order)
+        return order
 
-    def batch(self, step: int) -> Batch:
-        """Batch number `step` of the endless sequence."""
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def items(self, step: int) -> Int64[ndarray, " B"]:
+        """The views of batch(step), in its order, mirrored or not."""
         epoch, index = divmod(step, self.steps_per_epoch)
-        rows = self._permutation(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
+        return self._permutation(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
+
+    def images(self, rows: Int64[ndarray, " n"]) -> UInt8[ndarray, "n H W 3"]:
+        """Views by number, as they were drawn."""
+        return self.views.images[rows]
+
+    def batch(self, step: int, *, pictures: bool = True) -> Batch:
+        """Batch number `step` of the endless sequence; without pictures, `images` is (B, 0, 0, 3)."""
+        rows = self.items(step)
         rng = np.random.default_rng([self.seed, SAMPLE, step])
         count = len(rows)
         flipped = rng.random(count) < (0.5 if self.flip else 0.0)
@@ -236,10 +280,11 @@ class ViewBatches:
             options = objects if of_object[i] and len(objects) else full
             caption[i] = options[int(pick[i] * len(options))]
 
-        order = np.argsort(rows)  # a memory map is read front to back
-        images = np.empty((count, *self.views.images.shape[1:]), dtype=np.uint8)
-        images[order] = self.views.images[rows[order]]
-        images[flipped] = images[flipped, :, ::-1]
+        images = np.empty((count, *(self.views.images.shape[1:] if pictures else (0, 0, 3))), dtype=np.uint8)
+        if pictures:
+            order = np.argsort(rows)  # a memory map is read front to back
+            images[order] = self.views.images[rows[order]]
+            images[flipped] = images[flipped, :, ::-1]
 
         brightness = 1 + self.jitter * rng.uniform(-1, 1, (count, 1))
         gain = brightness * (1 + 0.25 * self.jitter * rng.uniform(-1, 1, (count, 3)))

@@ -14,8 +14,10 @@ from torch.nn import functional as F
 from core.errors import InputError, MissingFileError, check_choice
 from core.files import read_json
 from core.precision import uses_bfloat16
-from vl.towers import looks_like_path
-from vl.two_tower import FORMAT, VLModel, checked_images
+from vl.encoders import looks_like_path
+from vl.model import VLModel
+from vl.model_files import FORMAT, OLDER
+from vl.pixels import checked_images
 
 DUAL_ENCODERS = ("clip", "siglip", "align", "altclip", "chinese_clip", "metaclip_2")
 """transformers model types that offer get_image_features and get_text_features of one width.
@@ -202,7 +204,7 @@ def load_embedder(path_or_id: str | Path, device: str = "cpu", precision: str = 
         if not file.is_file():
             raise InputError(f"{path} has no config.json; expected a two-tower, CLIP or SigLIP model folder")
         content = read_json(file, "model config")
-        if content.get("format") == FORMAT:
+        if content.get("format") in (FORMAT, *OLDER):
             return VLModel.from_pretrained(path).to(device)
         if content.get("model_type") not in DUAL_ENCODERS:
             raise InputError(

@@ -23,8 +23,8 @@ from core.job import JobConfig, job_main
 from core.run import RunFolder
 from vl.data import CaptionedViews
 from vl.embedder import Embedder, load_embedder
+from vl.model import VLModel
 from vl.retrieval import summary, target_ranks
-from vl.two_tower import VLModel
 
 
 @dataclass
@@ -109,7 +109,7 @@ def run(cfg: EvaluateVLConfig) -> dict[str, Any]:
     scores = {"model": similarities(model, images, captions)}
     seconds = time.perf_counter() - began
     if isinstance(model, VLModel):
-        untrained = VLModel.create(model.config, model.tokenizer, seed=cfg.seed).eval().to(cfg.device)
+        untrained = model.untrained(cfg.seed).eval().to(cfg.device)
         scores["random weights"] = similarities(untrained, images, captions)
 
     train = CaptionedViews.open(cfg.views, "train")

@@ -25,9 +25,10 @@ from torch.nn import functional as F
 from core.errors import InputError, MissingFileError
 from core.files import atomic_folder, plain, read_json
 from vl.embedder import DualEncoder
+from vl.model import VLModel
+from vl.model_files import read_weights
 from vl.reward_sweep import auc
 from vl.rewards import VLMReward, vlm_rm_reward
-from vl.two_tower import VLModel, read_weights
 
 FORMAT = "sightline-tuned-goal/1"
 LOGIT_LR = 0.05

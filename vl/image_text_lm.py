@@ -14,8 +14,8 @@ from torch import Tensor
 
 from core.errors import InputError, MissingFileError
 from vl.causal_lm import continuations, prepared_ends, weights_identity
+from vl.encoders import looks_like_path
 from vl.generator import Failure, GeneratorCounts, Picture, Pictures, check_request, picture_label
-from vl.towers import looks_like_path
 
 
 class ImageTextGenerator:

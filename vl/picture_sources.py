@@ -10,44 +10,26 @@ import base64
 import binascii
 import contextlib
 import http.client
-import io
 import ipaddress
 import re
 import socket
 import ssl
 import time
-import warnings
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
-
-import numpy as np
 
 from core.errors import InputError, existing_file
 from vl.endpoint import Flights
 from vl.generator import Picture
+from vl.pictures import LIMITS, PictureLimits, decode_picture
 
-FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-_MODES: Final = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
-@dataclass(frozen=True)
-class PictureLimits:
-    """What one picture may take."""
-
-    seconds: float = 20.0  # for fetching, from connecting to the last byte
-    bytes: int = 32 << 20  # as a file
-    pixels: int = 40_000_000  # unpacked
-
-
-LIMITS: Final = PictureLimits()
-
-
 def read_picture(source: str | Path, allowed_hosts: Collection[str] = (), *, limits: PictureLimits = LIMITS) -> Picture:
-    """The picture at `source` as uint8 (H, W, 3), turned upright as its file says; transparency is dropped.
+    """The picture at `source` as uint8 (H, W, 3), made upright RGB as vl/pictures.py does.
 
     Args:
         source: a path, a data:image/...;base64 URL, or an http(s) URL.
@@ -57,21 +39,21 @@ def read_picture(source: str | Path, allowed_hosts: Collection[str] = (), *, lim
             there is refused.
 
     Raises:
-        InputError: the host is not allowed, does not answer, or answers something else; the content is no picture of
-            FORMATS with 8 bits per channel, or exceeds a limit. MissingFileError: no file is there.
+        InputError: the host is not allowed, does not answer, or answers something else; the content is no picture
+            that vl/pictures.py reads, or exceeds a limit. MissingFileError: no file is there.
     """
     if isinstance(source, str) and re.match(r"data:", source, re.IGNORECASE):
-        return _decoded(_from_data(source, limits), "the data: URL", limits)
+        return decode_picture(_from_data(source, limits), "the data: URL", limits).pixels
     if isinstance(source, str) and (scheme := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", source)):
         if scheme[1].lower() not in _DEFAULT_PORTS:
             raise InputError(f"pictures are not read from {scheme[1]}: addresses; give a path or an http(s) URL")
         parts = _address(source)
         where = _check_allowed(parts, allowed_hosts)
-        return _decoded(_fetched(parts, where, allowed_hosts, limits), f"the picture from {where}", limits)
+        return decode_picture(_fetched(parts, where, allowed_hosts, limits), f"the picture from {where}", limits).pixels
     file = existing_file(source, "picture")
     if file.stat().st_size > limits.bytes:
         raise InputError(f"{file} has {file.stat().st_size} bytes, pictures are read up to {limits.bytes}")
-    return _decoded(file.read_bytes(), str(file), limits)
+    return decode_picture(file.read_bytes(), str(file), limits).pixels
 
 
 def _from_data(source: str, limits: PictureLimits) -> bytes:
@@ -192,29 +174,3 @@ def _refusal(status: int, where: str) -> str:
     if 300 <= status < 400:
         return f"{where} points elsewhere (status {status}); redirects are not followed, give the picture's own address"
     return f"{where} answers with status {status} instead of the picture"
-
-
-# --- decoding ---
-
-
-def _decoded(content: bytes, what: str, limits: PictureLimits) -> Picture:
-    from PIL import Image, ImageOps
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow, about sizes that are checked here and oddities of metadata
-            picture: Any = Image.open(io.BytesIO(content), formats=FORMATS)
-            width, height = picture.size  # of the file's head; nothing is unpacked yet
-            if width * height > limits.pixels:
-                raise InputError(f"{what} has {width} x {height} pixels, read are up to {limits.pixels}")
-            if picture.mode not in _MODES:
-                raise InputError(f"{what} has pixels of kind {picture.mode!r}, expected 8 bits per channel")
-            return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
-    except InputError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{what} has more pixels than the {limits.pixels} that are read") from error
-    except Exception as error:  # Pillow's readers raise many kinds on damaged files
-        raise InputError(
-            f"{what} is no whole picture ({', '.join(FORMATS)} are read): {type(error).__name__}"
-        ) from error

@@ -1,250 +1,248 @@
-"""Train a two-tower model from scratch on views and their captions.
+"""Trains a vision-language model on images and their texts.
 
 sightline pretrain-vl views=runs/render-views/...        (the folder that `sightline render-views` filled)
+sightline pretrain-vl data=pairs.jsonl val_data=val.jsonl images=FOLDER vl_recipe=laptop-fusion
 
-Leaves model/ (weights of the evaluation with the best mean reciprocal rank on the val homes), metrics.jsonl and
-result.json in its run folder.
+Any weighted sum of objectives (objectives.itc=1 objectives.itm=1 ...), on two towers with or without fusion or on one
+tower, each part trained or frozen. What frozen towers make of inputs that stay the same is computed once and kept on
+disk. Several processes train one model when torchrun starts the job; each takes its share of the batch. Every random
+draw is a function of (seed, step): a killed and resumed run ends with the same numbers.
+
+Leaves model/ (weights of the best evaluation on val: mean reciprocal rank of retrieval where objectives.itc is on, else
+the loss), metrics.jsonl and result.json in its run folder.
 """
 
 import math
 import shutil
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from torch import Tensor
 
-from core.checkpoint import load_weights
-from core.errors import InputError, check_choice
+from core import distributed
+from core.checkpoint import Checkpoints, load_checkpoint, load_weights
+from core.errors import InputError
 from core.files import atomic_folder
-from core.job import JobConfig, job_main
+from core.flops import counted_flops
+from core.job import job_main
+from core.memory import peak_memory_gb
 from core.precision import uses_bfloat16
 from core.progress import track
 from core.run import RunFolder
-from vl.data import Batch, CaptionedViews, ViewBatches, mirrored
-from vl.losses import LOSSES
-from vl.retrieval import recall_at, target_ranks
-from vl.tokenizer import train_tokenizer
-from vl.towers import load_pretrained, scale_pixels
-from vl.two_tower import TwoTowerConfig, VLModel
-
-
-@dataclass
-class PretrainVLConfig(JobConfig):
-    """Image-text pretraining: sightline pretrain-vl views=FOLDER lr=3e-4"""
-
-    CUDA = True
-
-    views: str = ""  # folder of rendered views (train/ and val/ inside)
-    model: TwoTowerConfig = field(default_factory=TwoTowerConfig)  # shape of the towers
-    loss: str = "softmax"  # softmax (CLIP) or sigmoid (SigLIP)
-    overlap: str = "positive"  # a caption that also holds for another view of the batch is: positive, ignored, negative
-    steps: int = 450  # updates
-    batch_size: int = 256  # view-caption pairs per update
-    lr: float = 3e-3  # peak learning rate
-    warmup_steps: int = 40  # updates of linear warm-up; cosine decay to 0 follows
-    weight_decay: float = 0.05  # of weight matrices
-    grad_clip: float = 1.0  # largest gradient norm
-    precision: str = "auto"  # of the image tower's products: float32, bfloat16, or auto = bfloat16 where native
-    object_share: float = 0.6  # share of captions that name one object instead of the whole view
-    flip: bool = True  # mirror half of the images, exchanging left and right in their captions
-    jitter: float = 0.1  # largest relative change of brightness
-    vocab_size: int = 2000  # most words of the tokenizer trained on the captions
-    eval_every: int = 150  # updates between evaluations on val views
-    eval_views: int = 500  # val views with distinct captions to retrieve from (fewer if there are fewer)
-    checkpoint_every: int = 100  # updates between checkpoints
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("loss", self.loss, tuple(LOSSES))
-        check_choice("overlap", self.overlap, ("positive", "ignored", "negative"))
-        check_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
-        for name in ("steps", "batch_size", "eval_every", "eval_views", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}={getattr(self, name)} should be positive")
-        if self.lr <= 0 or self.warmup_steps < 0 or self.grad_clip <= 0:
-            raise InputError(
-                f"lr={self.lr} and grad_clip={self.grad_clip} should be positive, warmup_steps={self.warmup_steps} not "
-                "negative"
-            )
-
+from vl.gradient_cache import contrastive_step
+from vl.loader import LoaderProfile, Prefetch
+from vl.model import VLModel
+from vl.objectives import objective_terms, weighted_sum
+from vl.optimise import make_optimizer, rate_factor, seeded, set_rates, update
+from vl.pairs import PairBatches
+from vl.pretrain_config import PretrainVLConfig
+from vl.pretrain_data import Source, open_source
+from vl.pretrain_eval import Evaluation, shown, summed
+from vl.pretrain_features import Inputs, frozen_features
+from vl.pretrain_start import build_model
 
 CONFIG = PretrainVLConfig
-
-
-def learning_rate(step: int, steps: int, warmup_steps: int, peak: float) -> float:
-    """Linear to `peak` over the warm-up, then a cosine that reaches 0 after the last step."""
-    if step < warmup_steps:
-        return peak * (step + 1) / warmup_steps
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps)))
-
-
-def make_tokenizer(cfg: PretrainVLConfig, texts: list[str]) -> PreTrainedTokenizerFast:
-    """The pretrained text encoder's own tokenizer, or one trained on the captions."""
-    if cfg.model.text.pretrained:
-        found = load_pretrained(AutoTokenizer, cfg.model.text.pretrained)
-        if not isinstance(found, PreTrainedTokenizerFast):
-            raise InputError(
-                f"{cfg.model.text.pretrained} has no fast tokenizer (tokenizer.json); choose another encoder"
-            )
-        return found
-    corpus = [*texts, *(mirrored(text) for text in texts)] if cfg.flip else texts
-    return train_tokenizer(corpus, cfg.vocab_size, max_length=cfg.model.max_tokens)
-
-
-def make_optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW with weight decay on matrices and kernels only, not on biases, norms and position maps."""
-    decayed: list[nn.Parameter] = []
-    plain: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        matrix = parameter.ndim >= 2 and "position" not in name and "embeddings" not in name
-        (decayed if matrix else plain).append(parameter)
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), eps=1e-6)
-
-
-def batch_loss(model: VLModel, batch: Batch, loss: str, overlap: str, half: bool = False) -> Tensor:
-    """Contrastive loss of one batch; each distinct caption is encoded once.
-
-    Args:
-        half: run the image tower in bfloat16. The text tower stays in float32: its small products gain nothing.
-    """
-    device = model.device
-    pixels = scale_pixels(batch.images.to(device))
-    pixels = ((pixels + 1) * batch.gain.to(device)).clamp_(max=2) - 1  # jitter acts on 0..255, not on -1..1
-    with torch.autocast(device.type, torch.bfloat16, enabled=half):
-        image = model.image_features(pixels)
-    text = model.text_features(batch.input_ids.to(device), batch.attention_mask.to(device))[batch.text.to(device)]
-    also_true = batch.positive.to(device)
-    return LOSSES[loss](
-        image,
-        text,
-        model.logit_scale,
-        model.logit_bias,
-        also_true if overlap == "positive" else None,
-        also_true if overlap == "ignored" else None,
-    )
-
-
-def evaluate(model: VLModel, views: CaptionedViews, chosen: np.ndarray, captions: list[str]) -> dict[str, float]:
-    """Retrieval among the chosen views, both ways."""
-    model.eval()
-    images = model.encode_images(np.ascontiguousarray(views.images[np.sort(chosen)]))
-    images = images[torch.from_numpy(np.argsort(np.argsort(chosen))).to(images.device)]
-    similarity = (model.encode_texts(captions) @ images.T).cpu().numpy()
-    model.train()
-    target = np.arange(len(chosen))
-    to_view, to_text = target_ranks(similarity, target), target_ranks(similarity.T, target)
-    return {
-        "val_text_to_view_R@1": recall_at(to_view, 1),
-        "val_text_to_view_R@10": recall_at(to_view, 10),
-        "val_view_to_text_R@1": recall_at(to_text, 1),
-        "val_mrr": float((1 / to_view).mean() + (1 / to_text).mean()) / 2,
-    }
+NOTHING: dict[str, Any] = {"step": 0, "score": -math.inf, "metrics": {}, "weights": {}}
 
 
 def run(cfg: PretrainVLConfig) -> dict[str, Any]:
-    """Train, evaluate on val homes now and then, keep the best weights as model/."""
-    if not cfg.views:
-        raise InputError("views is required: views=FOLDER, the folder that `sightline render-views` filled")
-    train, val = CaptionedViews.open(cfg.views, "train"), CaptionedViews.open(cfg.views, "val")
-    folder = RunFolder.open(cfg, "pretrain-vl")
-    finished = folder.result()
-    if finished is not None:
-        folder.close()
-        return finished
+    """Trains, writes `model/` into the run folder and returns the result that also lands in result.json.
 
-    tokenizer = make_tokenizer(cfg, train.texts)
-    model = VLModel.create(cfg.model, tokenizer, seed=cfg.seed).to(cfg.device)
-    model.train()
-    optimizer = make_optimizer(model, cfg.lr, cfg.weight_decay)
-    batches = ViewBatches(
-        train,
-        tokenizer,
-        cfg.batch_size,
-        seed=cfg.seed,
-        object_share=cfg.object_share,
-        flip=cfg.flip,
-        jitter=cfg.jitter,
-        max_tokens=cfg.model.max_tokens,
-    )
-    gallery, captions = val.distinct(cfg.eval_views, seed=0, at_most=True)
+    In several processes (torchrun) the main one does so; the others return nothing.
+    """
+    with distributed.processes(cfg.device) as device:
+        if distributed.world_size() > 1 and not cfg.out:
+            raise InputError("several processes share one run folder; name it with out=FOLDER")
+        distributed.share(cfg.batch_size, "batch_size")
+        source = open_source(cfg)
+        folder = RunFolder.open(cfg, "pretrain-vl") if distributed.is_main() else None
+        finished = folder.result() if folder is not None else None
+        if distributed.from_main(int(finished is not None)):
+            if folder is not None:
+                folder.close()
+            return finished or {}
+        return train(cfg, device, source, folder)
 
+
+class Terms:
+    """The objectives of a batch, in the precision of the run."""
+
+    def __init__(self, cfg: PretrainVLConfig, model: VLModel, half: bool) -> None:
+        """
+        Args:
+            half: bfloat16 for the image tower; on CUDA, and where the image tower is all there is, for everything. On
+                a CPU the small products of texts and fusion gain nothing by it.
+        """
+        self.cfg, self.model, wanted = cfg, model, cfg.objectives
+        self.half_image = half
+        self.reads_images = bool(wanted.itc or wanted.fuses())
+        self.half_all = half and (model.device.type == "cuda" or not (self.reads_images or wanted.text_mlm))
+
+    def __call__(self, inputs: Inputs, generator: torch.Generator, drop: float = 0.0) -> dict[str, Tensor]:
+        """Each objective's share of this process, with gradient.
+
+        Args:
+            drop: share of patches left out.
+        """
+        model, batch, image = self.model, inputs.batch, inputs.image
+        if image is None and self.reads_images:
+            pixels = model.pixels(batch.images, batch.gain)
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=self.half_image):
+                image = model.image_states(pixels, drop=drop, generator=generator)
+                if self.cfg.objectives.itc:
+                    image = model.with_embedding(image, "image")
+            if self.half_image and not self.half_all:  # what follows computes in float32
+                image.layers = [layer.float() for layer in image.layers]
+                image.pooled = None if image.pooled is None else image.pooled.float()
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=self.half_all):
+            return objective_terms(model, batch, self.cfg.objectives, generator, image=image, text=inputs.text)
+
+    def backward(self, inputs: Inputs, generator: torch.Generator) -> dict[str, Tensor]:
+        """The same, its gradients added to the model's."""
+        cfg, model = self.cfg, self.model
+        if cfg.gradient_cache:
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=self.half_image):
+                return contrastive_step(
+                    model,
+                    inputs.batch,
+                    cfg.objectives,
+                    generator,
+                    chunk=cfg.gradient_cache,
+                    drop=cfg.patch_dropout,
+                )
+        terms = self(inputs, generator, cfg.patch_dropout)
+        weighted_sum(terms, self.cfg.objectives).backward()
+        return {name: term.detach() for name, term in terms.items()}
+
+
+def train(cfg: PretrainVLConfig, device: torch.device, source: Source, folder: RunFolder | None) -> dict[str, Any]:
+    """The loop: read, forward, loss, step, log, evaluate, checkpoint.
+
+    Args:
+        folder: of the run; None in all processes but the main one.
+    """
+    place = Path(cfg.out).expanduser() if folder is None else folder.path
     half = uses_bfloat16(cfg.precision, cfg.device)
-    start, seconds = 0, 0.0
-    best: dict[str, Any] = {"step": 0, "score": -1.0, "metrics": {}, "weights": {}}
-    latest = folder.checkpoints.latest()
-    if latest is not None:
-        start, state = latest
-        load_weights(model, state["model"], f"the checkpoint in {folder.path}")
-        optimizer.load_state_dict(state["optimizer"])
-        best, seconds = state["best"], state["seconds"]
-    folder.rewind(start)
+    model, taken = build_model(cfg, source)
+    model.to(device).train()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = make_optimizer(
+        cfg.optimizer, model.parameter_groups(cfg.lr, cfg.fusion_factor, cfg.head_factor, cfg.weight_decay)
+    )
+    batches = source.train(model.tokenizer)
+    features = Path(cfg.features).expanduser() if cfg.features else place / "features"
+    feed, notes = frozen_features(cfg, model, source, batches, features, half)
+    if folder is not None:
+        for name, note in notes.items():
+            print(f"{name} features {note}")
+    step_terms = Terms(cfg, model, half)
+    evaluate = Evaluation(cfg, model, source, step_terms)
 
-    with track(cfg.steps, "two-tower") as progress:
+    checkpoints = Checkpoints(place / "checkpoints") if folder is None else folder.checkpoints
+    found = checkpoints.latest() if folder is not None else None
+    start = distributed.from_main(found[0] if found else 0)
+    saved = found[1] if found else load_checkpoint(checkpoints.path(start)) if start else None
+    best, seconds, flops = NOTHING, 0.0, 0
+    profile = LoaderProfile(workers=cfg.workers)
+    if saved is not None:
+        load_weights(model, saved["model"], f"the checkpoint in {place}")
+        optimizer.load_state_dict(saved["optimizer"])
+        best, seconds, flops = saved["best"], saved["seconds"], saved["flops"]
+        profile.wait_s, profile.model_s = saved["wait_s"], saved["model_s"]
+    if folder is not None:
+        folder.rewind(start)
+
+    ahead = Prefetch(feed, start, cfg.steps, workers=cfg.workers, ahead=max(2, cfg.workers))
+    with track(cfg.steps, "pretrain-vl") as progress, ahead:
         progress.advance(start)
         for step in range(start, cfg.steps):
             began = time.perf_counter()
-            lr = learning_rate(step, cfg.steps, cfg.warmup_steps, cfg.lr)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            with torch.random.fork_rng(devices=[]):  # dropout, where a text encoder has it, depends on the step alone
-                torch.manual_seed(cfg.seed * 1_000_003 + step)
-                loss = batch_loss(model, batches.batch(step), cfg.loss, cfg.overlap, half)
+            inputs = next(ahead)
+            read = time.perf_counter()
+            set_rates(optimizer, rate_factor(step, cfg.steps, cfg.warmup_steps, cfg.schedule))
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(model.parameters(), cfg.grad_clip)
-            optimizer.step()
-            if not math.isfinite(loss.item()):
-                raise InputError(f"the loss became {loss.item()} at step {step}; lower lr (now {cfg.lr})")
-            done, shown = step + 1, {"loss": loss.item()}
-            metrics = {"loss": loss.item(), "lr": lr, "grad_norm": norm.item(), "logit_scale": model.logit_scale.item()}
+            with (
+                seeded(device, cfg.seed, step, distributed.rank()) as generator,
+                counted_flops(step == 0) as counter,
+            ):
+                terms = step_terms.backward(inputs, generator)
+            if counter is not None:
+                flops = counter.get_total_flops()
+            losses = summed({**terms, "loss": weighted_sum(terms, cfg.objectives)})
+            if not math.isfinite(losses["loss"]):
+                raise InputError(f"the loss became {losses['loss']} at step {step}; lower lr (now {cfg.lr})")
+            norm = update(optimizer, trained, cfg.grad_clip)
+            done = step + 1
+            metrics = {**losses, "lr": cfg.lr * rate_factor(step, cfg.steps, cfg.warmup_steps, cfg.schedule)}
+            metrics |= {"grad_norm": norm.item(), "logit_scale": model.logit_scale.item()}
+            profile.add(read - began, time.perf_counter() - read, pictures=len(inputs.batch.text))
             if done % cfg.eval_every == 0 or done == cfg.steps:
-                found = evaluate(model, val, gallery, captions)
-                metrics |= found
-                shown["val_R@1"] = found["val_text_to_view_R@1"]
-                if found["val_mrr"] > best["score"]:
+                score, measured = evaluate()
+                metrics |= measured
+                if score > best["score"]:
                     weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-                    best = {"step": done, "score": found["val_mrr"], "metrics": found, "weights": weights}
+                    best = {"step": done, "score": score, "metrics": measured, "weights": weights}
             seconds += time.perf_counter() - began
-            folder.log(done, **metrics)
-            progress.advance(1, **shown)
-            if done % cfg.checkpoint_every == 0 and done < cfg.steps:
-                folder.checkpoints.save(
-                    done,
-                    {
-                        "model": model.state_dict(),
-                        "optimizer": optimizer.state_dict(),
-                        "best": best,
-                        "seconds": seconds,
-                    },
-                )
+            if folder is not None:
+                folder.log(done, **metrics)
+            progress.advance(1, loss=losses["loss"], **shown(metrics))
+            if folder is not None and done % cfg.checkpoint_every == 0 and done < cfg.steps:
+                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "best": best}
+                state |= {"seconds": seconds, "flops": flops, "wait_s": profile.wait_s, "model_s": profile.model_s}
+                checkpoints.save(done, state)
 
-    load_weights(model, best["weights"], "the best evaluation")
-    target = folder.path / "model"
-    if target.exists():  # written by a run that was killed before its result
-        shutil.rmtree(target)
+    result: dict[str, Any] = {}
+    if not best["weights"]:
+        raise InputError(f"no evaluation gave a number; lower lr (now {cfg.lr})")
+    if folder is not None:
+        load_weights(model, best["weights"], "the best evaluation")
+        write_folder(place / "model", model.save_pretrained)
+        if cfg.export_towers:
+            write_folder(place / "towers", model.export_towers)
+        if not cfg.features:
+            shutil.rmtree(place / "features", ignore_errors=True)
+        print(evaluate.summary(best["metrics"], place / "model"))
+        result = folder.finish(
+            {
+                "model": "model",
+                "best_step": best["step"],
+                **best["metrics"],
+                **evaluate.described(),
+                "train_views": len(batches),
+                **({"init": taken} if cfg.init else {}),
+                "parameters": sum(parameter.numel() for parameter in model.parameters()),
+                "trainable_parameters": sum(parameter.numel() for parameter in trained),
+                "flops_per_step": flops,
+                "peak_memory_gb": round(peak_memory_gb(), 3),
+                **device_memory(device),
+                "precision": "bfloat16" if half else "float32",
+                "features": notes,
+                **({"unreadable": batches.unreadable.counts()} if isinstance(batches, PairBatches) else {}),
+                "steps": cfg.steps,
+                "seconds": round(seconds, 1),
+                "pairs_per_second": round(cfg.steps * cfg.batch_size / max(seconds, 1e-9)),
+                **profile.summary(),
+            }
+        )
+    distributed.barrier()
+    return result
+
+
+def write_folder(target: Path, save: Callable[[Path], None]) -> None:
+    """A folder that `save` fills, whole or not there; one of a run that was killed before its result gives way."""
+    shutil.rmtree(target, ignore_errors=True)
     with atomic_folder(target) as temporary:
-        model.save_pretrained(temporary)
-    recall = best["metrics"]["val_text_to_view_R@1"]
-    print(f"text-to-view R@1 on {len(gallery)} val views {recall:.3f}; the two towers are in {folder.path / 'model'}")
-    return folder.finish(
-        {
-            "model": "model",
-            "best_step": best["step"],
-            **best["metrics"],
-            "val_gallery": len(gallery),
-            "val_homes": len({val.scene_id[v] for v in gallery}),
-            "train_views": len(train),
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "precision": "bfloat16" if half else "float32",
-            "seconds": round(seconds, 1),
-            "pairs_per_second": round(cfg.steps * cfg.batch_size / max(seconds, 1e-9)),
-        }
-    )
+        save(temporary)
+
+
+def device_memory(device: torch.device) -> dict[str, float]:
+    """Largest memory that tensors took on a GPU; nothing on the CPU, where `peak_memory_gb` says it."""
+    if device.type != "cuda":
+        return {}
+    return {"device_memory_gb": round(torch.cuda.max_memory_allocated(device) / 1e9, 3)}
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from core.errors import InputError
 from vl.embedder import Embedder
-from vl.two_tower import checked_images
+from vl.pixels import checked_images
 
 SAME_TEXT = 1e-4
 """Goal and baseline closer than this count as the same text: their distance is rounding, its direction is noise."""

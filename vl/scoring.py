@@ -23,7 +23,7 @@ from torch import Tensor
 from core import distributed
 from core.errors import InputError
 from vl.embedder import Embedder
-from vl.two_tower import checked_images
+from vl.pixels import checked_images
 
 Frames = Tensor | ndarray
 

@@ -14,7 +14,7 @@ from envs.tasks.find_object import FindObject
 from scene.render import Frame
 from tests.agents.tiny import COLORS, LABELS, make_towers
 from tests.envs.homes import make_home
-from vl.two_tower import VLModel
+from vl.model import VLModel
 
 TASK = FindObject(tuple((label, color) for label in LABELS for color in COLORS))
 

@@ -17,8 +17,8 @@ from envs.state import FORWARD, Sensors, SimState
 from envs.tasks.find_referral import FindReferral
 from tests.agents.tiny import make_towers
 from tests.envs.homes import make_home
+from vl.model import VLModel
 from vl.rewards import StepBatch
-from vl.two_tower import VLModel
 
 BY_TABLE, BY_SOFA = "go to the armchair next to the table", "go to the armchair next to the sofa"
 # two armchairs alike in the east and west ends of a room; a table stands behind who looks at the first, a sofa behind

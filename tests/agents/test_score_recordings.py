@@ -14,8 +14,8 @@ from core.errors import InputError
 from tests.agents.tiny import make_towers
 from vl.embedding_store import EmbeddingStore
 from vl.generator import GeneratorCounts
+from vl.model import VLModel
 from vl.progress import ProgressReward
-from vl.two_tower import VLModel
 
 EPISODES = {
     "a": {"success": True, "progress": [0.0, 0.5, 1.0]},

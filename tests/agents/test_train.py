@@ -20,7 +20,7 @@ from envs.tasks import TASKS
 from scene.store import SceneStore
 from tests.agents.tiny import make_grounder, make_scenes, make_towers
 from tests.vl.test_embedder import save_dual_encoder
-from vl.two_tower import VLModel
+from vl.model import VLModel
 
 TINY = {"total_steps": 5 * 64, "num_envs": 8, "rollout": 8, "calibration_frames": 32, "val_episodes": 6}
 TINY |= {"max_steps": 12, "width": 16, "memory": 8, "checkpoint_every": 2, "threads": 1}

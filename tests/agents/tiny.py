@@ -11,9 +11,10 @@ from scene.io import save_scene
 from scene.model_config import ModelConfig
 from scene.store import save_manifest
 from tests.envs.homes import three_homes
+from vl.image_towers import ImageTowerConfig
+from vl.model import VLConfig, VLModel
+from vl.text_towers import TextTowerConfig
 from vl.tokenizer import train_tokenizer
-from vl.towers import ImageTowerConfig, TextTowerConfig
-from vl.two_tower import TwoTowerConfig, VLModel
 
 LABELS, COLORS = ("armchair", "sofa", "table"), ("blue", "green", "red")
 
@@ -42,7 +43,7 @@ def make_towers(folder: Path, seed: int = 0) -> Path:
     tokenizer = train_tokenizer([*texts, *BASELINE_PROMPTS])
     image = ImageTowerConfig(image_size=32, stem_width=8, width=16, stem_blocks=1, blocks=1)
     options = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    config = TwoTowerConfig(dim=12, head_width=16, max_tokens=16, image=image, text=TextTowerConfig(options=options))
+    config = VLConfig(dim=12, head_width=16, max_tokens=16, image=image, text=TextTowerConfig(options=options))
     VLModel.create(config, tokenizer, seed=seed).save_pretrained(folder)
     return folder
 

@@ -49,6 +49,19 @@ def test_values_land_in_the_dataclass_with_their_types():
     assert load_config("example-job", ExampleConfig, ["limit=null"]).limit is None
 
 
+def test_a_free_form_mapping_comes_whole_or_key_by_key():
+    def extra(*words: str) -> dict[str, float]:
+        return load_config("example-job", ExampleConfig, list(words)).extra
+
+    assert extra("extra={color: 0.5, size: 2}") == {"color": 0.5, "size": 2.0}
+    assert extra("extra={color: 0.5}", "extra.size=2") == {"color": 0.5, "size": 2.0}
+    assert extra("extra={}") == {}
+    with pytest.raises(InputError, match="extra='3' does not fit: expected mapping"):
+        extra("extra=3")
+    with pytest.raises(InputError, match="extra='{color: red}' does not fit"):
+        extra("extra={color: red}")
+
+
 @pytest.mark.parametrize(
     "text", ["the lamp, left of the bed", "what's (near) it: a=b?", "12", "[x", "", "null", "a # b", "C:\\x"]
 )

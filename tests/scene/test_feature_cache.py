@@ -162,7 +162,7 @@ def test_a_full_disk_leaves_nothing_half_written_and_says_what_to_do(tmp_path, s
         save(file, array, **options)
 
     monkeypatch.setattr(feature_cache.np, "save", full)
-    with pytest.raises(InputError, match="disk is full.*goes on behind the last finished shard"):
+    with pytest.raises(InputError, match="disk is full.*goes on behind the last finished part"):
         build(tmp_path, net)
     monkeypatch.undo()
     left = sorted(p.name for p in tmp_path.rglob("*") if p.is_file())

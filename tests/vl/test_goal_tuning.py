@@ -19,8 +19,8 @@ def towers(request, tmp_path_factory, tiny_config):
         folder = tmp_path_factory.mktemp(request.param)
         save_dual_encoder(request.param, folder, None)
         return load_embedder(folder)
+    from vl.model import VLModel
     from vl.tokenizer import train_tokenizer
-    from vl.two_tower import VLModel
 
     return VLModel.create(tiny_config, train_tokenizer([PROMPT, WORDS, "an empty room"]), seed=3).eval()
 

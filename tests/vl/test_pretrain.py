@@ -1,17 +1,44 @@
-"""Facts about vl/pretrain.py: a few updates on coloured rectangles."""
+"""Facts about vl/pretrain.py: a few updates on coloured rectangles, whatever is trained on what."""
 
 import dataclasses
+import json
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from transformers import AutoModel
 
-from core.errors import InputError, MissingFileError
+from core.errors import InputError
 from core.run import read_metrics
+from tests.core.test_distributed import launch
 from tests.vl.views_on_disk import write_views
-from vl.pretrain import PretrainVLConfig, learning_rate, make_optimizer, make_tokenizer, run
-from vl.towers import TextTowerConfig
-from vl.two_tower import VLModel
+from vl.data import CaptionedViews
+from vl.fusion import FusionConfig
+from vl.image_towers import ImageTowerConfig
+from vl.model import VLConfig, VLModel
+from vl.objectives import Objectives
+from vl.one_tower import OneTowerConfig
+from vl.pretrain import run
+from vl.pretrain_config import PretrainVLConfig
+
+TIMING = {
+    "seconds", "pairs_per_second", "peak_memory_gb", "loader_verdict", "wait_share", "wait_ms_median", "wait_ms_p95",
+    "model_ms_median", "model_ms_p95", "pictures_per_second",
+}  # fmt: skip
+VIT = ImageTowerConfig(
+    model_type="vit",
+    image_size=32,
+    options={
+        "patch_size": 8,
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    },
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +60,25 @@ def config(views, tiny_config, tmp_path) -> PretrainVLConfig:
     )
 
 
+@pytest.fixture
+def fusing(config, tiny_config) -> PretrainVLConfig:
+    """ViT and BERT under one fusion layer."""
+    model = dataclasses.replace(tiny_config, image=VIT, fusion=FusionConfig(layers=1, width=16, heads=2))
+    objectives = Objectives(itc=1.0, itm=1.0, mlm=1.0)
+    return dataclasses.replace(config, model=model, objectives=objectives, steps=3, eval_every=3, checkpoint_every=5)
+
+
+def changed(model: VLConfig, **parts: dict) -> VLConfig:
+    """`changed(model, image={"freeze": True})`."""
+    return dataclasses.replace(
+        model, **{name: dataclasses.replace(getattr(model, name), **fields) for name, fields in parts.items()}
+    )
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return VLModel.from_pretrained(folder / "model").state_dict()
+
+
 def test_a_run_learns_and_leaves_a_model_that_loads(config, tmp_path):
     cfg = dataclasses.replace(config, steps=40, eval_every=20, checkpoint_every=50, object_share=1.0)
     result = run(cfg)
@@ -43,6 +89,8 @@ def test_a_run_learns_and_leaves_a_model_that_loads(config, tmp_path):
     red, blue = model.encode_texts(["a red box", "a blue box"])
     assert not torch.allclose(red, blue)
     assert result["best_step"] in (20, 40) and result["val_homes"] <= 6
+    assert result["parameters"] == result["trainable_parameters"] and result["flops_per_step"] > 1e6
+    assert result["features"] == {name: f"not cached: the {name} tower is trained" for name in ("image", "text")}
     assert run(dataclasses.replace(cfg, resume="auto")) == result  # a finished run is not run again
 
 
@@ -50,12 +98,13 @@ class Killed(Exception):
     pass
 
 
-def test_a_killed_run_continues_to_the_same_weights_and_metrics(config, tmp_path, monkeypatch):
-    whole = run(dataclasses.replace(config, out=str(tmp_path / "whole")))
+def test_a_killed_run_continues_to_the_same_weights_and_metrics(fusing, tmp_path, monkeypatch):
+    fusing = dataclasses.replace(fusing, steps=8, eval_every=4, checkpoint_every=3)
+    whole = run(dataclasses.replace(fusing, out=str(tmp_path / "whole")))
 
     import vl.pretrain as job
 
-    real, calls = job.batch_loss, 0
+    real, calls = job.update, 0
 
     def fails_at_the_sixth(*arguments):
         nonlocal calls
@@ -64,62 +113,199 @@ def test_a_killed_run_continues_to_the_same_weights_and_metrics(config, tmp_path
             raise Killed
         return real(*arguments)
 
-    monkeypatch.setattr(job, "batch_loss", fails_at_the_sixth)
+    monkeypatch.setattr(job, "update", fails_at_the_sixth)
     with pytest.raises(Killed):
-        run(config)
-    monkeypatch.setattr(job, "batch_loss", real)
-    continued = run(dataclasses.replace(config, resume="auto"))
+        run(fusing)
+    monkeypatch.setattr(job, "update", real)
+    continued = run(dataclasses.replace(fusing, resume="auto"))
 
-    timing = {"seconds", "pairs_per_second"}
-    assert {k: v for k, v in whole.items() if k not in timing} == {
-        k: v for k, v in continued.items() if k not in timing
+    assert {k: v for k, v in whole.items() if k not in TIMING} == {
+        k: v for k, v in continued.items() if k not in TIMING
     }
-    assert read_metrics(tmp_path / "whole") == read_metrics(config.out)
-    weights = [VLModel.from_pretrained(tmp_path / name / "model").state_dict() for name in ("whole", "run")]
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert read_metrics(tmp_path / "whole") == read_metrics(fusing.out)
+    first, second = weights(tmp_path / "whole"), weights(Path(fusing.out))
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.mark.parametrize("overlap", ["ignored", "negative"])
 def test_the_sigmoid_loss_trains_too(config, overlap):
-    cfg = dataclasses.replace(config, loss="sigmoid", overlap=overlap, steps=3)
+    run(dataclasses.replace(config, objectives=Objectives(itc_loss="sigmoid", overlap=overlap), steps=3))
+    assert all(math.isfinite(row["loss"]) for row in read_metrics(config.out))
+
+
+def test_every_objective_is_logged_and_the_loss_is_their_weighted_sum(fusing):
+    weight = {"itc": 1.0, "itm": 0.5, "mlm": 2.0, "caption": 1.0, "mim": 0.25, "text_mlm": 1.0}
+    objectives = Objectives(**weight)
+    run(dataclasses.replace(fusing, objectives=objectives, optimizer="lion", lr=1e-4, schedule="linear"))
+    for row in read_metrics(fusing.out):
+        total = sum(
+            getattr(objectives, name) * row[name] for name in ("itc", "itm", "mlm", "caption", "mim", "text_mlm")
+        )
+        assert row["loss"] == pytest.approx(total, rel=1e-5)
+
+
+def test_without_contrast_the_best_weights_have_the_least_val_loss(fusing):
+    cfg = dataclasses.replace(fusing, objectives=Objectives(itc=0.0, mlm=1.0), steps=6, eval_every=2)
+    result = run(cfg)
+    losses = {row["step"]: row["val_loss"] for row in read_metrics(cfg.out) if "val_loss" in row}
+    assert list(losses) == [2, 4, 6]
+    assert result["val_loss"] == min(losses.values()) == losses[result["best_step"]]
+    assert result["val_pairs"] == 16 and "val_mrr" not in result
+
+
+def test_single_modalities_train_alone_and_their_towers_start_a_model_of_both(fusing, tmp_path):
+    for name, objectives in (("image", Objectives(itc=0.0, mim=1.0)), ("text", Objectives(itc=0.0, text_mlm=1.0))):
+        run(dataclasses.replace(fusing, out=str(tmp_path / name), objectives=objectives, export_towers=True))
+    image, text = tmp_path / "image" / "towers" / "image", tmp_path / "text" / "towers" / "text"
+    AutoModel.from_pretrained(image)
+    model = dataclasses.replace(
+        fusing.model,
+        image=ImageTowerConfig(pretrained=str(image), image_size=32, freeze=True),
+        text=dataclasses.replace(fusing.model.text, pretrained=str(text), options={}, freeze=True),
+    )
+    result = run(dataclasses.replace(fusing, model=model))
+    assert result["trainable_parameters"] < result["parameters"]
+    before, after = weights(tmp_path / "image"), weights(Path(fusing.out))
+    tower = [name for name in after if name.startswith("image_tower.")]
+    assert tower and all(torch.equal(before[name], after[name]) for name in tower)
+
+
+def test_one_tower_trains_on_the_same_objectives(fusing):
+    model = VLConfig(
+        kind="one-tower",
+        dim=12,
+        max_tokens=16,
+        image=ImageTowerConfig(image_size=32),
+        one=OneTowerConfig(layers=1, width=16, heads=2, patch=8),
+    )
+    result = run(dataclasses.replace(fusing, model=model))
+    assert result["features"]["image"] == "not cached: one tower reads image and text together"
+    assert {"itc", "itm", "mlm"} <= read_metrics(fusing.out)[0].keys()
+
+
+def test_frozen_towers_keep_their_weights_and_what_is_cached_changes_nothing_but_the_time(fusing, tmp_path):
+    model = changed(fusing.model, image={"freeze": True}, text={"freeze": True})
+    cfg = dataclasses.replace(fusing, model=model, flip=False, jitter=0.0)
+    results, kept = {}, {}
+    for name, changes in {"cached": {}, "anew": {"cache_features": "no"}}.items():
+        results[name] = run(dataclasses.replace(cfg, out=str(tmp_path / name), **changes))
+        kept[name] = read_metrics(tmp_path / name)
+    assert results["cached"]["features"]["image"].startswith("64 cached in")
+    assert results["anew"]["features"]["image"] == "not cached: cache_features=no"
+    assert not (tmp_path / "cached" / "features").exists()  # in the run folder only while it runs
+    assert results["cached"]["flops_per_step"] < results["anew"]["flops_per_step"]
+    for one, other in zip(kept["cached"], kept["anew"]):
+        assert one["loss"] == pytest.approx(other["loss"], rel=2e-3)  # features in half precision
+    start = VLModel.create(model, VLModel.from_pretrained(tmp_path / "anew" / "model").tokenizer, seed=0).state_dict()
+    after = weights(tmp_path / "cached")
+    frozen = [name for name in after if name.startswith(("image_tower.", "text_tower."))]
+    assert frozen and all(torch.equal(start[name], after[name]) for name in frozen)
+
+
+def test_features_in_a_named_folder_are_shared_and_augmented_images_say_why_they_are_not_kept(config, tmp_path):
+    model = changed(config.model, image={"freeze": True})
+    cfg = dataclasses.replace(config, model=model, features=str(tmp_path / "shared"), steps=2)
+    result = run(cfg)
+    assert result["features"]["image"] == "not cached: flip=True, jitter=0.1 show it other images each time"
+    still = dataclasses.replace(cfg, flip=False, jitter=0.0)
+    for name in ("a", "b"):
+        run(dataclasses.replace(still, out=str(tmp_path / name), seed=5))
+    (made,) = [path for path in (tmp_path / "shared").iterdir() if not path.name.startswith(".")]
+    assert (made / "index.json").is_file()
+
+
+def test_a_gradient_cache_gives_the_same_weights(config, tmp_path):
+    cfg = dataclasses.replace(config, steps=3, eval_every=3, precision="float32")
     run(cfg)
-    assert all(math.isfinite(row["loss"]) for row in read_metrics(cfg.out))
+    run(dataclasses.replace(cfg, out=str(tmp_path / "chunks"), gradient_cache=5))
+    first, second = weights(Path(cfg.out)), weights(tmp_path / "chunks")
+    for name in first:
+        torch.testing.assert_close(second[name], first[name], rtol=1e-3, atol=1e-4, msg=name)
 
 
-def test_the_learning_rate_rises_then_falls_to_nothing():
-    rates = [learning_rate(step, 10, 4, 1.0) for step in range(11)]
-    assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
-    assert rates[7] == pytest.approx(0.5) and rates[10] == pytest.approx(0.0)
+def test_init_takes_what_fits_and_says_what_is_new(config, fusing, tmp_path, capsys):
+    run(dataclasses.replace(config, steps=2, out=str(tmp_path / "first")))
+    model = dataclasses.replace(fusing.model, image=config.model.image)
+    init = str(tmp_path / "first" / "model")
+    result = run(dataclasses.replace(fusing, model=model, init=init, steps=1))
+    assert {"image_tower", "text_tower", "image_head", "text_head", "theta"} <= set(result["init"]["taken"])
+    assert set(result["init"]["new"]) == {"fusion", "match_head", "word_head"}
+    assert f"from {init}: theta, " in capsys.readouterr().out
+    with pytest.raises(InputError, match="no model in"):
+        run(dataclasses.replace(config, init=str(tmp_path / "none"), out=str(tmp_path / "second")))
 
 
-def test_biases_norms_and_positions_are_not_decayed(tiny_model):
-    decayed, plain = make_optimizer(tiny_model, 1e-3, 0.1).param_groups
-    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
-    inside = {id(parameter) for parameter in plain["params"]}
-    names = {name for name, parameter in tiny_model.named_parameters() if id(parameter) in inside}
-    assert {"theta", "image_tower.position", "image_tower.norm.weight", "image_head.0.bias"} <= names
-    assert "image_tower.halve.weight" not in names
+@pytest.fixture
+def pairs(views, tmp_path) -> dict[str, str]:
+    """The views as files with a JSONL beside them."""
+    (tmp_path / "images").mkdir()
+    for split in ("train", "val"):
+        opened = CaptionedViews.open(views, split)
+        with open(tmp_path / f"{split}.jsonl", "w") as file:
+            for row, image in enumerate(opened.images):
+                name = f"{split}-{row}.png"
+                Image.fromarray(np.asarray(image)).save(tmp_path / "images" / name)
+                file.write(json.dumps({"image": name, "text": opened.texts[opened.full[row][0]]}) + "\n")
+    return {
+        "views": "",
+        "data": str(tmp_path / "train.jsonl"),
+        "val_data": str(tmp_path / "val.jsonl"),
+        "images": str(tmp_path / "images"),
+    }
 
 
-def test_impossible_settings_stop_before_anything_is_written(config, tmp_path):
-    with pytest.raises(InputError, match="did you mean 'softmax'"):
-        dataclasses.replace(config, loss="sofmax")
-    with pytest.raises(InputError, match="steps=0 should be positive"):
-        dataclasses.replace(config, steps=0)
-    with pytest.raises(InputError, match="views is required"):
-        run(dataclasses.replace(config, views=""))
-    with pytest.raises(InputError, match="no views of split"):
-        run(dataclasses.replace(config, views=str(tmp_path)))
+def test_pairs_of_ones_own_train_like_views_also_from_cached_features(fusing, pairs, tmp_path):
+    model = changed(fusing.model, image={"freeze": True})
+    cfg = dataclasses.replace(fusing, **pairs, model=model, flip=False, jitter=0.0)
+    result = run(cfg)
+    assert result["features"]["image"].startswith("64 cached")
+    assert 1 < result["val_gallery"] <= 24 and result["train_views"] == 64
+    without = run(
+        dataclasses.replace(cfg, out=str(tmp_path / "losses"), objectives=Objectives(itc=0.0, mlm=1.0), flip=True)
+    )
+    assert without["val_pairs"] == 16
+
+
+def test_unreadable_pictures_are_counted_by_cause_and_training_goes_on(config, pairs, tmp_path):
+    (tmp_path / "images" / "train-3.png").write_bytes(b"no picture")
+    result = run(dataclasses.replace(config, **pairs, max_unreadable=0.1))
+    assert sum(result["unreadable"].values()) == 1
+
+
+def test_impossible_settings_stop_before_anything_is_written(config, fusing, tmp_path):
+    def refused(match: str, cfg: PretrainVLConfig = config, **changes) -> None:
+        with pytest.raises(InputError, match=match):
+            run(dataclasses.replace(cfg, **changes))
+
+    refused("did you mean 'adamw'", optimizer="adam")
+    refused("steps=0 should be positive", steps=0)
+    refused("views is required", views="")
+    refused("both given", data="pairs.jsonl")
+    refused("val_data is required", views="", data="pairs.jsonl")
+    refused("no views of split", views=str(tmp_path))
+    refused("larger than the 64 training views", batch_size=65)
+    refused("itm, mlm need text and image to see each other", objectives=Objectives(itm=1.0, mlm=1.0))
+    refused("at least 2", batch_size=1)
+    refused("gradient_cache=4 is for objectives.itc alone; leave out itm, mlm", fusing, gradient_cache=4)
+    frozen = changed(config.model, image={"freeze": True})
+    refused("mim trains the image tower", model=frozen, objectives=Objectives(mim=1.0))
+    refused("conv", patch_dropout=0.5)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_text_encoder_that_is_not_there_or_does_not_load_is_named(config, tmp_path):
-    def tokenizer(name: str) -> None:
-        model = dataclasses.replace(config.model, text=TextTowerConfig(pretrained=name))
-        make_tokenizer(dataclasses.replace(config, model=model), ["a red box"])
-
-    with pytest.raises(MissingFileError, match="text encoder folder not found"):
-        tokenizer(str(tmp_path / "bert"))
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(InputError, match="text encoder .* does not load"):
-        tokenizer(str(tmp_path))
+@pytest.mark.slow
+def test_two_processes_train_to_the_weights_of_one(views, tmp_path):
+    words = [
+        f"views={views}", "steps=3", "batch_size=16", "eval_every=3", "precision=float32", "flip=false", "jitter=0",
+        "model.dim=12", "model.head_width=16", "model.max_tokens=16", "model.image.image_size=32",
+        "model.image.stem_width=8", "model.image.width=16", "model.image.freeze=true", "model.image_head=linear",
+        "model.text.options={hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 32}",
+    ]  # fmt: skip
+    for name, world in (("one", 1), ("two", 2)):
+        launch(["-m", "vl.pretrain", *words, f"out={tmp_path / name}"], world)
+    first, second = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name in first:
+        torch.testing.assert_close(second[name], first[name], rtol=1e-3, atol=1e-4, msg=name)
+    results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("one", "two")]
+    assert all(result["features"]["image"].startswith("64 cached") for result in results)
+    assert results[0]["val_mrr"] == pytest.approx(results[1]["val_mrr"], abs=1e-3)

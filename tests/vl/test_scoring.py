@@ -17,7 +17,7 @@ from core import distributed
 from core.errors import InputError
 from vl.rewards import StepBatch, VLMReward
 from vl.scoring import encode_frames
-from vl.two_tower import VLModel
+from vl.model import VLModel
 torch.set_num_threads(1)
 with distributed.processes():
     model = VLModel.from_pretrained(sys.argv[1])

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from core.errors import InputError
-from vl.towers import ImageTowerConfig, TextTowerConfig, masked_mean
-from vl.two_tower import TwoTowerConfig, VLModel
+from vl.image_towers import ImageTowerConfig
+from vl.model import VLConfig, VLModel
+from vl.text_towers import TextTowerConfig, masked_mean
 
 
 def test_embeddings_are_unit_vectors_and_the_map_averages_to_the_image_embedding(tiny_model, frames):
@@ -106,9 +107,9 @@ def test_impossible_shapes_stop_before_training(tiny_model):
         ImageTowerConfig(width=20)
     with pytest.raises(InputError, match="does not split over num_attention_heads=3"):
         text = TextTowerConfig(options={"hidden_size": 16, "num_attention_heads": 3})
-        VLModel.create(TwoTowerConfig(text=text), tiny_model.tokenizer, seed=0)
+        VLModel.create(VLConfig(text=text), tiny_model.tokenizer, seed=0)
     with pytest.raises(InputError, match=r"model_type='bort' is unknown to transformers; did you mean 'bert'\?$"):
-        VLModel.create(TwoTowerConfig(text=TextTowerConfig(model_type="bort")), tiny_model.tokenizer, seed=0)
+        VLModel.create(VLConfig(text=TextTowerConfig(model_type="bort")), tiny_model.tokenizer, seed=0)
 
 
 def test_another_transformers_encoder_takes_the_place_of_bert(tiny_config, tiny_model, tmp_path):

@@ -1,0 +1,498 @@
+"""The vision-language model: two towers with a joint space and fusion on top, or one tower for both.
+
+    image -> tower -> states --+-> head -> mean or pooled -> / its length = image embedding
+                               +-> fusion <-> text's states = match, masked words, captions, answers
+    text  -> tower -> states --+-> mean or pooled -> head -> / its length = text embedding
+
+An image pooled by mean goes through the head cell by cell before the mean, so its similarity to a text is exactly the
+mean of its cells' similarities: the map says where in the image the sentence is true.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from numpy import ndarray
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerFast
+
+from core.errors import InputError, check_choice
+from vl.encoded import Encoded, Fused
+from vl.fusion import Fusion, FusionConfig, check_bridges
+from vl.heads import HEADS, AnswerHead, PixelHead, WordHead, projection_head
+from vl.image_towers import ImageTowerConfig, build_image_tower
+from vl.one_tower import OneTower, OneTowerConfig
+from vl.pixels import checked_images, prepare_pixels
+from vl.text_towers import TextTowerConfig, build_text_tower, masked_mean, tokenize
+from vl.tokenizer import knows_a_word
+
+MAX_LOGIT_SCALE = 100.0
+"""Upper clamp of exp(theta), as in CLIP (Radford et al., arXiv:2103.00020, section 2.5)."""
+
+CHUNK = 32
+"""Images encoded at once: their activations stay in a processor's cache, a quarter faster than 256 at once."""
+
+
+@dataclass
+class VLConfig:
+    """Shape of a vision-language model."""
+
+    kind: str = "two-tower"  # or one-tower: `one` in the place of both towers and the fusion
+    dim: int = 96  # width of the joint space
+    max_tokens: int = 64  # longest text, special tokens included
+    image: ImageTowerConfig = field(default_factory=ImageTowerConfig)  # of a one-tower model: only the image's size
+    text: TextTowerConfig = field(default_factory=TextTowerConfig)  # unused by a one-tower model
+    image_head: str = "mlp"  # to the joint space: mlp, linear, or none (dim is the tower's width)
+    text_head: str = "linear"  # likewise
+    head_width: int = 192  # hidden width of an mlp head
+    fusion: FusionConfig = field(default_factory=FusionConfig)  # layers=0: none, and no matching or words
+    one: OneTowerConfig = field(default_factory=OneTowerConfig)  # the one tower
+    logit_scale: float = 10.0  # start of exp(theta)
+    max_logit_scale: float = MAX_LOGIT_SCALE  # upper clamp of exp(theta)
+    logit_bias: float = 0.0  # start of the sigmoid loss's bias; unused by the softmax loss
+    answers: list[str] = field(default_factory=list)  # labels of the answer head; empty = no such head
+    answer_images: int = 1  # images that a question is about (NLVR2: 2)
+    text_mlm_head: bool = False  # vocabulary head on the text tower: masked words without images
+    mim_head: bool = False  # pixel head on the image tower: masked image modelling
+
+    def __post_init__(self) -> None:
+        check_choice("kind", self.kind, ("two-tower", "one-tower"))
+        check_choice("image_head", self.image_head, HEADS)
+        check_choice("text_head", self.text_head, HEADS)
+        if self.dim < 1 or self.head_width < 1 or self.max_tokens < 3:
+            raise InputError(
+                f"dim={self.dim} and head_width={self.head_width} should be positive and "
+                f"max_tokens={self.max_tokens} at least 3"
+            )
+        if not 0 < self.logit_scale <= self.max_logit_scale:
+            raise InputError(f"logit_scale={self.logit_scale} should be in (0, {self.max_logit_scale}]")
+        one = self.kind == "one-tower"
+        if one and self.fusion.layers:
+            raise InputError(f"fusion.layers={self.fusion.layers} with kind=one-tower: its own layers fuse; leave it 0")
+        if one and (self.text_mlm_head or self.mim_head):
+            raise InputError(
+                "text_mlm_head and mim_head train single towers; a one-tower model starts from such towers"
+            )
+        if self.answers and not (one or self.fusion.layers):
+            raise InputError(f"{len(self.answers)} answers need a fusion: give fusion.layers or kind=one-tower")
+        if len(set(self.answers)) != len(self.answers) or self.answer_images < 1:
+            raise InputError(f"answers={self.answers} should differ and answer_images={self.answer_images} be positive")
+
+
+@dataclass
+class Answer:
+    """One of the model's known answers."""
+
+    text: str
+    probability: float
+
+
+class VLModel(nn.Module):
+    """The vision-language model of a `VLConfig`.
+
+    Satisfies `vl.embedder.Embedder`. What `encode_*`, `match` and `answer` return is float32 on the model's device,
+    without gradient; the rest carries gradient.
+    """
+
+    image_tower: Any
+    text_tower: Any
+
+    def __init__(
+        self, config: VLConfig, tokenizer: PreTrainedTokenizerFast, encoders: dict[str, Any] | None = None
+    ) -> None:
+        """Builds the parts that the config asks for.
+
+        Args:
+            encoders: the shapes of transformers encoders that a saved model keeps (`vl.model_files`): nothing is looked
+                up under `pretrained`.
+
+        Raises:
+            InputError: the parts do not fit together; the message says which.
+        """
+        super().__init__()
+        saved = encoders or {}
+        self.tokenizer = tokenizer
+        self.one: OneTower | None = None
+        self.fusion: Fusion | None = None
+        if config.kind == "one-tower":
+            height, width = config.image.size
+            self.one = OneTower(
+                config.one,
+                vocab_size=len(tokenizer),
+                max_tokens=config.max_tokens,
+                image_height=height,
+                image_width=width,
+            )
+            text_width = image_width = config.one.width
+            fused = config.one.width, self.one.pooled_width
+            vocab_size = len(tokenizer)
+            self.text_head = projection_head(config.text_head, text_width, config.head_width, config.dim)
+        else:
+            self.text_tower = build_text_tower(config.text, tokenizer, config.max_tokens, saved.get("text"))
+            text_width, vocab_size = self.text_tower.width, self.text_tower.vocab_size
+            self.text_head = projection_head(config.text_head, text_width, config.head_width, config.dim)
+            self.image_tower = build_image_tower(config.image, saved.get("image"))
+            config = dataclasses.replace(config, image=self.image_tower.config)  # image_size=0 is known by now
+            image_width = self.image_tower.width
+            fused = config.fusion.width, 2 * config.fusion.width
+        self.config = config
+        for name, kind, width in (
+            ("image", config.image_head, image_width),
+            ("text", config.text_head, text_width),
+        ):
+            if kind == "none" and width != config.dim:
+                raise InputError(f"{name}_head=none with dim={config.dim}: the {name} tower is {width} wide")
+        self.image_head = projection_head(config.image_head, image_width, config.head_width, config.dim)
+        self.theta = nn.Parameter(torch.tensor(math.log(config.logit_scale)))
+        self.logit_bias = nn.Parameter(torch.tensor(float(config.logit_bias)))
+        if config.fusion.layers:
+            check_bridges(config.fusion, self.image_tower.depth, self.text_tower.depth)
+            first = bool(self.image_tower.class_tokens)
+            self.fusion = Fusion(config.fusion, image_width, text_width, image_first=first)
+        if self.fusion is not None or self.one is not None:
+            self.match_head = nn.Linear(fused[1], 2)
+            self.word_head = WordHead(fused[0], vocab_size)
+        if config.answers:
+            self.answer_head = AnswerHead(fused[1] * config.answer_images, len(config.answers))
+        if config.text_mlm_head:
+            self.text_word_head = WordHead(text_width, vocab_size)
+        if config.mim_head:
+            cell = tuple(side // count for side, count in zip(config.image.size, self.image_tower.grid))
+            self.pixel_head = PixelHead(image_width, (cell[0], cell[1]))
+
+    @classmethod
+    def create(cls, config: VLConfig, tokenizer: PreTrainedTokenizerFast, *, seed: int) -> "VLModel":
+        """A fresh model; random weights depend on the seed alone, and the global random state is left as it was."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(config, tokenizer)
+
+    def untrained(self, seed: int) -> "VLModel":
+        """A model of this shape with random weights, also where this one's towers were pretrained."""
+        from vl.model_files import encoder_shapes
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return VLModel(self.config, self.tokenizer, encoder_shapes(self))
+
+    @property
+    def dim(self) -> int:
+        """Width of the joint space."""
+        return self.config.dim
+
+    @property
+    def device(self) -> torch.device:
+        return self.theta.device
+
+    @property
+    def logit_scale(self) -> Float[Tensor, ""]:
+        """exp(theta), clamped to at most config.max_logit_scale."""
+        return self.theta.exp().clamp(max=self.config.max_logit_scale)
+
+    # ---- towers
+
+    def pixels(
+        self, images: UInt8[Tensor, "B H W 3"], gain: Float[Tensor, "B 3 1 1"] | None = None
+    ) -> Float[Tensor, "B 3 h w"]:
+        """Pictures as the towers read them: on the model's device, resized, colours scaled by `gain`, normalised."""
+        gain = None if gain is None else gain.to(self.device)
+        if self.one is not None:
+            return prepare_pixels(images.to(self.device), self.config.image.size, gain)
+        return self.image_tower.pixels(images.to(self.device), gain)
+
+    def image_states(
+        self, pixels: Float[Tensor, "B 3 H W"], *, drop: float = 0.0, generator: torch.Generator | None = None
+    ) -> Encoded:
+        """The image's states without embedding; of a one-tower model the patches before the stack.
+
+        Args:
+            drop: share of patches left out of each image, drawn from `generator` (FLIP, arXiv:2212.00794).
+
+        Raises:
+            InputError: drop with a tower that reads a whole grid.
+        """
+        if self.one is not None:
+            return self.one.embed_image(pixels, drop=drop, generator=generator)
+        return self.image_tower(pixels, self._layers, drop=drop, generator=generator)
+
+    def text_states(
+        self, input_ids: Int64[Tensor, "B L"], attention_mask: Int64[Tensor, "B L"], *, causal: bool = False
+    ) -> Encoded:
+        """The text's states without embedding; of a one-tower model the words before the stack.
+
+        causal: a word sees no later ones (for captioning). Real tokens come first in each row.
+        """
+        if self.one is not None:
+            return self.one.embed_text(input_ids, attention_mask)
+        return self.text_tower(input_ids, attention_mask, self._layers, causal=causal)
+
+    @property
+    def _layers(self) -> int:
+        """Layers that towers hand on."""
+        return self.fusion.bridges if self.fusion is not None else 1
+
+    def with_embedding(self, encoded: Encoded, modality: str) -> Encoded:
+        """The same with its unit vector in the joint space. Where only `pooled` was kept, from that.
+
+        Args:
+            modality: "image" or "text".
+        """
+        image = modality == "image"
+        head, kind = (self.image_head, self.config.image_head) if image else (self.text_head, self.config.text_head)
+        if self.one is not None:
+            vector = head(self.one.alone(encoded).pooled)
+        elif encoded.pooled is not None:
+            vector = head(encoded.pooled)
+        elif not image:
+            mask = encoded.mask if encoded.mask is not None else torch.ones_like(encoded.states[..., 0]).bool()
+            vector = head(masked_mean(encoded.states, mask))
+        elif kind == "mlp":  # cell by cell: the map averages to the embedding
+            vector = self.image_tower.mean_states(head(encoded.states).float())
+        else:
+            vector = head(self.image_tower.mean_states(encoded.states))
+        return dataclasses.replace(encoded, embedding=F.normalize(vector.float(), dim=-1))
+
+    def only_pooled(self, encoded: Encoded, modality: str) -> Encoded:
+        """The part of an encoding that its embedding needs: one vector, except for a mean under an mlp image head."""
+        pooled = encoded.pooled
+        if self.one is not None or (pooled is None and modality == "image" and self.config.image_head == "mlp"):
+            return encoded
+        if pooled is None and modality == "image":
+            pooled = self.image_tower.mean_states(encoded.states)
+        elif pooled is None:
+            mask = encoded.mask if encoded.mask is not None else torch.ones_like(encoded.states[..., 0]).bool()
+            pooled = masked_mean(encoded.states, mask)
+        return Encoded([], None, pooled)
+
+    def see(
+        self, pixels: Float[Tensor, "B 3 H W"], *, drop: float = 0.0, generator: torch.Generator | None = None
+    ) -> Encoded:
+        """Images with states and embedding."""
+        return self.with_embedding(self.image_states(pixels, drop=drop, generator=generator), "image")
+
+    def read(
+        self, input_ids: Int64[Tensor, "B L"], attention_mask: Int64[Tensor, "B L"], *, causal: bool = False
+    ) -> Encoded:
+        """Texts with states and embedding."""
+        return self.with_embedding(self.text_states(input_ids, attention_mask, causal=causal), "text")
+
+    # ---- fusion and heads
+
+    def fuse(self, image: Encoded, text: Encoded, *, causal: bool = False) -> Fused:
+        """Image and text of each row after they have seen each other.
+
+        causal (captioning): text position l sees the image and text up to l; image positions never see text. The text
+        comes from `text_states(..., causal=True)` then.
+
+        Raises:
+            InputError: the model has no fusion, or rows do not pair up.
+        """
+        if self.one is not None:
+            return self.one.fuse(image, text, causal=causal)
+        if self.fusion is None:
+            raise InputError("this model has no fusion (fusion.layers=0): it compares embeddings only")
+        return self.fusion(image, text, causal=causal)
+
+    def match_logits(self, fused: Fused) -> Float[Tensor, "B 2"]:
+        """Whether image and text of a pair fit: column 1 = they do."""
+        return self.match_head(fused.pooled)
+
+    def word_logits(self, states: Float[Tensor, "M W"]) -> Float[Tensor, "M V"]:
+        """Logits over the vocabulary from fused states of text positions."""
+        return self.word_head(states)
+
+    def word_logits_text(self, states: Float[Tensor, "M C"]) -> Float[Tensor, "M V"]:
+        """Logits over the vocabulary from the text tower's own states (config.text_mlm_head)."""
+        return self.text_word_head(states)
+
+    def pixels_of(self, states: Float[Tensor, "B N C"]) -> Float[Tensor, "B 3 H W"]:
+        """An image, normalised as `pixels` are, from the image tower's states (config.mim_head)."""
+        return self.pixel_head(self.image_tower.as_map(states))
+
+    def answer_logits(self, fused: Fused | Sequence[Fused]) -> Float[Tensor, "B A"]:
+        """Logits over config.answers.
+
+        Args:
+            fused: the question fused with its image; with as many as config.answer_images where that is not 1.
+
+        Raises:
+            InputError: no answers in the config, or another number of images.
+        """
+        pairs = [fused] if isinstance(fused, Fused) else list(fused)
+        if not self.config.answers:
+            raise InputError("this model has no answer head: fine-tune it on a task with answers")
+        if len(pairs) != self.config.answer_images:
+            raise InputError(f"{len(pairs)} images per question, this model answers about {self.config.answer_images}")
+        return self.answer_head(torch.cat([pair.pooled for pair in pairs], dim=-1))
+
+    # ---- joint space
+
+    def image_map(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D h w"]:
+        """Local features in the joint space, not normalised; their mean is the image's direction.
+
+        Raises:
+            InputError: the image is not pooled by mean, or the model is a one-tower.
+        """
+        if self.one is not None or self.config.image.pool != "mean":
+            raise InputError("a map of local features needs a two-tower model with image.pool=mean")
+        return self.image_tower.as_map(self.image_head(self.image_states(pixels).states))
+
+    def image_features(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D"]:
+        """Unit image embeddings."""
+        return embedding_of(self.see(pixels))
+
+    def text_features(
+        self, input_ids: Int64[Tensor, "B L"], attention_mask: Int64[Tensor, "B L"]
+    ) -> Float[Tensor, "B D"]:
+        """Unit text embeddings."""
+        return embedding_of(self.read(input_ids, attention_mask))
+
+    # ---- use, without gradient
+
+    @torch.no_grad()
+    def encode_images(
+        self, images: UInt8[Tensor, "B H W 3"] | UInt8[ndarray, "B H W 3"], batch_size: int = CHUNK
+    ) -> Float[Tensor, "B D"]:
+        """Unit embeddings of images; frames of another size are resized to the model's (aspect squashed).
+
+        Raises:
+            InputError: not uint8 of shape (B, H, W, 3).
+        """
+        chunks = [self.image_features(self.pixels(part)) for part in checked_images(images).split(batch_size)]
+        return torch.cat(chunks) if chunks else torch.zeros(0, self.dim, device=self.device)
+
+    @torch.no_grad()
+    def encode_image_map(
+        self, images: UInt8[Tensor, "B H W 3"] | UInt8[ndarray, "B H W 3"], batch_size: int = CHUNK
+    ) -> Float[Tensor, "B h w D"]:
+        """Local features in the space of the text embeddings; row 0 is the image's top.
+
+        Scaled so that the mean over an image's cells is its unit embedding: `encode_image_map(x).mean((1, 2))` equals
+        `encode_images(x)`, and the dot products of a text with the cells average to its similarity with the image.
+
+        Raises:
+            InputError: see `image_map`.
+        """
+        chunks = []
+        for part in checked_images(images).split(batch_size):
+            cells = self.image_map(self.pixels(part)).float().permute(0, 2, 3, 1)
+            length = cells.mean((1, 2), keepdim=True).norm(dim=-1, keepdim=True).clamp(min=1e-12)
+            chunks.append(cells / length)
+        return torch.cat(chunks) if chunks else torch.zeros(0, *self.image_tower.grid, self.dim, device=self.device)
+
+    @torch.no_grad()
+    def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> Float[Tensor, "B D"]:
+        """Unit embeddings of sentences.
+
+        Raises:
+            InputError: a text is empty, has no known word, or is longer than the model reads.
+        """
+        if isinstance(texts, str):
+            raise InputError(f"encode_texts() takes a list of sentences, got the single text {texts!r}; pass [text]")
+        chunks = []
+        for start in range(0, len(texts), batch_size):
+            chunks.append(self.text_features(*self.tokens(list(texts[start : start + batch_size]))))
+        return torch.cat(chunks) if chunks else torch.zeros(0, self.dim, device=self.device)
+
+    def tokens(self, texts: list[str]) -> tuple[Int64[Tensor, "B L"], Int64[Tensor, "B L"]]:
+        """Ids and attention mask of sentences, on the model's device.
+
+        Raises:
+            InputError: a text is empty, has no known word, or is longer than the model reads.
+        """
+        for text in texts:
+            if not text.strip():
+                raise InputError("an empty text has no embedding; give at least one word")
+            if not knows_a_word(self.tokenizer, text):
+                raise InputError(f"no word of {text!r} is in the model's vocabulary; use the words it was trained on")
+        ids, mask = tokenize(self.tokenizer, texts, self.config.max_tokens)
+        return ids.to(self.device), mask.to(self.device)
+
+    @torch.no_grad()
+    def match(
+        self,
+        images: UInt8[Tensor, "B H W 3"] | UInt8[ndarray, "B H W 3"],
+        texts: Sequence[str],
+        batch_size: int = CHUNK,
+    ) -> Float[Tensor, " B"]:
+        """Probability that image i and text i fit, by the fusion's matching head.
+
+        Raises:
+            InputError: counts differ, the model has no fusion, or what `encode_images` and `encode_texts` refuse.
+        """
+        pictures = checked_images(images)
+        self._check_pairs(len(pictures), texts)
+        chunks = []
+        for start in range(0, len(texts), batch_size):
+            image = self.image_states(self.pixels(pictures[start : start + batch_size]))
+            text = self.text_states(*self.tokens(list(texts[start : start + batch_size])))
+            chunks.append(self.match_logits(self.fuse(image, text)).float().softmax(-1)[:, 1])
+        return torch.cat(chunks) if chunks else torch.zeros(0, device=self.device)
+
+    @torch.no_grad()
+    def answer(
+        self,
+        images: UInt8[Tensor, "B ..."] | UInt8[ndarray, "B ..."],
+        questions: Sequence[str],
+        batch_size: int = CHUNK,
+    ) -> list[Answer]:
+        """The most probable of config.answers for each question, by the image or images of its row.
+
+        Args:
+            images: uint8 (B, H, W, 3), or (B, config.answer_images, H, W, 3).
+
+        Raises:
+            InputError: counts differ, the model has no answer head, or what `encode_images` and `encode_texts` refuse.
+        """
+        per_question = self.config.answer_images
+        many = images if images.ndim == 5 else images[:, None]
+        if many.ndim == 5 and many.shape[1] != per_question:
+            raise InputError(f"{many.shape[1]} images per question, this model answers about {per_question}")
+        self._check_pairs(len(many), questions)
+        found: list[Answer] = []
+        for start in range(0, len(questions), batch_size):
+            text = self.text_states(*self.tokens(list(questions[start : start + batch_size])))
+            part = many[start : start + batch_size]
+            seen = [self.image_states(self.pixels(checked_images(part[:, i]))) for i in range(per_question)]
+            logits = self.answer_logits([self.fuse(image, text) for image in seen])
+            best = logits.float().softmax(-1).max(-1)
+            for row, probability in zip(best.indices.tolist(), best.values.tolist()):
+                found.append(Answer(self.config.answers[row], probability))
+        return found
+
+    def _check_pairs(self, count: int, texts: Sequence[str]) -> None:
+        if isinstance(texts, str):
+            raise InputError(f"expected a list of texts, got the single text {texts!r}; pass [text]")
+        if count != len(texts):
+            raise InputError(f"{count} images with {len(texts)} texts: give one text per image")
+
+    # ---- files
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes config.json, model.safetensors and the tokenizer into `folder` (made if missing)."""
+        from vl.model_files import save_model
+
+        save_model(self, folder)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "VLModel":
+        """Reads what `save_pretrained` wrote, on CPU, in eval mode; never looks on the network.
+
+        Raises:
+            InputError: files are missing or cut short, or the weights have other shapes than config.json says.
+        """
+        from vl.model_files import load_model
+
+        return load_model(folder)
+
+
+def embedding_of(encoded: Encoded) -> Float[Tensor, "B D"]:
+    """The embedding of an encoding that has one."""
+    assert encoded.embedding is not None
+    return encoded.embedding
