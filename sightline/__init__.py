@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from scene.texts import Caption, Question, Referral
     from scene.types import Scene, SceneMesh, SceneObject
     from vl.abstain import Abstention, abstaining
+    from vl.embed_folder import embed_folder, score_folder
     from vl.embedder import load_embedder
     from vl.embedding_store import EmbeddingStore
     from vl.model import VLModel
@@ -64,6 +65,7 @@ _PLACES = {  # public name: module it lives in
     "VectorRewardWrapper": "agents.reward_wrappers",
     "abstaining": "vl.abstain",
     "build_graph": "scene.graph",
+    "embed_folder": "vl.embed_folder",
     "generate_home": "scene.datasets.procedural",
     "generate_referrals": "scene.language",
     "load_embedder": "vl.embedder",
@@ -71,6 +73,7 @@ _PLACES = {  # public name: module it lives in
     "prepare": "scene.render",
     "render": "scene.render",
     "save_scene": "scene.io",
+    "score_folder": "vl.embed_folder",
     "sweep_table": "vl.reward_sweep",
     "write_texts": "scene.language",
 }
@@ -104,6 +107,7 @@ __all__ = [
     "VectorRewardWrapper",
     "abstaining",
     "build_graph",
+    "embed_folder",
     "generate_home",
     "generate_referrals",
     "load_embedder",
@@ -111,6 +115,7 @@ __all__ = [
     "prepare",
     "render",
     "save_scene",
+    "score_folder",
     "sweep_table",
     "write_texts",
 ]

@@ -181,9 +181,13 @@ class Batches(Protocol):
         """How many images there are; they are numbered from 0."""
         ...
 
-    def batch(self, step: int, *, pictures: bool = True) -> Batch:
-        """Batch number `step` of the endless sequence; without pictures, `images` is (B, 0, 0, 3) and nothing is read
-        for them: training from kept features."""
+    def batch(self, step: int, *, pictures: bool | range = True) -> Batch:
+        """Batch number `step` of the endless sequence.
+
+        Args:
+            pictures: False = none, `images` is (B, 0, 0, 3): training from kept features. A range = those places of
+                the batch only, the others are black: one of several processes.
+        """
         ...
 
     def images(self, rows: Int64[ndarray, " n"]) -> UInt8[ndarray, "n H W 3"]:
@@ -266,8 +270,8 @@ class ViewBatches:
         """Views by number, as they were drawn."""
         return self.views.images[rows]
 
-    def batch(self, step: int, *, pictures: bool = True) -> Batch:
-        """Batch number `step` of the endless sequence; without pictures, `images` is (B, 0, 0, 3)."""
+    def batch(self, step: int, *, pictures: bool | range = True) -> Batch:
+        """Batch number `step` of the endless sequence; `pictures` as in `Batches`."""
         rows = self.items(step)
         rng = np.random.default_rng([self.seed, SAMPLE, step])
         count = len(rows)
@@ -280,9 +284,10 @@ class ViewBatches:
             options = objects if of_object[i] and len(objects) else full
             caption[i] = options[int(pick[i] * len(options))]
 
-        images = np.empty((count, *(self.views.images.shape[1:] if pictures else (0, 0, 3))), dtype=np.uint8)
-        if pictures:
-            order = np.argsort(rows)  # a memory map is read front to back
+        wanted = np.arange(count if pictures else 0) if isinstance(pictures, bool) else np.array(pictures)
+        images = np.zeros((count, *(self.views.images.shape[1:] if len(wanted) else (0, 0, 3))), dtype=np.uint8)
+        if len(wanted):
+            order = wanted[np.argsort(rows[wanted])]  # a memory map is read front to back
             images[order] = self.views.images[rows[order]]
             images[flipped] = images[flipped, :, ::-1]
 

@@ -17,7 +17,7 @@ from core.precision import uses_bfloat16
 from vl.encoders import looks_like_path
 from vl.model import VLModel
 from vl.model_files import FORMAT, OLDER
-from vl.pixels import checked_images
+from vl.pixels import CLIP_MEAN, CLIP_STD, checked_images
 
 DUAL_ENCODERS = ("clip", "siglip", "align", "altclip", "chinese_clip", "metaclip_2")
 """transformers model types that offer get_image_features and get_text_features of one width.
@@ -28,9 +28,6 @@ SigLIP 2 of one resolution is of type "siglip"; its "siglip2" (NaFlex) reads pat
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 IMAGE_SIDE = ("vision_model", "visual_projection")
 """Parts of these models that see images only; the text side always computes in float32."""
-
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-"""Pixel statistics used where the directory has no preprocessor_config.json (OpenAI CLIP's)."""
 
 
 class Embedder(Protocol):

@@ -21,7 +21,7 @@ NORM_OF_POOLED_ONLY = ("clip_vision_model", "convnext", "convnextv2")
 """Encoders whose class applies its final norm to the pooled vector alone; the towers here apply it to every state."""
 
 
-def load_pretrained(auto_class: Any, name: str, what: str = "text encoder") -> Any:
+def load_pretrained(auto_class: Any, name: str, what: str = "text encoder", **options: Any) -> Any:
     """What `auto_class` of transformers (AutoModel, AutoTokenizer) makes of an encoder's directory or hub id.
 
     Raises:
@@ -31,19 +31,29 @@ def load_pretrained(auto_class: Any, name: str, what: str = "text encoder") -> A
     if not path.is_dir() and looks_like_path(name):
         raise MissingFileError(f"{what} folder not found: {path} (working folder: {Path.cwd()})")
     try:
-        return auto_class.from_pretrained(str(path if path.is_dir() else name), local_files_only=path.is_dir())
+        return auto_class.from_pretrained(
+            str(path if path.is_dir() else name), local_files_only=path.is_dir(), **options
+        )
     except Exception as error:  # safetensors, tokenizers and the hub client each raise their own kinds
         message = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise InputError(f"{what} {name!r} does not load: {message}") from error
 
 
-def load_encoder(name: str, what: str) -> Any:
+def load_encoder(name: str, what: str, *, pooled: bool = False) -> Any:
     """The encoder in a directory or under a hub id; of a dual encoder (CLIP, SigLIP) both sides.
 
+    Args:
+        pooled: its own pooled vector is wanted, so the weights for that have to be there.
+
     Raises:
-        MissingFileError: a path where no folder is. InputError: it does not load.
+        MissingFileError: a path where no folder is. InputError: it does not load, or lacks weights.
     """
-    return load_pretrained(_model_class(load_pretrained(AutoConfig, name, what)), name, what)
+    chosen = _model_class(load_pretrained(AutoConfig, name, what))
+    encoder, report = load_pretrained(chosen, name, what, output_loading_info=True)
+    missing = sorted(key for key in report["missing_keys"] if pooled or not key.startswith(("pooler.", "head.")))
+    if missing:
+        raise InputError(f"{what} {name!r} lacks weights: {', '.join(missing[:3])}" + " ..." * (len(missing) > 3))
+    return encoder
 
 
 def new_encoder(config: Any) -> Any:

@@ -1,151 +1,240 @@
-"""Measure retrieval between views and captions of unseen homes.
+"""Measure a vision-language model.
 
-sightline evaluate-vl views=FOLDER model=FOLDER
+sightline evaluate-vl views=FOLDER model=FOLDER                      retrieval on unseen homes; rerank=K as well
+sightline evaluate-vl data=FOLDER model=FOLDER                       retrieval on COCO or Flickr30k captions
+sightline evaluate-vl task=nlvr1 data=FOLDER model=FOLDER            a task with answers, by its official metrics
+sightline evaluate-vl task=zero-shot data=FOLDER model=FOLDER        classes by name; task=linear-probe by a classifier
+sightline evaluate-vl images=FOLDER texts=FILE model=FOLDER          one's own pictures: features and scores
 
-The gallery is exactly `queries` views, no two of which share a full caption, spread over as many homes as there are.
-Beside the model stand chance and the same towers with random weights. Captions with a pair of words that no training
-caption holds (such as a colour held out of a class) are reported apart. result.json holds the table,
-retrieval.parquet one row per query with its rank and best views.
+result.json holds the table. Beside it lie retrieval.parquet (one row per query), predictions.parquet (one row per
+example; with predictions.csv or vqa_results.json for official servers), or features.npy, names.json and scores.parquet.
 """
 
-import re
+import json
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from core.errors import InputError
-from core.files import atomic_file
+from core.errors import InputError, check_choice, existing_file
+from core.files import atomic_file, atomic_write
 from core.job import JobConfig, job_main
+from core.progress import track
 from core.run import RunFolder
-from vl.data import CaptionedViews
-from vl.embedder import Embedder, load_embedder
+from vl.answering import check_head
+from vl.embed_folder import FolderFeatures, folder_features, similarities
+from vl.embedder import load_embedder
+from vl.evaluate_answers import evaluate_answers
+from vl.evaluate_classes import TEMPLATES, linear_probe, zero_shot
+from vl.evaluate_retrieval import check_fusion, evaluate_retrieval, open_gallery, retrieve_captions
 from vl.model import VLModel
-from vl.retrieval import summary, target_ranks
+from vl.tasks import TASKS, Task, task_named
+
+Rows = list[dict[str, Any]]
 
 
 @dataclass
 class EvaluateVLConfig(JobConfig):
-    """Retrieval on unseen homes: sightline evaluate-vl views=FOLDER model=FOLDER"""
+    """Measure a model: sightline evaluate-vl views=FOLDER model=FOLDER"""
 
     CUDA = True
 
-    views: str = ""  # folder of rendered views
-    model: str = ""  # two-tower folder, a CLIP or SigLIP directory, or a hub id
-    split: str = "test"  # which homes: train, val or test
-    queries: int = 500  # views with distinct captions to retrieve from; fewer in the split is an error
+    task: str = "retrieval"  # retrieval, nlvr1, nlvr2, snli-ve, vqa, refcoco, zero-shot or linear-probe
+    model: str = ""  # model folder, or for what needs no fusion a CLIP or SigLIP directory or hub id
+    views: str = ""  # retrieval: folder of rendered views
+    data: str = ""  # folder with a task's official files, or with a folder per class
+    split: str = "test"  # split to measure on, or a part of one (test:val)
+    queries: int = 500  # retrieval: views with distinct captions; fewer in the split is an error
+    rerank: int = 0  # retrieval: candidates of each query that the fusion ranks again; 0 = embeddings alone
+    train_split: str = "train"  # linear-probe: where the classifier is fitted
+    val_split: str = "val"  # linear-probe: where its penalty is chosen
+    templates: list[str] = field(default_factory=lambda: list(TEMPLATES))  # zero-shot: {} is the name of the class
+    blind: bool = False  # tasks with answers: grey pictures only, for a model trained blind
+    images: str = ""  # one's own pictures, a folder or .zip; takes the place of a task
+    texts: str = ""  # one sentence a line, scored against each of `images`
+    batch_size: int = 64  # questions answered at once
+    cache_gb: float = 1.0  # memory for decoded pictures
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.queries < 1:
-            raise InputError(f"queries={self.queries} should be positive")
+        check_choice("task", self.task, tasks())
+        if self.queries < 1 or self.batch_size < 1:
+            raise InputError(f"queries={self.queries} and batch_size={self.batch_size} should be positive")
+        if self.rerank < 0 or self.cache_gb < 0:
+            raise InputError(f"rerank={self.rerank} and cache_gb={self.cache_gb} should not be negative")
+        if self.texts and not self.images:
+            raise InputError("texts= goes with images=FOLDER, the pictures they are scored against")
 
 
 CONFIG = EvaluateVLConfig
-NAME_WORDS = 5  # "an orange ceiling lamp" has four
-TOP = 3  # best views kept per query
+CLASS_TASKS = ("zero-shot", "linear-probe")
 
 
-def similarities(embedder: Embedder, images: np.ndarray, captions: list[str]) -> np.ndarray:
-    """(captions, images) dot products of the embeddings."""
-    image = embedder.encode_images(torch.from_numpy(images))
-    return (embedder.encode_texts(captions) @ image.T).float().cpu().numpy()
+Measure = Callable[[RunFolder], dict[str, Any]]
 
 
-def names(views: CaptionedViews) -> set[str]:
-    """The things a split's object captions name barely, without article: "red armchair", "yellow table lamp".
-
-    A bare name has at most NAME_WORDS words with its article; longer captions also say where the thing is.
-    """
-    texts = (text.lower().split() for text in views.object_texts())
-    return {" ".join(words[1:]) for words in texts if 2 < len(words) <= NAME_WORDS and words[0] in ("a", "an")}
+def tasks() -> list[str]:
+    """Names that task= takes."""
+    return ["retrieval", *(name for name, task in TASKS.items() if answers(task)), *CLASS_TASKS]
 
 
-def unseen_names(train: CaptionedViews, test: CaptionedViews) -> set[str]:
-    """Names in `test` that `train` lacks, though it has each of their words.
-
-    Where colour x class pairs were held out of the training homes, these are the held-out pairs that came into view
-    (and any pair the training homes happen to lack).
-    """
-    seen = names(train)
-    words = {word for name in seen for word in name.split()}
-    return {name for name in names(test) - seen if words.issuperset(name.split())}
-
-
-def mentions(caption: str, name: str, known: set[str]) -> bool:
-    """Whether a caption speaks of `name`, one or several, and not of a longer known name that begins alike."""
-    longer = {other[len(name) :].split()[0] for other in known if other.startswith(name + " ")}
-    plural = name[:-1] + "ves" if name.endswith("shelf") else name
-    for match in re.finditer(rf"\b({re.escape(name)}|{re.escape(plural)})(?:e?s)?\b(?: (\w+))?", caption.lower()):
-        if match.group(2) is None or match.group(2).rstrip("s") not in longer:
-            return True
-    return False
+def answers(task: Task) -> bool:
+    """Whether a task is one of answering."""
+    return task.predicts in ("label", "answer", "box")
 
 
 def run(cfg: EvaluateVLConfig) -> dict[str, Any]:
-    """Embed the gallery once per model, rank both ways, write the table."""
-    for name in ("views", "model"):
-        if not getattr(cfg, name):
-            raise InputError(f"{name} is required: {name}=FOLDER")
-    views = CaptionedViews.open(cfg.views, cfg.split)
-    chosen, captions = views.distinct(cfg.queries, seed=cfg.seed)
-    model = load_embedder(cfg.model, cfg.device)
+    """Measures what is asked for, prints the table and writes the result."""
+    if not (cfg.images or cfg.data or (cfg.views and cfg.task == "retrieval")):
+        needed = "views" if cfg.task == "retrieval" else "data"
+        raise InputError(f"{needed} is required: {needed}=FOLDER")
+    if not cfg.model:
+        raise InputError("model is required: model=FOLDER")
+    if cfg.images:
+        opened = of_images
+    elif cfg.task == "retrieval":
+        opened = of_views if cfg.views else of_captions
+    else:
+        opened = of_classes if cfg.task in CLASS_TASKS else of_answers
+    measure = opened(cfg)  # what is wrong with the input is found before there is a run folder
     folder = RunFolder.open(cfg, "evaluate-vl")
     finished = folder.result()
     if finished is not None:
         folder.close()
         return finished
-
-    order = np.argsort(chosen)
-    images = np.empty((len(chosen), *views.images.shape[1:]), dtype=np.uint8)
-    images[order] = views.images[chosen[order]]
-    homes = [views.scene_id[v] for v in chosen]
-    target = np.arange(len(chosen))
-
     began = time.perf_counter()
-    scores = {"model": similarities(model, images, captions)}
-    seconds = time.perf_counter() - began
-    if isinstance(model, VLModel):
-        untrained = model.untrained(cfg.seed).eval().to(cfg.device)
-        scores["random weights"] = similarities(untrained, images, captions)
+    result = measure(folder)
+    return folder.finish({**result, "seconds": round(time.perf_counter() - began, 2)})
 
-    train = CaptionedViews.open(cfg.views, "train")
-    pairs, known = unseen_names(train, views), names(train) | names(views)
-    unseen = np.array([any(mentions(caption, name, known) for name in pairs) for caption in captions])
-    table: list[dict[str, Any]] = []
-    for name, similarity in scores.items():
-        for direction, matrix in (("text to view", similarity), ("view to text", similarity.T)):
-            ranks = target_ranks(matrix, target)
-            table.append({"model": name, "direction": direction, "subset": "all", "queries": len(ranks)})
-            table[-1] |= summary(ranks, homes, cfg.seed)
-            if name == "model" and unseen.any():
-                part = [home for home, keep in zip(homes, unseen) if keep]
-                table.append({"model": name, "direction": direction, "subset": "unseen name", "queries": len(part)})
-                table[-1] |= summary(ranks[unseen], part, cfg.seed)
-    chance = {f"R@{k}": min(1.0, k / len(chosen)) for k in (1, 5, 10)}
-    table.append({"model": "chance", "direction": "both", "subset": "all", "queries": len(chosen), **chance})
 
-    write_queries(folder.file("retrieval.parquet"), scores["model"], chosen, captions, homes)
-    show(table, f"retrieval among {len(chosen)} {cfg.split} views of {len(set(homes))} homes")
-    first = table[0]
-    return folder.finish(
-        {
-            "split": cfg.split,
-            "queries": len(chosen),
-            "homes": len(set(homes)),
-            "text_to_view_R@1": first["R@1"],
-            "text_to_view_R@1_interval": first["R@1_interval"],
-            "table": table,
-            "unseen_names": sorted(pairs),
-            "seconds": round(seconds, 2),
+def of_views(cfg: EvaluateVLConfig) -> Measure:
+    """Retrieval between views and captions of homes, both ways."""
+    gallery = open_gallery(cfg.views, cfg.split, cfg.queries, cfg.seed)
+    model = load_embedder(cfg.model, cfg.device)
+    if cfg.rerank:
+        check_fusion(model, cfg.rerank)
+
+    def measure(folder: RunFolder) -> dict[str, Any]:
+        table, result = evaluate_retrieval(model, gallery, cfg.rerank, cfg.seed, folder.file("retrieval.parquet"))
+        show_recalls(table, f"retrieval among {result['queries']} {cfg.split} views of {result['homes']} homes")
+        return {"split": cfg.split, **result, "table": table}
+
+    return measure
+
+
+def of_captions(cfg: EvaluateVLConfig) -> Measure:
+    """Retrieval between photographs and captions, files of COCO's and Flickr30k's form."""
+    data = task_named("retrieval").load(cfg.data, cfg.split)
+    model = load_embedder(cfg.model, cfg.device)
+    if cfg.rerank:
+        check_fusion(model, cfg.rerank)
+
+    def measure(folder: RunFolder) -> dict[str, Any]:
+        table, result = retrieve_captions(model, data, cfg.rerank)
+        show_metrics(table, f"retrieval among {result['images']} photographs and {result['captions']} captions")
+        return {"split": cfg.split, **result, "table": table}
+
+    return measure
+
+
+def of_classes(cfg: EvaluateVLConfig) -> Measure:
+    """Zero-shot classification, or a linear probe."""
+    task = task_named("classification")
+    data = task.load(cfg.data, cfg.split)
+    probing = cfg.task == "linear-probe"
+    others = [task.load(cfg.data, split) for split in (cfg.train_split, cfg.val_split)] if probing else []
+    model = load_embedder(cfg.model, cfg.device)
+
+    def measure(folder: RunFolder) -> dict[str, Any]:
+        found = linear_probe(model, *others, data) if probing else zero_shot(model, data, cfg.templates)
+        table = [{"model": cfg.task, **found}]
+        show_metrics(table, f"{cfg.task} on {len(data.examples)} pictures of {cfg.split}")
+        return {"task": cfg.task, "split": cfg.split, **found, "table": table}
+
+    return measure
+
+
+def of_answers(cfg: EvaluateVLConfig) -> Measure:
+    """A task with answers, by its official metrics."""
+    task = task_named(cfg.task)
+    data = task.load(cfg.data, cfg.split)
+    model = VLModel.from_pretrained(cfg.model).to(cfg.device)
+    check_head(model, task, cfg.model)
+
+    def measure(folder: RunFolder) -> dict[str, Any]:
+        table, result = evaluate_answers(
+            model, task, data, blind=cfg.blind, batch_size=cfg.batch_size, cache_gb=cfg.cache_gb, out=folder.path
+        )
+        show_metrics(table, f"{cfg.task} on {len(data.examples)} examples of {cfg.split}")
+        return {"task": cfg.task, "split": cfg.split, **result, "table": table}
+
+    return measure
+
+
+def of_images(cfg: EvaluateVLConfig) -> Measure:
+    """Features of one's own pictures, and how well each of one's own sentences fits each of them."""
+    texts = read_lines(cfg.texts) if cfg.texts else []
+    model = load_embedder(cfg.model, cfg.device)
+    if texts:
+        model.encode_texts(texts)  # a sentence that cannot be read stops the job before the pictures are
+
+    def measure(folder: RunFolder) -> dict[str, Any]:
+        with track(None, "pictures") as progress:
+            found = folder_features(model, cfg.images, texts, progress.advance)
+        with atomic_file(folder.file("features.npy")) as file:
+            np.save(file, found.features)
+        atomic_write(folder.file("names.json"), json.dumps(found.names, indent=1) + "\n")
+        if texts:
+            write_scores(folder.file("scores.parquet"), found, texts, similarities(model, found, texts))
+        print(f"{len(found.names)} pictures, {len(found.unreadable)} unreadable {found.causes() or ''}".rstrip())
+        return {
+            "pictures": len(found.names),
+            "texts": len(texts),
+            "features": list(found.features.shape),
+            "match": found.match is not None,
+            "unreadable": found.causes(),
+            "unreadable_pictures": found.unreadable,
         }
-    )
+
+    return measure
 
 
-def show(table: list[dict[str, Any]], title: str) -> None:
+def read_lines(path: str) -> list[str]:
+    """The sentences of a text file, one a line; blank lines pass.
+
+    Raises:
+        MissingFileError: not there. InputError: empty, or not UTF-8 text.
+    """
+    file = existing_file(path, "texts")
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"texts={path} is not UTF-8 text ({error}); save it as UTF-8") from error
+    if not any(lines):
+        raise InputError(f"texts={path} holds no sentence; write one a line")
+    return [line for line in lines if line]
+
+
+def write_scores(path: Path, found: FolderFeatures, texts: list[str], similarity: np.ndarray) -> None:
+    """One row per picture and text: similarity, and match probability where the model has a fusion."""
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    columns: dict[str, Any] = {
+        "picture": [name for name in found.names for _ in texts],
+        "text": texts * len(found.names),
+        "similarity": similarity.astype(np.float64).ravel(),
+    }
+    if found.match is not None:
+        columns["match"] = found.match.astype(np.float64).ravel()
+    with atomic_file(path) as file:
+        parquet.write_table(pa.table(columns), file)
+
+
+def show_recalls(table: Rows, title: str) -> None:
     """Print recall in both directions."""
     from rich.console import Console
     from rich.table import Table
@@ -154,31 +243,31 @@ def show(table: list[dict[str, Any]], title: str) -> None:
     for column in ("model", "direction", "captions", "queries", "R@1", "R@5", "R@10"):
         printed.add_column(column, justify="left" if column in ("model", "direction", "captions") else "right")
     for row in table:
-        recalls = [f"{row[f'R@{k}']:.3f}" for k in (1, 5, 10)]
-        printed.add_row(row["model"], row["direction"], row["subset"], str(row["queries"]), *recalls)
+        found = [f"{row[f'R@{k}']:.3f}" for k in (1, 5, 10)]
+        printed.add_row(row["model"], row["direction"], row["subset"], str(row["queries"]), *found)
     Console().print(printed)
 
 
-def write_queries(
-    path: Path, similarity: np.ndarray, chosen: np.ndarray, captions: list[str], homes: list[str]
-) -> None:
-    """One row per caption: its own view and home, its rank, and the TOP best views (row numbers of the split)."""
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
+def show_metrics(table: Rows, title: str) -> None:
+    """Print a table of metrics with their intervals."""
+    from rich.console import Console
+    from rich.table import Table
 
-    best = np.argsort(-similarity, axis=1, kind="stable")[:, :TOP]
-    table = pa.table(
-        {
-            "query": captions,
-            "view": chosen.tolist(),
-            "scene_id": homes,
-            "rank": target_ranks(similarity, np.arange(len(chosen))).tolist(),
-            "top_views": chosen[best].tolist(),
-            "top_scores": np.take_along_axis(similarity, best, axis=1).astype(np.float64).tolist(),
-        }
-    )
-    with atomic_file(path) as file:
-        parquet.write_table(table, file)
+    if not table:
+        print(f"{title}: predictions written; the labels are kept back, so nothing is measured")
+        return
+    printed = Table(title=title, title_justify="left")
+    names = [name for name, value in table[0].items() if isinstance(value, float)]
+    for column in ("model", *names):
+        printed.add_column(column, justify="left" if column == "model" else "right")
+    for row in table:
+        cells = []
+        for name in names:
+            interval = row.get(f"{name}_interval")
+            around = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if isinstance(interval, list) else ""
+            cells.append(f"{row[name]:.3f}{around}")
+        printed.add_row(row["model"], *cells)
+    Console().print(printed)
 
 
 if __name__ == "__main__":

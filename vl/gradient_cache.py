@@ -10,7 +10,6 @@ and distinct captions are embedded once.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -18,10 +17,8 @@ from torch import Tensor
 
 from core.errors import InputError
 from vl.data import Batch
+from vl.model import VLModel
 from vl.objectives import TERMS, Objectives, contrast, embeddings
-
-if TYPE_CHECKING:
-    from vl.model import VLModel
 
 
 class RandomState:
@@ -42,7 +39,7 @@ class RandomState:
 
 
 def contrastive_step(
-    model: "VLModel",
+    model: VLModel,
     batch: Batch,
     objectives: Objectives,
     generator: torch.Generator,

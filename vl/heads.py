@@ -27,10 +27,10 @@ class WordHead(nn.Module):
         super().__init__()
         self.dense = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width)
-        self.words = nn.Linear(width, vocab_size)
+        self.decoder = nn.Linear(width, vocab_size)
 
     def forward(self, states: Float[Tensor, "M W"]) -> Float[Tensor, "M V"]:
-        return self.words(self.norm(F.gelu(self.dense(states))))
+        return self.decoder(self.norm(F.gelu(self.dense(states))))
 
 
 class AnswerHead(nn.Module):

@@ -233,9 +233,10 @@ class EncoderTower(ImageTower):
         self.kind = str(shape.model_type)
         if config.pool != "pooler":
             drop_pooler(encoder)
-        embeddings = getattr(encoder, "embeddings", None)
-        if getattr(embeddings, "mask_token", None) is not None:
-            embeddings.mask_token = None  # of a pretraining we do not run
+        embeddings: Any = getattr(encoder, "embeddings", None)
+        if getattr(embeddings, "mask_token", None) is not None:  # of a pretraining that is not run here
+            embeddings.mask_token = None
+            shape.use_mask_token = False
         self._interpolate = False
         self._kept: Int64[Tensor, "B K"] | None = None
         self._check_size(shape)
@@ -398,7 +399,7 @@ def build_image_tower(config: ImageTowerConfig, saved: dict[str, Any] | None = N
     if saved is not None:
         return EncoderTower(config, new_encoder(saved["config"]), saved["preprocessing"])
     if config.pretrained:
-        encoder = load_encoder(config.pretrained, "image encoder")
+        encoder = load_encoder(config.pretrained, "image encoder", pooled=config.pool == "pooler")
         encoder = getattr(encoder, "vision_model", encoder)  # the image side of CLIP, SigLIP, ...
         if config.image_size == 0:
             native = native_size(encoder.config)

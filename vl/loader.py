@@ -10,18 +10,28 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
 from core.errors import InputError
 from core.threads import available_cores
-from vl.data import Batch, Batches
 
 FIRST_STEPS: Final = 2  # not counted: files are opened, memory is asked for
 LOADER_SHARE: Final = 0.2  # of the time waited for data from which the loader counts as the bottleneck
 MODEL_SHARE: Final = 0.05  # below which the model does
 
 
-class Prefetch(Iterator[Batch]):
+Read = TypeVar("Read", covariant=True)
+
+
+class Numbered(Protocol[Read]):
+    """What gives a batch by its number, from any thread: `Batches`, or something that adds to them."""
+
+    def batch(self, step: int) -> Read:
+        """Batch number `step`."""
+        ...
+
+
+class Prefetch(Iterator[Read], Generic[Read]):
     """Batches start, start + 1, ... in order, read by threads while the model works on earlier ones.
 
     What reading a batch raises is raised by the `next` that would have given it, as it is; nothing follows then.
@@ -31,7 +41,9 @@ class Prefetch(Iterator[Batch]):
                 ...
     """
 
-    def __init__(self, batches: Batches, start: int, stop: int | None = None, *, workers: int = 1, ahead: int = 2):
+    def __init__(
+        self, batches: Numbered[Read], start: int, stop: int | None = None, *, workers: int = 1, ahead: int = 2
+    ):
         """
         Args:
             stop: the first batch that is not read; None: there is no end.
@@ -45,7 +57,7 @@ class Prefetch(Iterator[Batch]):
             raise InputError(f"workers={workers} and ahead={ahead} should be positive")
         self._batches, self._step, self._stop = batches, start, stop
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="prefetch")
-        self._waiting: deque[Future[Batch]] = deque()
+        self._waiting: deque[Future[Read]] = deque()
         for _ in range(max(workers, ahead)):
             self._ask()
 
@@ -54,7 +66,7 @@ class Prefetch(Iterator[Batch]):
             self._waiting.append(self._threads.submit(self._batches.batch, self._step))
             self._step += 1
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> Read:
         if not self._waiting:
             self.close()
             raise StopIteration
@@ -72,7 +84,7 @@ class Prefetch(Iterator[Batch]):
         self._stop = self._step
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    def __enter__(self) -> "Prefetch":
+    def __enter__(self) -> "Prefetch[Read]":
         return self
 
     def __exit__(
@@ -94,20 +106,25 @@ class LoaderProfile:
     The first two steps are left out.
     """
 
-    workers: int = 1
-    ahead: int = 2
-    wait_s: list[float] = field(default_factory=list)
+    wait_s: list[float] = field(default_factory=list)  # of each step that counts
     model_s: list[float] = field(default_factory=list)
-    pictures: int = 0
+    workers: int = 1  # of the Prefetch, for the advice
+    ahead: int = 2
     _seen: int = 0
+    _counted_s: float = 0.0  # in this process, the time `_pictures` and `_bytes` came in
+    _pictures: int = 0
+    _bytes: int = 0
 
-    def add(self, wait_s: float, model_s: float, pictures: int) -> None:
-        """One step: seconds waited for the batch, seconds of the model, pictures in the batch."""
+    def add(self, wait_s: float, model_s: float, *, pictures: int = 0, bytes_read: int = 0) -> None:
+        """One step: seconds waited for its batch, seconds of the model; pictures in the batch, and bytes of picture
+        files read since the step before (the difference of `PairBatches.bytes_read`)."""
         self._seen += 1
         if self._seen > FIRST_STEPS:
             self.wait_s.append(wait_s)
             self.model_s.append(model_s)
-            self.pictures += pictures
+            self._counted_s += wait_s + model_s
+            self._pictures += pictures
+            self._bytes += bytes_read
 
     @property
     def wait_share(self) -> float:
@@ -115,24 +132,19 @@ class LoaderProfile:
         total = sum(self.wait_s) + sum(self.model_s)
         return sum(self.wait_s) / total if total else 0.0
 
-    def summary(self, bytes_read: int = 0) -> dict[str, float | str]:
-        """Figures of a run for its result.json.
-
-        Args:
-            bytes_read: of picture files by all steps seen, `PairBatches.bytes_read`; 0 leaves the rate out.
-        """
+    def summary(self) -> dict[str, float | str]:
+        """Figures of a run for its result.json; rates only where `add` was told of pictures and bytes."""
+        found: dict[str, float | str] = {"loader_verdict": self.verdict()}
         if not self.wait_s:
-            return {"loader_verdict": self.verdict()}
-        total = sum(self.wait_s) + sum(self.model_s)
-        found: dict[str, float | str] = {"loader_verdict": self.verdict(), "wait_share": round(self.wait_share, 4)}
+            return found
+        found["wait_share"] = round(self.wait_share, 4)
         for name, seconds in (("wait", self.wait_s), ("model", self.model_s)):
             found[f"{name}_ms_median"] = round(1000 * statistics.median(seconds), 3)
             found[f"{name}_ms_p95"] = round(1000 * _p95(seconds), 3)
-        found["pictures_per_second"] = round(self.pictures / max(total, 1e-9), 1)
-        if bytes_read:  # of all steps, also those left out
-            found["megabytes_read_per_second"] = round(
-                bytes_read / 1e6 * len(self.wait_s) / self._seen / max(total, 1e-9), 3
-            )
+        if self._pictures:
+            found["pictures_per_second"] = round(self._pictures / self._counted_s, 1)
+        if self._bytes:
+            found["megabytes_read_per_second"] = round(self._bytes / 1e6 / self._counted_s, 3)
         return found
 
     def verdict(self) -> str:

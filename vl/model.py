@@ -11,7 +11,7 @@ mean of its cells' similarities: the map says where in the image the sentence is
 import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,67 +22,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
-from core.errors import InputError, check_choice
+from core.errors import InputError
 from vl.encoded import Encoded, Fused
-from vl.fusion import Fusion, FusionConfig, check_bridges
-from vl.heads import HEADS, AnswerHead, PixelHead, WordHead, projection_head
-from vl.image_towers import ImageTowerConfig, build_image_tower
-from vl.one_tower import OneTower, OneTowerConfig
+from vl.encoders import load_encoder
+from vl.fusion import Fusion, check_bridges
+from vl.heads import AnswerHead, PixelHead, WordHead, projection_head
+from vl.image_towers import build_image_tower
+from vl.model_config import VLConfig
+from vl.one_tower import OneTower
+from vl.parameter_groups import parameter_groups, tower_fingerprint
 from vl.pixels import checked_images, prepare_pixels
-from vl.text_towers import TextTowerConfig, build_text_tower, masked_mean, tokenize
+from vl.stack_weights import start_from
+from vl.text_towers import build_text_tower, masked_mean, tokenize
 from vl.tokenizer import knows_a_word
-
-MAX_LOGIT_SCALE = 100.0
-"""Upper clamp of exp(theta), as in CLIP (Radford et al., arXiv:2103.00020, section 2.5)."""
 
 CHUNK = 32
 """Images encoded at once: their activations stay in a processor's cache, a quarter faster than 256 at once."""
-
-
-@dataclass
-class VLConfig:
-    """Shape of a vision-language model."""
-
-    kind: str = "two-tower"  # or one-tower: `one` in the place of both towers and the fusion
-    dim: int = 96  # width of the joint space
-    max_tokens: int = 64  # longest text, special tokens included
-    image: ImageTowerConfig = field(default_factory=ImageTowerConfig)  # of a one-tower model: only the image's size
-    text: TextTowerConfig = field(default_factory=TextTowerConfig)  # unused by a one-tower model
-    image_head: str = "mlp"  # to the joint space: mlp, linear, or none (dim is the tower's width)
-    text_head: str = "linear"  # likewise
-    head_width: int = 192  # hidden width of an mlp head
-    fusion: FusionConfig = field(default_factory=FusionConfig)  # layers=0: none, and no matching or words
-    one: OneTowerConfig = field(default_factory=OneTowerConfig)  # the one tower
-    logit_scale: float = 10.0  # start of exp(theta)
-    max_logit_scale: float = MAX_LOGIT_SCALE  # upper clamp of exp(theta)
-    logit_bias: float = 0.0  # start of the sigmoid loss's bias; unused by the softmax loss
-    answers: list[str] = field(default_factory=list)  # labels of the answer head; empty = no such head
-    answer_images: int = 1  # images that a question is about (NLVR2: 2)
-    text_mlm_head: bool = False  # vocabulary head on the text tower: masked words without images
-    mim_head: bool = False  # pixel head on the image tower: masked image modelling
-
-    def __post_init__(self) -> None:
-        check_choice("kind", self.kind, ("two-tower", "one-tower"))
-        check_choice("image_head", self.image_head, HEADS)
-        check_choice("text_head", self.text_head, HEADS)
-        if self.dim < 1 or self.head_width < 1 or self.max_tokens < 3:
-            raise InputError(
-                f"dim={self.dim} and head_width={self.head_width} should be positive and "
-                f"max_tokens={self.max_tokens} at least 3"
-            )
-        if not 0 < self.logit_scale <= self.max_logit_scale:
-            raise InputError(f"logit_scale={self.logit_scale} should be in (0, {self.max_logit_scale}]")
-        one = self.kind == "one-tower"
-        if one and self.fusion.layers:
-            raise InputError(f"fusion.layers={self.fusion.layers} with kind=one-tower: its own layers fuse; leave it 0")
-        if one and (self.text_mlm_head or self.mim_head):
-            raise InputError(
-                "text_mlm_head and mim_head train single towers; a one-tower model starts from such towers"
-            )
-        if self.answers and not (one or self.fusion.layers):
-            raise InputError(f"{len(self.answers)} answers need a fusion: give fusion.layers or kind=one-tower")
-        if len(set(self.answers)) != len(self.answers) or self.answer_images < 1:
-            raise InputError(f"answers={self.answers} should differ and answer_images={self.answer_images} be positive")
 
 
 @dataclass
@@ -129,6 +84,8 @@ class VLModel(nn.Module):
                 image_height=height,
                 image_width=width,
             )
+            if encoders is None and config.one.pretrained:
+                start_from(self.one, load_encoder(config.one.pretrained, "encoder of the one tower"))
             text_width = image_width = config.one.width
             fused = config.one.width, self.one.pooled_width
             vocab_size = len(tokenizer)
@@ -472,6 +429,31 @@ class VLModel(nn.Module):
         if count != len(texts):
             raise InputError(f"{count} images with {len(texts)} texts: give one text per image")
 
+    # ---- training
+
+    def trainable_parameters(self) -> int:
+        """How many numbers training changes."""
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+
+    def parameter_groups(
+        self, lr: float, fusion_factor: float = 1.0, head_factor: float = 1.0, weight_decay: float = 0.0
+    ) -> list[dict[str, Any]]:
+        """Groups for an optimiser; see `vl.parameter_groups`."""
+        return parameter_groups(self, lr, fusion_factor, head_factor, weight_decay)
+
+    def cache_key(self, modality: str) -> str:
+        """Fingerprint of what decides a frozen tower's states ("image" or "text"): weights, settings, preprocessing.
+
+        Raises:
+            InputError: that tower learns, or there is none.
+        """
+        if self.one is not None:
+            raise InputError("a one-tower model has no tower whose states could be kept; its stack reads both")
+        tower = self.image_tower if modality == "image" else self.text_tower
+        if any(parameter.requires_grad for parameter in tower.parameters()):
+            raise InputError(f"the {modality} tower learns, so its states change; set {modality}.freeze=true")
+        return tower_fingerprint(tower, self._layers)
+
     # ---- files
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -481,15 +463,35 @@ class VLModel(nn.Module):
         save_model(self, folder)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "VLModel":
+    def from_pretrained(cls, folder: str | Path, expected: VLConfig | None = None) -> "VLModel":
         """Reads what `save_pretrained` wrote, on CPU, in eval mode; never looks on the network.
 
         Raises:
-            InputError: files are missing or cut short, or the weights have other shapes than config.json says.
+            InputError: files are missing or cut short, the weights have other shapes than config.json says, or that is
+                not the `expected` config.
         """
         from vl.model_files import load_model
 
-        return load_model(folder)
+        return load_model(folder, expected)
+
+    @classmethod
+    def from_transformers(
+        cls, model: Any, tokenizer: PreTrainedTokenizerFast, preprocessing: dict[str, Any] | None = None
+    ) -> "VLModel":
+        """A CLIPModel or SiglipModel of transformers with its weights; see `vl.from_transformers`."""
+        from vl.from_transformers import convert
+
+        return convert(model, tokenizer, preprocessing)
+
+    def export_towers(self, folder: str | Path) -> None:
+        """Writes folder/image and folder/text, transformers directories for `image.pretrained` and `text.pretrained`.
+
+        Raises:
+            InputError: a one-tower model; an image tower that is not of transformers is left out.
+        """
+        from vl.model_files import export_towers
+
+        export_towers(self, folder)
 
 
 def embedding_of(encoded: Encoded) -> Float[Tensor, "B D"]:

@@ -1,5 +1,6 @@
 """A vision-language model as a folder: config.json, model.safetensors, the tokenizer. Nothing in it can run code."""
 
+import copy
 import dataclasses
 import json
 from pathlib import Path
@@ -14,12 +15,13 @@ from core.errors import InputError, MissingFileError
 from core.files import read_json
 from vl.fusion import FusionConfig
 from vl.image_towers import EncoderTower, ImageTowerConfig
+from vl.model_config import VLConfig, check_same_shape
 from vl.one_tower import OneTowerConfig
 from vl.text_towers import TextTowerConfig
 from vl.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
-    from vl.model import VLConfig, VLModel
+    from vl.model import VLModel
 
 FORMAT = "sightline-vl/1"
 """Value of `format` in config.json: how `load_embedder` tells this model's directories from others."""
@@ -60,18 +62,20 @@ def save_model(model: "VLModel", folder: str | Path) -> None:
     (path / "config.json").write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
 
 
-def load_model(folder: str | Path) -> "VLModel":
+def load_model(folder: str | Path, expected: VLConfig | None = None) -> "VLModel":
     """Reads what `save_model` wrote, on CPU, in eval mode; never looks on the network.
 
     Raises:
-        InputError: files are missing or cut short, of an older format, or the weights have other shapes than
-            config.json says.
+        InputError: files are missing or cut short, of an older format, the weights have other shapes than config.json
+            says, or that is not the `expected` config.
     """
     from vl.model import VLModel
 
     path = Path(folder).expanduser()
     content = read_model_config(path)
     config = config_from_dict(content.get("model"), path)
+    if expected is not None:
+        check_same_shape(config, expected, str(path))
     encoders: dict[str, Any] = {}
     try:
         for name, shape in content.get("encoders", {}).items():
@@ -87,6 +91,53 @@ def load_model(folder: str | Path) -> "VLModel":
         model = VLModel(config, load_tokenizer(path), encoders)
     load_weights(model, read_weights(path / "model.safetensors"), str(path))
     return model.eval()
+
+
+def export_towers(model: "VLModel", folder: str | Path) -> list[str]:
+    """Writes folder/image and folder/text, each a transformers directory; adapters are merged into the weights.
+
+    Returns:
+        What was written: "text", and "image" where that tower is of transformers.
+
+    Raises:
+        InputError: a one-tower model.
+    """
+    if model.one is not None:
+        raise InputError("a one-tower model has no towers to export; save it with save_pretrained")
+    path, written = Path(folder), ["text"]
+    merged(model.text_tower.encoder).save_pretrained(str(path / "text"))
+    model.tokenizer.save_pretrained(str(path / "text"))
+    if isinstance(model.image_tower, EncoderTower):
+        written.append("image")
+        merged(model.image_tower.encoder).save_pretrained(str(path / "image"))
+        height, width = model.image_tower.config.size
+        preprocessing = {
+            "image_mean": list(model.image_tower.mean),
+            "image_std": list(model.image_tower.std),
+            "resample": 3 if model.image_tower.filter == "bicubic" else 2,
+            "size": {"height": height, "width": width},
+        } | model.image_tower.preprocessing
+        content = json.dumps(preprocessing, indent=2) + "\n"
+        (path / "image" / "preprocessor_config.json").write_text(content, encoding="utf-8")
+    return written
+
+
+def merged(encoder: Any) -> Any:
+    """The encoder with its low-rank adapters added to its weights; itself where it has none."""
+    if not any(hasattr(part, "base_layer") for part in encoder.modules()):
+        return encoder
+    from peft.tuners.lora import LoraLayer
+
+    whole = copy.deepcopy(encoder)
+    for name, part in list(whole.named_modules()):
+        if isinstance(part, LoraLayer):
+            part.merge()  # type: ignore[operator]
+            parent, _, own = name.rpartition(".")
+            setattr(whole.get_submodule(parent), own, part.base_layer)
+    if hasattr(whole, "peft_config"):
+        del whole.peft_config
+    whole._hf_peft_config_loaded = False
+    return whole
 
 
 def _shape(values: dict[str, Any]) -> Any:
@@ -111,14 +162,12 @@ def read_model_config(path: Path) -> dict[str, Any]:
     return content
 
 
-def config_from_dict(values: Any, path: Path) -> "VLConfig":
+def config_from_dict(values: Any, path: Path) -> VLConfig:
     """The typed config of a saved model.
 
     Raises:
         InputError: entries are missing, unknown or impossible.
     """
-    from vl.model import VLConfig
-
     try:
         parts = dict(values)
         return VLConfig(

@@ -19,7 +19,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -31,10 +30,7 @@ from vl.data import Batch
 from vl.encoded import Encoded
 from vl.losses import LOSSES, local_loss, match_loss, pixel_loss, word_loss
 from vl.masking import WordMasker, hidden_patches
-
-if TYPE_CHECKING:
-    from vl.model import VLModel
-
+from vl.model import VLModel
 
 TERMS = ("itc", "itm", "mlm", "caption", "mim", "text_mlm")
 
@@ -85,7 +81,7 @@ def weighted_sum(terms: dict[str, Float[Tensor, ""]], objectives: Objectives) ->
 
 
 def objective_terms(
-    model: "VLModel",
+    model: VLModel,
     batch: Batch,
     objectives: Objectives,
     generator: torch.Generator,
@@ -156,7 +152,7 @@ def word_masker(tokenizer: object, probability: float, whole_word: bool) -> Word
     return WordMasker(tokenizer, probability=probability, whole_word=whole_word)  # type: ignore[arg-type]
 
 
-def embeddings(model: "VLModel", encoded: Encoded, kind: str) -> Float[Tensor, "B D"]:
+def embeddings(model: VLModel, encoded: Encoded, kind: str) -> Float[Tensor, "B D"]:
     """Unit vectors of what a tower made, in float32."""
     if encoded.embedding is None:
         encoded = model.with_embedding(encoded, kind)
@@ -165,7 +161,7 @@ def embeddings(model: "VLModel", encoded: Encoded, kind: str) -> Float[Tensor, "
 
 
 def contrast(
-    model: "VLModel",
+    model: VLModel,
     image: Float[Tensor, "B D"],
     text: Float[Tensor, "B D"],
     positive: Bool[Tensor, "C C"],
@@ -209,7 +205,7 @@ def own_positives(batch: Batch) -> Bool[Tensor, "B B"]:
 
 
 def matching(
-    model: "VLModel",
+    model: VLModel,
     image: Encoded,
     text: Encoded,
     row: Int64[Tensor, " B"],
@@ -259,7 +255,7 @@ def _draw_wrong(
 
 
 def hidden_pixels(
-    model: "VLModel", pixels: Float[Tensor, "B 3 H W"], objectives: Objectives, generator: torch.Generator
+    model: VLModel, pixels: Float[Tensor, "B 3 H W"], objectives: Objectives, generator: torch.Generator
 ) -> Float[Tensor, ""]:
     """SimMIM's loss: squares turn grey (0 after normalisation), and their pixels are told from the tower's states."""
     count, _, height, width = pixels.shape

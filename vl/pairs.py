@@ -1,15 +1,14 @@
 """Training batches from pairs of picture and free text on disk, and what happens to the ones that do not read.
 
-A batch is a function of (seed, step) and of the files. An epoch shows every row once, in an order that reads
-neighbouring rows at about the same time: blocks of rows are shuffled, some of them make a pool, and the rows of a pool
-are shuffled. A row that does not read is replaced by another one of its pool, and counted by cause.
+A batch is a function of (seed, step) and of the files. An epoch shows every row once, in the order of
+vl/epoch_order.py. A row that does not read is replaced by another one of its pool, and counted by cause.
 """
 
 import copy
 import glob
 import re
 import threading
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,16 +21,14 @@ from numpy import ndarray
 from transformers import PreTrainedTokenizerFast
 
 from core.errors import InputError, MissingFileError
-from vl.data import MIRRORED, PERMUTATION, SAMPLE, Batch, mirrored
+from vl.data import MIRRORED, SAMPLE, Batch, mirrored
+from vl.epoch_order import EpochOrder, Replacements
 from vl.pair_files import Block, KeptGroups, RowError, RowFile, open_rows
 from vl.pictures import LIMITS, PictureError, PictureLimits, Pictures, resize
 
-POOL, REPLACEMENT = 2, 3  # streams of random numbers beside those of vl/data.py
-POOL_ROWS: Final = 16_384
-POOL_BYTES: Final = 256 << 20  # less than what is kept of Parquet files
+PLACE, REPLACEMENT = 3, 4  # streams of random numbers beside those of vl/data.py and vl/epoch_order.py
 LONGEST_TEXT: Final = 100_000  # characters; longer ones are not even split into tokens
 FIRST_ROWS: Final = 1000  # the share of unreadable rows is taken of at least so many
-TRIES: Final = 20  # replacements of one place of a batch
 GREY: Final = 128
 _SIDE = re.compile(r"\b(?:left|right)\w*", re.IGNORECASE)
 
@@ -263,7 +260,7 @@ class PairBatches:
         self._readable = np.zeros(len(pairs), dtype=bool)  # pictures that were read once
         # A fast tokenizer keeps how it truncates and cannot be used by two threads at once; this copy is ours alone.
         self._tokenizer, self._tokenizing = copy.deepcopy(tokenizer), threading.Lock()
-        self._order = _Order(pairs.blocks(), seed)
+        self._order = EpochOrder(pairs.blocks(), seed)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -275,7 +272,7 @@ class PairBatches:
 
     def items(self, step: int) -> Int64[ndarray, " B"]:
         """Rows of batch(step), in its order; pictures that were never read are read, to know whether they are used."""
-        return np.array([item.row for item in self._read(step, pictures=False)], dtype=np.int64)
+        return np.array([item.row for item in self._read(step, range(0))], dtype=np.int64)
 
     def images(self, rows: Int64[ndarray, " n"]) -> UInt8[ndarray, "n H W 3"]:
         """Pictures by row, resized only; those that do not read are grey, and never come in a batch.
@@ -292,17 +289,22 @@ class PairBatches:
                 self.unreadable.add(row, error)
         return images
 
-    def batch(self, step: int, *, pictures: bool = True) -> Batch:
-        """Batch number `step` of the endless sequence; without pictures, `images` is (B, 0, 0, 3).
+    def batch(self, step: int, *, pictures: bool | range = True) -> Batch:
+        """Batch number `step` of the endless sequence.
+
+        Args:
+            pictures: False = `images` is (B, 0, 0, 3); a range = those places only, the others are black. Pictures
+                that were never read are read all the same, to know whether their rows are used.
 
         Raises:
             InputError: more than max_unreadable of the rows do not read.
         """
-        items = self._read(step, pictures)
+        wanted = range(self.batch_size if pictures else 0) if isinstance(pictures, bool) else pictures
+        items = self._read(step, wanted)
         count = len(items)
-        images = np.empty((count, *((self.height, self.width) if pictures else (0, 0)), 3), dtype=np.uint8)
+        images = np.zeros((count, *((self.height, self.width) if wanted else (0, 0)), 3), dtype=np.uint8)
         for i, item in enumerate(items):
-            if item.pixels is not None:
+            if i in wanted and item.pixels is not None:
                 images[i] = item.pixels[:, ::-1] if item.flipped else item.pixels
 
         rng = np.random.default_rng([self.seed, SAMPLE, step])
@@ -334,27 +336,27 @@ class PairBatches:
             torch.from_numpy(positive),
         )
 
-    def _read(self, step: int, pictures: bool) -> list[_Item]:
+    def _read(self, step: int, wanted: range) -> list[_Item]:
         """The places of a batch. Every draw depends on (seed, step, place) alone, never on who reads when."""
         epoch, index = divmod(step, self.steps_per_epoch)
         first = index * self.batch_size
         rows = self._order.rows(epoch, first, first + self.batch_size)
-        draws = np.random.default_rng([self.seed, POOL, step]).random((self.batch_size, 2))
+        draws = np.random.default_rng([self.seed, PLACE, step]).random((self.batch_size, 2))
         items: list[_Item | None] = [None] * self.batch_size
         others = {}  # of the places whose row does not read: where replacements come from
         open_places = list(range(self.batch_size))
         while open_places:
-            failed = self._fill(items, open_places, rows, draws, pictures)
+            failed = self._fill(items, open_places, rows, draws, wanted)
             for place in failed:
                 if place not in others:
                     pool = self._order.pool(epoch, first + place)
-                    others[place] = _Others(pool, int(rows[place]), [self.seed, REPLACEMENT, step, place])
+                    others[place] = Replacements(pool, int(rows[place]), [self.seed, REPLACEMENT, step, place])
                 rows[place] = others[place].draw(set(rows.tolist()))
             open_places = failed
         return [item for item in items if item is not None]
 
     def _fill(
-        self, items: list[_Item | None], places: list[int], rows: ndarray, draws: ndarray, pictures: bool
+        self, items: list[_Item | None], places: list[int], rows: ndarray, draws: ndarray, wanted: range
     ) -> list[int]:
         """Reads the rows of the given places into `items`; the places whose row does not read."""
         self.unreadable.read(len(places))
@@ -371,7 +373,7 @@ class PairBatches:
                 continue
             row = int(rows[place])
             try:
-                pixels = self._pixels(row, pair.image) if pictures or not self._readable[row] else None
+                pixels = self._pixels(row, pair.image) if place in wanted or not self._readable[row] else None
             except PictureError as error:
                 errors[place] = error
                 continue
@@ -423,88 +425,3 @@ class PairBatches:
         limit = {"truncation": True, "max_length": self.max_tokens} if self.truncate_text else {"truncation": False}
         with self._tokenizing:
             return dict(zip(listed, self._tokenizer(cut, verbose=False, **limit)["input_ids"]))
-
-
-class _Order:
-    """Which row comes at which position of an epoch; memory grows with the number of blocks, not of rows."""
-
-    def __init__(self, blocks: list[Block], seed: int) -> None:
-        self.seed = seed
-        self._rows = np.array([block.rows for block in blocks], dtype=np.int64)
-        self._starts = np.concatenate([[0], np.cumsum(self._rows)[:-1]])
-        self._bytes = np.array([block.bytes for block in blocks], dtype=np.int64)
-        self._lock = threading.Lock()
-        self._epochs: OrderedDict[int, tuple[ndarray, list[ndarray]]] = OrderedDict()
-        self._pools: OrderedDict[tuple[int, int], ndarray] = OrderedDict()
-
-    def _epoch(self, epoch: int) -> tuple[Int64[ndarray, " P"], list[Int64[ndarray, " k"]]]:
-        """Where each pool of an epoch starts, and its blocks."""
-        if epoch not in self._epochs:
-            order = np.random.default_rng([self.seed, PERMUTATION, epoch]).permutation(len(self._rows))
-            pools: list[list[int]] = [[]]
-            rows = size = 0
-            for block in order.tolist():
-                rows, size = rows + int(self._rows[block]), size + int(self._bytes[block])
-                if pools[-1] and (rows > POOL_ROWS or size > POOL_BYTES):
-                    pools.append([])
-                    rows, size = int(self._rows[block]), int(self._bytes[block])
-                pools[-1].append(block)
-            found = [np.array(pool, dtype=np.int64) for pool in pools]
-            starts = np.cumsum([0] + [int(self._rows[pool].sum()) for pool in found])[:-1]
-            _keep(self._epochs, epoch, (starts, found), 2)
-        return self._epochs[epoch]
-
-    def _pool(self, epoch: int, number: int) -> Int64[ndarray, " n"]:
-        key = (epoch, number)
-        if key not in self._pools:
-            blocks = self._epoch(epoch)[1][number]
-            rows = np.concatenate([self._starts[b] + np.arange(self._rows[b]) for b in blocks.tolist()])
-            np.random.default_rng([self.seed, POOL, epoch, number]).shuffle(rows)
-            _keep(self._pools, key, rows, 4)
-        return self._pools[key]
-
-    def pool(self, epoch: int, position: int) -> Int64[ndarray, " n"]:
-        """The rows among which those at `position` were shuffled."""
-        with self._lock:
-            number = int(np.searchsorted(self._epoch(epoch)[0], position, side="right")) - 1
-            return self._pool(epoch, number)
-
-    def rows(self, epoch: int, first: int, end: int) -> Int64[ndarray, " n"]:
-        """The rows at positions first..end - 1 of an epoch."""
-        found = []
-        with self._lock:
-            starts, _ = self._epoch(epoch)
-            while first < end:
-                number = int(np.searchsorted(starts, first, side="right")) - 1
-                pool = self._pool(epoch, number)
-                inside = first - int(starts[number])
-                found.append(pool[inside : inside + end - first])
-                first += len(found[-1])
-        return np.concatenate(found)
-
-
-def _keep(kept: OrderedDict[Any, Any], key: Any, value: Any, most: int) -> None:
-    kept[key] = value
-    while len(kept) > most:
-        kept.popitem(last=False)
-
-
-class _Others:
-    """Replacements for one place of a batch: rows of its pool, drawn with random numbers of its own."""
-
-    def __init__(self, pool: Int64[ndarray, " n"], row: int, seed: list[int]) -> None:
-        self._pool, self._rng = pool, np.random.default_rng(seed)
-        self._tried = {row}
-
-    def draw(self, used: set[int]) -> int:
-        """A row that was not tried here; one that the batch has already only where hardly another is left."""
-        draws = self._pool[self._rng.integers(len(self._pool), size=2 * TRIES)].tolist()
-        fresh = [row for row in draws if row not in self._tried]
-        if len(self._tried) > TRIES or not fresh:
-            raise InputError(
-                f"a batch is not filled: none of {len(self._tried)} rows that were tried for one of its places reads; "
-                "lower max_unreadable to see the causes"
-            )
-        row = next((row for row in fresh if row not in used), fresh[0])
-        self._tried.add(row)
-        return row

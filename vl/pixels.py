@@ -48,6 +48,9 @@ def scale_pixels(images: UInt8[Tensor, "B H W 3"]) -> Float[Tensor, "B 3 H W"]:
     return images.permute(0, 3, 1, 2).float().mul_(1 / 127.5).sub_(1.0)
 
 
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+"""Pixel statistics of OpenAI's CLIP."""
+
 NEUTRAL = (0.5, 0.5, 0.5)
 """Mean and deviation that leave -1..1 as it is."""
 

@@ -212,7 +212,7 @@ def build_text_tower(
     if saved is not None:
         encoder = new_encoder(saved)
     elif config.pretrained:
-        encoder = load_encoder(config.pretrained, "text encoder")
+        encoder = load_encoder(config.pretrained, "text encoder", pooled=config.pool == "pooler")
         encoder = getattr(encoder, "text_model", encoder)  # the text side of CLIP, SigLIP, ...
     else:
         encoder = new_encoder(random_encoder(config, tokenizer, max_tokens))

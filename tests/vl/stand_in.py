@@ -1,4 +1,7 @@
-"""A model with the training calls of `vl.model.VLModel`, small enough that each call can be checked by a slow loop."""
+"""Models and batches that tests of objectives share.
+
+`StandIn` has the training calls of `vl.model.VLModel`, is small enough to check by a slow loop, and counts its calls.
+"""
 
 import dataclasses
 from collections import Counter
@@ -9,6 +12,11 @@ from torch.nn import functional as F
 
 from vl.data import Batch
 from vl.encoded import Encoded, Fused
+from vl.fusion import FusionConfig
+from vl.image_towers import ImageTowerConfig
+from vl.model import VLConfig, VLModel
+from vl.one_tower import OneTowerConfig
+from vl.text_towers import TextTowerConfig
 from vl.tokenizer import train_tokenizer
 
 SENTENCES = [
@@ -25,7 +33,7 @@ WIDTH, PATCH = 16, 8
 class StandIn(nn.Module):
     """Patches and words of width 16, one layer of attention per tower and one for both; counts its calls."""
 
-    def __init__(self, dropout: float = 0.0) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.tokenizer = train_tokenizer(SENTENCES)
         self.patches = nn.Conv2d(3, WIDTH, PATCH, stride=PATCH)
@@ -35,14 +43,13 @@ class StandIn(nn.Module):
         self.match, self.vocabulary = nn.Linear(2 * WIDTH, 2), nn.Linear(WIDTH, len(self.tokenizer))
         self.alone, self.colours = nn.Linear(WIDTH, len(self.tokenizer)), nn.Linear(WIDTH, 3 * PATCH * PATCH)
         self.theta, self.logit_bias = nn.Parameter(torch.tensor(2.0)), nn.Parameter(torch.tensor(-3.0))
-        self.dropout = nn.Dropout(dropout)
         self.calls: Counter[str] = Counter()
 
     @classmethod
-    def create(cls, seed: int = 0, dropout: float = 0.0) -> "StandIn":
+    def create(cls, seed: int = 0) -> "StandIn":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return cls(dropout)
+            return cls()
 
     @property
     def device(self):
@@ -56,7 +63,7 @@ class StandIn(nn.Module):
         """x + attention of x to the visible positions, (B, L, L) or (B, 1, L)."""
         query, key, value = self.mix[kind](x).chunk(3, -1)
         scores = (query @ key.transpose(1, 2) / WIDTH**0.5).masked_fill(~visible, -1e9)
-        return x + self.dropout(scores.softmax(-1) @ value)
+        return x + scores.softmax(-1) @ value
 
     def pixels(self, images, gain=None):
         return images.permute(0, 3, 1, 2).float() / 127.5 * (1 if gain is None else gain) - 1
@@ -120,3 +127,22 @@ def make_batch(model: StandIn, captions: list[str], seed: int = 0, side: int = 3
     images = torch.randint(256, (len(captions), side, side, 3), generator=draw, dtype=torch.uint8)
     gain = torch.ones(len(captions), 3, 1, 1)
     return Batch(images, gain, rows["input_ids"], rows["attention_mask"], text, text[:, None] == text[None])
+
+
+def real_models(dropout: float = 0.0) -> dict[str, VLModel]:
+    """The model itself in its kinds, tiny, with every head that an objective reads."""
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    text = TextTowerConfig(options=shape | {"hidden_dropout_prob": dropout})
+    vit = ImageTowerConfig(model_type="vit", image_size=32, options=shape | {"patch_size": 8})
+    fusion = FusionConfig(layers=2, width=32, heads=2, bridge="add", dropout=dropout)
+    heads = {"text_mlm_head": True, "mim_head": True}
+    one = OneTowerConfig(layers=2, width=32, heads=2, patch=8, dropout=dropout)
+    configs = {
+        "transformer": VLConfig(image=vit, text=text, fusion=fusion, **heads),
+        "convolution": VLConfig(
+            image=ImageTowerConfig(image_size=32), fusion=FusionConfig(1, width=32, heads=2), **heads
+        ),
+        "one-tower": VLConfig(kind="one-tower", image=ImageTowerConfig(image_size=32), one=one),
+    }
+    tokenizer = train_tokenizer(SENTENCES)
+    return {name: VLModel.create(config, tokenizer, seed=0).train() for name, config in configs.items()}

@@ -1,13 +1,15 @@
 """Facts about vl/objectives.py."""
 
 import dataclasses
+import json
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 from core.errors import InputError
-from tests.vl.stand_in import SENTENCES, StandIn, make_batch
+from tests.core.test_distributed import launch
+from tests.vl.stand_in import SENTENCES, StandIn, make_batch, real_models
 from vl.losses import LOSSES
 from vl.objectives import TERMS, Objectives, matching_pairs, objective_terms, own_positives, weighted_sum
 
@@ -53,6 +55,17 @@ def test_terms_follow_the_generator_and_every_weight_gets_a_gradient(batch):
     assert all(first[name] != other[name] for name in TERMS if name != "caption")
     weighted_sum(first, objectives).backward()
     assert all(torch.isfinite(p.grad).all() and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_each_kind_of_model_learns_from_every_objective_it_has_heads_for():
+    for name, model in real_models().items():
+        single = 0.0 if name == "one-tower" else 1.0
+        objectives = Objectives(**EVERYTHING | {"mim": single, "text_mlm": single}, itc_loss="sigmoid")
+        batch = make_batch(model, [*SENTENCES, SENTENCES[0]])
+        terms = objective_terms(model, batch, objectives, seeded(), drop=0.0 if name == "convolution" else 0.5)
+        weighted_sum(terms, objectives).backward()
+        assert all(torch.isfinite(term) and term > 0 for term in terms.values())
+        assert [n for n, p in model.named_parameters() if p.grad is None] == []
 
 
 def test_the_sum_weighs_each_term():
@@ -204,3 +217,38 @@ def test_objectives_name_what_the_model_needs():
     assert Objectives().heads() == set() and not Objectives().fuses()
     assert Objectives(mim=1.0, text_mlm=1.0).heads() == {"mim_head", "text_mlm_head"}
     assert Objectives(caption=0.5).fuses()
+
+
+SHARED = """
+import dataclasses, json, torch
+from core import distributed as d
+from tests.vl.stand_in import StandIn, make_batch
+from tests.vl.test_objectives import DETERMINED, REPEATED, seeded
+from vl.objectives import objective_terms, weighted_sum
+torch.set_num_threads(1)
+with d.processes():
+    model = StandIn.create()
+    whole = make_batch(model, REPEATED)
+    mine = slice(3 * d.rank(), 3 * d.rank() + 3)
+    part = dataclasses.replace(whole, images=whole.images[mine], gain=whole.gain[mine], text=whole.text[mine])
+    terms = objective_terms(model, part, DETERMINED, seeded())
+    weighted_sum(terms, DETERMINED).backward()
+    d.sum_gradients(model.parameters())
+    told = {name: d.sum_over_ranks(term.detach()).item() for name, term in terms.items()}
+    print(json.dumps([told, model.words.weight.grad.tolist(), model.patches.weight.grad[:, 0, 0].tolist()]))
+d.leave()
+"""
+DETERMINED = only(itc=1.0, caption=2.0)  # no draws
+REPEATED = [SENTENCES[i] for i in (0, 1, 2, 2, 3, 0)]
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_terms_and_the_gradients_of_one():
+    model = StandIn.create()
+    terms = objective_terms(model, make_batch(model, REPEATED), DETERMINED, seeded())
+    weighted_sum(terms, DETERMINED).backward()
+    for out in launch(["-c", SHARED], 2):
+        told, words, patches = json.loads(out)
+        assert told == pytest.approx({name: term.item() for name, term in terms.items()}, rel=1e-5)
+        torch.testing.assert_close(torch.tensor(words), model.words.weight.grad)
+        torch.testing.assert_close(torch.tensor(patches), model.patches.weight.grad[:, 0, 0])

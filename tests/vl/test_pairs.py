@@ -1,6 +1,7 @@
 """Facts about vl/pairs.py."""
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 
 from core.errors import InputError, MissingFileError
 from tests.vl.picture_files import bomb, encoded
+from vl.loader import Prefetch
 from vl.pairs import PairBatches, open_pairs
 from vl.tokenizer import train_tokenizer
 
@@ -92,6 +94,8 @@ def test_pictures_can_be_left_unread(batches):
     assert bare.images.shape == (8, 0, 0, 3)
     bare.images = whole.images
     assert same(whole, bare)
+    part = one.batch(2, pictures=range(2, 5))
+    assert (part.images[2:5] == whole.images[2:5]).all() and not part.images[:2].any() and not part.images[5:].any()
     read = one.bytes_read
     one.items(2), one.batch(2, pictures=False)
     assert one.bytes_read == read > 0
@@ -203,22 +207,29 @@ def test_long_texts_are_cut_where_asked(tmp_path, tokenizer):
     assert set(one.unreadable.causes) == set(causes) - {41}
 
 
-def test_pools_shuffle_neighbouring_blocks_and_cover_all_rows(monkeypatch):
-    from vl import pairs
-    from vl.pair_files import Block
+def test_pictures_may_lie_in_an_archive(tmp_path, tokenizer):
+    path = corpus(tmp_path, 8)
+    with zipfile.ZipFile(tmp_path / "pictures.zip", "w") as archive:
+        for i in range(8):
+            archive.write(tmp_path / f"{i}.png", f"{i}.png")
+            (tmp_path / f"{i}.png").unlink()
+    one = PairBatches(open_pairs(path, tmp_path / "pictures.zip"), tokenizer, 8, seed=0, image_size=SIZE)
+    assert [number_of(picture) for picture in one.batch(0).images.numpy()] == one.items(0).tolist()
 
-    monkeypatch.setattr(pairs, "POOL_ROWS", 30)
-    blocks = [Block(10, 0)] * 9 + [Block(7, 0), Block(40, 0)]
-    order = pairs._Order(blocks, seed=1)
-    for epoch in (0, 3):
-        rows = order.rows(epoch, 0, 137)
-        assert sorted(rows.tolist()) == list(range(137))
-        assert np.array_equal(np.concatenate([order.rows(epoch, 0, 50), order.rows(epoch, 50, 137)]), rows)
-        for position in (0, 60, 136):
-            pool = order.pool(epoch, position)
-            assert rows[position] in pool and len(pool) <= 40
-            assert len({int(row) // 10 for row in pool if row < 90}) <= 3  # few places of the files at a time
-    assert not np.array_equal(order.rows(0, 0, 137), order.rows(1, 0, 137))
+
+def test_threads_read_the_same_batches_and_count_the_same_rows(tmp_path, tokenizer):
+    path, causes = hostile(tmp_path)
+
+    def make():
+        return PairBatches(
+            open_pairs(path), tokenizer, 10, seed=3, image_size=SIZE, max_unreadable=0.2, flip=True, jitter=0.1
+        )
+
+    alone, shared = make(), make()
+    with Prefetch(shared, 0, 12, workers=4, ahead=6) as ahead:
+        assert all(same(batch, alone.batch(step)) for step, batch in enumerate(ahead))
+    assert shared.unreadable.causes == alone.unreadable.causes == causes
+    assert shared.unreadable.tried == alone.unreadable.tried
 
 
 def test_options_out_of_range_are_named(batches, tmp_path):

@@ -1,0 +1,238 @@
+"""Fine-tune a vision-language model on a task: a head of answers on the fusion, everything or a part of it trained.
+
+sightline finetune-vl task=nlvr1 data=FOLDER model=FOLDER        (a model with a fusion, from `sightline pretrain-vl`)
+
+`data` holds files of the task's official form. Leaves model/ (weights of the evaluation that was best on the val split
+by the task's official metric; its config has the answers), metrics.jsonl and result.json in its run folder.
+"""
+
+import math
+import shutil
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from core.checkpoint import load_weights
+from core.errors import InputError, check_choice
+from core.files import atomic_folder
+from core.job import JobConfig, job_main
+from core.precision import uses_bfloat16
+from core.progress import track
+from core.run import RunFolder
+from vl.answer_batches import AnswerBatches
+from vl.answering import answer_loss, answer_scores, answers_of, predict, targets, with_answers
+from vl.embed_folder import picture_size
+from vl.model import VLModel
+from vl.optimise import SCHEDULES, make_optimizer, rate_factor, seeded, set_rates, update
+from vl.picture_cache import PictureCache
+from vl.tasks import TASKS, Task, TaskData, task_named
+
+
+@dataclass
+class FinetuneVLConfig(JobConfig):
+    """Fine-tuning on a task: sightline finetune-vl task=nlvr1 data=FOLDER model=FOLDER"""
+
+    CUDA = True
+
+    task: str = ""  # nlvr1, nlvr2, snli-ve, vqa or refcoco
+    data: str = ""  # folder with the task's official files
+    model: str = ""  # model folder to start from, with a fusion or of one tower
+    train_split: str = "train"  # split, or a part of one (test:train)
+    val_split: str = "val"  # split, or a part of one (test:val)
+    steps: int = 0  # updates; 0 = as `epochs` says
+    epochs: float = 10.0  # passes over the training split
+    batch_size: int = 64  # questions per update
+    lr: float = 3e-4  # peak learning rate
+    fusion_factor: float = 1.0  # times lr for the fusion
+    head_factor: float = 5.0  # times lr for the answer head
+    warmup: float = 0.1  # share of the updates with linear warm-up
+    schedule: str = "cosine"  # decay to 0 after the warm-up: cosine or linear
+    weight_decay: float = 0.05  # of weight matrices
+    grad_clip: float = 1.0  # largest gradient norm
+    freeze_image: bool = False  # leave the image tower as it is
+    freeze_text: bool = False  # leave the text tower as it is
+    freeze_fusion: bool = False  # leave the fusion as it is
+    least_answers: int = 9  # vqa: questions that an answer must be the most common one of, to be learned
+    blind: bool = False  # every picture is grey: what can be known from the text alone
+    jitter: float = 0.0  # largest relative change of brightness in training
+    cache_gb: float = 1.0  # memory for decoded pictures; more are read each time
+    max_unreadable: float = 0.05  # share of unreadable training pictures above which the run stops
+    precision: str = "auto"  # float32, bfloat16, or auto = bfloat16 where native
+    eval_every: int = 0  # updates between evaluations on the val split; 0 = ten in all
+    checkpoint_every: int = 100  # updates between checkpoints
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.task == "retrieval":
+            raise InputError(
+                "task=retrieval needs no answers: go on pretraining on the task's pairs, "
+                "sightline pretrain-vl init=FOLDER objectives.itc=1 objectives.itm=1"
+            )
+        if self.task:
+            check_choice("task", self.task, [name for name, task in TASKS.items() if trainable(task)])
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
+        for name in ("batch_size", "checkpoint_every", "lr", "grad_clip", "head_factor", "fusion_factor"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"{name}={getattr(self, name)} should be positive")
+        for name in ("steps", "eval_every", "cache_gb", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name}={getattr(self, name)} should not be negative")
+        if self.epochs <= 0 and not self.steps:
+            raise InputError(f"epochs={self.epochs} should be positive where steps are not given")
+        for name in ("warmup", "jitter", "max_unreadable"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name}={getattr(self, name)} should be in [0, 1)")
+
+
+CONFIG = FinetuneVLConfig
+
+
+def trainable(task: Task) -> bool:
+    """Whether a task is learned by an answer head."""
+    return task.predicts in ("label", "answer", "box")
+
+
+def evaluate(
+    model: VLModel, task: Task, val: TaskData, cache: PictureCache, blind: bool, batch_size: int
+) -> dict[str, float]:
+    """The official metrics on the val split, named val_<metric>."""
+    answers = predict(model, task, val.examples, cache, blind=blind, batch_size=batch_size)
+    scores = task.score(val.examples, answers.for_metric(task))
+    return {f"val_{name}": value for name, value in scores.items() if isinstance(value, float)}
+
+
+def run(cfg: FinetuneVLConfig) -> dict[str, Any]:
+    """Train, evaluate on val now and then, keep the best weights as model/."""
+    for name in ("task", "data", "model"):
+        if not getattr(cfg, name):
+            raise InputError(f"{name} is required: {name}=...; tasks are {', '.join(TASKS)}")
+    task = task_named(cfg.task)
+    train, val = task.load(cfg.data, cfg.train_split), task.load(cfg.data, cfg.val_split)
+    model = with_answers(
+        VLModel.from_pretrained(cfg.model),
+        answers_of(task, train.examples, cfg.least_answers),
+        task.images,
+        seed=cfg.seed,
+        freeze_image=cfg.freeze_image,
+        freeze_text=cfg.freeze_text,
+        freeze_fusion=cfg.freeze_fusion,
+    ).to(cfg.device)
+    folder = RunFolder.open(cfg, "finetune-vl")
+    finished = folder.result()
+    if finished is not None:
+        folder.close()
+        return finished
+
+    model.train()
+    groups = model.parameter_groups(cfg.lr, cfg.fusion_factor, cfg.head_factor, cfg.weight_decay)
+    optimizer = make_optimizer("adamw", groups)
+    train_cache, val_cache = caches(model, train, val, cfg.cache_gb)
+    batches = AnswerBatches(
+        train.examples,
+        train_cache,
+        model.tokens,
+        cfg.batch_size,
+        seed=cfg.seed,
+        jitter=cfg.jitter,
+        blind=cfg.blind,
+        max_unreadable=cfg.max_unreadable,
+    )
+    steps = cfg.steps or max(1, round(cfg.epochs * batches.steps_per_epoch))
+    eval_every = cfg.eval_every or max(1, math.ceil(steps / 10))
+    half = uses_bfloat16(cfg.precision, cfg.device)
+
+    start, seconds = 0, 0.0
+    best: dict[str, Any] = {"step": 0, "score": -1.0, "metrics": {}, "weights": {}}
+    latest = folder.checkpoints.latest()
+    if latest is not None:
+        start, state = latest
+        load_weights(model, state["model"], f"the checkpoint in {folder.path}")
+        optimizer.load_state_dict(state["optimizer"])
+        best, seconds = state["best"], state["seconds"]
+    folder.rewind(start)
+
+    with track(steps, task.name) as progress:
+        progress.advance(start)
+        for step in range(start, steps):
+            began = time.perf_counter()
+            rate = rate_factor(step, steps, round(cfg.warmup * steps), cfg.schedule)
+            set_rates(optimizer, rate)
+            examples, batch = batches.batch(step)
+            target = targets(task, model.config.answers, examples).to(cfg.device)
+            with (
+                seeded(model.device, cfg.seed, step),  # dropout depends on the step alone
+                torch.autocast(model.device.type, torch.bfloat16, enabled=half),
+            ):
+                scores = answer_scores(model, batch)
+            loss = answer_loss(scores, target)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = update(optimizer, model.parameters(), cfg.grad_clip)
+            if not math.isfinite(loss.item()):
+                raise InputError(f"the loss became {loss.item()} at step {step}; lower lr (now {cfg.lr})")
+            done, shown = step + 1, {"loss": loss.item()}
+            metrics = {"loss": loss.item(), "lr": rate * cfg.lr, "grad_norm": norm.item()}
+            if done % eval_every == 0 or done == steps:
+                found = evaluate(model, task, val, val_cache, cfg.blind, cfg.batch_size)
+                metrics |= found
+                score = shown[f"val_{task.main}"] = found[f"val_{task.main}"]
+                if score > best["score"]:
+                    weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+                    best = {"step": done, "score": score, "metrics": found, "weights": weights}
+            seconds += time.perf_counter() - began
+            folder.log(done, **metrics)
+            progress.advance(1, **shown)
+            if done % cfg.checkpoint_every == 0 and done < steps:
+                folder.checkpoints.save(
+                    done,
+                    {
+                        "model": model.state_dict(),
+                        "optimizer": optimizer.state_dict(),
+                        "best": best,
+                        "seconds": seconds,
+                    },
+                )
+
+    load_weights(model, best["weights"], "the best evaluation")
+    target_folder = folder.path / "model"
+    if target_folder.exists():  # written by a run that was killed before its result
+        shutil.rmtree(target_folder)
+    with atomic_folder(target_folder) as temporary:
+        model.save_pretrained(temporary)
+    print(f"{task.name} {task.main} on {cfg.val_split} {best['score']:.3f}; the model is in {target_folder}")
+    return folder.finish(
+        {
+            "model": "model",
+            "task": task.name,
+            "blind": cfg.blind,
+            "best_step": best["step"],
+            **best["metrics"],
+            "steps": steps,
+            "train_examples": len(train.examples),
+            "val_examples": len(val.examples),
+            "dropped": {"train": train.dropped, "val": val.dropped},
+            "unreadable": {"train": train_cache.causes(), "val": val_cache.causes()},
+            "answers": len(model.config.answers),
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+            "precision": "bfloat16" if half else "float32",
+            "seconds": round(seconds, 1),
+        }
+    )
+
+
+def caches(model: VLModel, train: TaskData, val: TaskData, gigabytes: float) -> tuple[PictureCache, PictureCache]:
+    """A cache for each split, the memory shared by their numbers of examples."""
+    height, width = picture_size(model)
+    share = len(train.examples) / (len(train.examples) + len(val.examples))
+    return (
+        PictureCache(train.pictures, height, width, gigabytes=gigabytes * share),
+        PictureCache(val.pictures, height, width, gigabytes=gigabytes * (1 - share)),
+    )
+
+
+if __name__ == "__main__":
+    job_main("finetune-vl")
