@@ -1,4 +1,4 @@
-"""Which words of a sentence, and which patches of an image, are hidden for a model to tell."""
+"""Which words of a sentence, and which cells of an image, are hidden for a model to tell."""
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -111,25 +111,21 @@ def word_bounds(
     return torch.tensor(begins) | special, torch.tensor(ends) | special
 
 
-def hidden_patches(
-    count: int, height: int, width: int, patch: int, share: float, generator: torch.Generator, device: torch.device
-) -> Bool[Tensor, "B H W"]:
-    """Squares of `patch` pixels, at random, that hide a share of each of `count` images: the same number in each.
+def hidden_cells(
+    count: int, grid: tuple[int, int], share: float, generator: torch.Generator, device: torch.device
+) -> Bool[Tensor, "B h w"]:
+    """Cells of a grid, at random, that hide a share of each of `count` images: the same number in each.
 
-    At least one square is hidden and at least one is left.
+    At least one cell is hidden and at least one is left.
 
     Raises:
-        InputError: squares do not fill the image, or there is only one.
+        InputError: the grid is a single cell.
 
     Source: Xie et al., SimMIM, arXiv:2111.09886, section 3.2.
     """
-    if height % patch or width % patch or height * width < 2 * patch * patch:
-        raise InputError(
-            f"mim_patch={patch} should divide the height and the width of images, {height} x {width}, into at least "
-            "two squares"
-        )
-    rows, columns = height // patch, width // patch
+    rows, columns = grid
+    if rows * columns < 2:
+        raise InputError("the image tower makes one cell of an image, none would be left to see; use larger images")
     hidden = min(max(1, round(share * rows * columns)), rows * columns - 1)
     order = uniform((count, rows * columns), generator, device).argsort(1).argsort(1)
-    grid = (order < hidden).view(count, rows, columns)
-    return grid.repeat_interleave(patch, 1).repeat_interleave(patch, 2)
+    return (order < hidden).view(count, rows, columns)

@@ -4,7 +4,7 @@
     itm       image-text matching: does this fused pair belong together, against hard or random negatives
     mlm       masked words, told from the other words and the image
     caption   every next word, told from the words before and the image (prefix language model)
-    mim       hidden patches, told from the image's other patches (image tower alone)
+    mim       hidden parts of an image, told from its other parts (image tower alone)
     text_mlm  masked words, told from the other words (text tower alone)
 
 The image is encoded once for itc, itm, mlm and caption, the text once as it is, once with words hidden and once
@@ -29,7 +29,7 @@ from core.errors import InputError, check_choice
 from vl.data import Batch
 from vl.encoded import Encoded
 from vl.losses import LOSSES, local_loss, match_loss, pixel_loss, word_loss
-from vl.masking import WordMasker, hidden_patches
+from vl.masking import WordMasker, hidden_cells
 from vl.model import VLModel
 
 TERMS = ("itc", "itm", "mlm", "caption", "mim", "text_mlm")
@@ -51,7 +51,6 @@ class Objectives:
     whole_word: bool = False  # hide all pieces of a word together
     negatives: str = "hard"  # of itm: hard (alike by embedding; wants itc, or towers trained with it) or random
     mim_share: float = 0.5  # share of the image hidden, for mim
-    mim_patch: int = 8  # side of the hidden squares, px; SimMIM: 32 at 224 px
 
     def __post_init__(self) -> None:
         check_choice("itc_loss", self.itc_loss, tuple(LOSSES))
@@ -63,8 +62,6 @@ class Objectives:
         for name in ("mlm_probability", "mim_share"):
             if not 0 < getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)} should be between 0 and 1")
-        if self.mim_patch < 1:
-            raise InputError(f"mim_patch={self.mim_patch} should be a positive number of pixels")
 
     def heads(self) -> set[str]:
         """Switches of the model's config that these objectives need: its single-modality heads."""
@@ -94,7 +91,7 @@ def objective_terms(
 
     Args:
         batch: of this process; `positive` is that of the whole batch, (W B, W B) with W processes.
-        generator: of hidden words and patches, negatives and dropped patches; dropout follows torch's own state.
+        generator: of hidden words and cells, negatives and dropped patches; dropout follows torch's own state.
         image, text: the towers' states of the batch's images and distinct texts, where they are known (frozen towers).
         drop: share of patches that the image tower does not see (FLIP).
 
@@ -111,15 +108,16 @@ def objective_terms(
     if text is None and (objectives.itc or objectives.itm):
         text = model.text_states(ids, attention)
 
-    similarity = None
-    if objectives.itc or (objectives.itm and objectives.negatives == "hard"):
+    similarity, hard = None, bool(objectives.itm) and objectives.negatives == "hard"
+    if objectives.itc or hard:
         assert image is not None and text is not None
         with torch.set_grad_enabled(objectives.itc > 0 and torch.is_grad_enabled()):
             images, texts = embeddings(model, image, "image"), embeddings(model, text, "text")[row]
         if objectives.itc:
             terms["itc"] = contrast(model, images, texts, batch.positive.to(device), objectives)
-        with torch.no_grad():
-            similarity = model.logit_scale.detach() * images.detach() @ texts.detach().T
+        if hard:
+            with torch.no_grad(), torch.autocast(device.type, enabled=False):
+                similarity = model.logit_scale * images @ texts.T
     if objectives.itm:
         assert image is not None and text is not None
         terms["itm"] = matching(model, image, text, row, own_positives(batch).to(device), similarity, generator)
@@ -257,9 +255,13 @@ def _draw_wrong(
 def hidden_pixels(
     model: VLModel, pixels: Float[Tensor, "B 3 H W"], objectives: Objectives, generator: torch.Generator
 ) -> Float[Tensor, ""]:
-    """SimMIM's loss: squares turn grey (0 after normalisation), and their pixels are told from the tower's states."""
+    """SimMIM's loss: cells of the tower's grid turn grey (0 after normalisation), and their pixels are told.
+
+    Grey stands in for SimMIM's learned mask token, so that every kind of image tower can be asked.
+    """
     count, _, height, width = pixels.shape
-    hidden = hidden_patches(count, height, width, objectives.mim_patch, objectives.mim_share, generator, pixels.device)
-    grey = pixels.masked_fill(hidden[:, None], 0.0)
-    predicted = model.pixels_of(model.image_states(grey).states)
+    rows, columns = model.image_tower.grid
+    cells = hidden_cells(count, (rows, columns), objectives.mim_share, generator, pixels.device)
+    hidden = cells.repeat_interleave(height // rows, 1).repeat_interleave(width // columns, 2)
+    predicted = model.pixels_of(model.image_states(pixels.masked_fill(hidden[:, None], 0.0)).states)
     return share(pixel_loss(predicted, pixels, hidden), 3 * int(hidden.sum()))

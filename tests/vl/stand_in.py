@@ -5,6 +5,7 @@
 
 import dataclasses
 from collections import Counter
+from types import SimpleNamespace
 
 import torch
 from torch import nn
@@ -43,6 +44,7 @@ class StandIn(nn.Module):
         self.match, self.vocabulary = nn.Linear(2 * WIDTH, 2), nn.Linear(WIDTH, len(self.tokenizer))
         self.alone, self.colours = nn.Linear(WIDTH, len(self.tokenizer)), nn.Linear(WIDTH, 3 * PATCH * PATCH)
         self.theta, self.logit_bias = nn.Parameter(torch.tensor(2.0)), nn.Parameter(torch.tensor(-3.0))
+        self.image_tower = SimpleNamespace(grid=(32 // PATCH, 32 // PATCH))
         self.calls: Counter[str] = Counter()
 
     @classmethod

@@ -6,7 +6,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from core.errors import InputError
-from vl.masking import WordMasker, first_pieces, hidden_patches
+from vl.masking import WordMasker, first_pieces, hidden_cells
 from vl.tokenizer import train_tokenizer
 
 SPECIAL = {
@@ -100,13 +100,11 @@ def test_pieces_without_marks_and_tokenizers_without_a_mask_token_are_refused(to
         WordMasker(tokenizer, probability=0.0)
 
 
-def test_the_same_number_of_squares_is_hidden_in_each_image():
-    hidden = hidden_patches(5, 16, 32, 8, 0.5, seeded(), torch.device("cpu"))
-    squares = hidden.view(5, 2, 8, 4, 8).permute(0, 1, 3, 2, 4).reshape(5, 8, 64)
-    assert (squares.all(2) == squares.any(2)).all() and squares.all(2).sum(1).tolist() == [4] * 5
-    assert len({tuple(row) for row in squares.all(2).tolist()}) > 1
-    assert hidden_patches(1, 8, 16, 8, 0.01, seeded(), torch.device("cpu")).sum() == 64
-    assert hidden_patches(1, 8, 16, 8, 0.99, seeded(), torch.device("cpu")).sum() == 64
-    for height, width in ((8, 8), (12, 16)):
-        with pytest.raises(InputError, match="mim_patch=8"):
-            hidden_patches(1, height, width, 8, 0.5, seeded(), torch.device("cpu"))
+def test_the_same_number_of_cells_is_hidden_in_each_image_never_all_or_none():
+    device = torch.device("cpu")
+    hidden = hidden_cells(5, (2, 4), 0.5, seeded(), device)
+    assert hidden.shape == (5, 2, 4) and hidden.sum((1, 2)).tolist() == [4] * 5
+    assert len({tuple(row) for row in hidden.flatten(1).tolist()}) > 1
+    assert [int(hidden_cells(1, (1, 3), share, seeded(), device).sum()) for share in (0.01, 0.99)] == [1, 2]
+    with pytest.raises(InputError, match="one cell"):
+        hidden_cells(1, (1, 1), 0.5, seeded(), device)

@@ -119,12 +119,12 @@ def test_images_that_share_a_caption_are_no_mismatch_whatever_the_mask_says(mode
 def test_hard_mismatches_follow_the_softmax_of_the_similarity():
     similarity = torch.tensor([[9.0, 1.0, 0.0], [0.0, 9.0, 2.0], [0.5, 0.0, 9.0]])
     drawn = torch.zeros(3, 3)
-    for seed in range(2000):
+    for seed in range(600):
         images, texts, _ = matching_pairs(torch.eye(3, dtype=torch.bool), similarity, seeded(seed))
-        drawn[images[3:6], texts[3:6]] += 1 / 2000
+        drawn[images[3:6], texts[3:6]] += 1 / 600
         assert set(images[6:].tolist()) <= {0, 1, 2}
     expected = similarity.masked_fill(torch.eye(3, dtype=torch.bool), float("-inf")).softmax(1)
-    torch.testing.assert_close(drawn, expected, atol=0.04, rtol=0)
+    torch.testing.assert_close(drawn, expected, atol=0.07, rtol=0)
 
 
 def test_matching_asks_about_every_pair_and_two_mismatches(model, batch):
@@ -168,7 +168,7 @@ def test_a_caption_costs_what_reading_it_word_by_word_does(model, batch):
     torch.testing.assert_close(term, torch.stack(each).mean())
 
 
-def test_hidden_patches_alone_are_told_and_they_are_grey(model, batch):
+def test_hidden_cells_alone_are_told_and_they_are_grey(model, batch):
     seen = []
     inner = model.image_states
     model.image_states = lambda pixels, **given: (seen.append(pixels), inner(pixels, **given))[1]
@@ -205,7 +205,6 @@ def test_known_encodings_are_used_and_give_the_same_terms(model, batch):
         ({"negatives": "easy"}, "negatives"),
         ({"mlm_probability": 1.0}, "mlm_probability"),
         ({"mim_share": 0.0}, "mim_share"),
-        ({"mim_patch": 0}, "mim_patch"),
     ],
 )
 def test_objectives_that_cannot_be_asked_are_refused(given, message):
