@@ -3,14 +3,16 @@
 What every tower needs of them: which norm closes the stack, freezing, low-rank adapters.
 """
 
+import contextlib
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import transformers
 from torch import nn
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoConfig, AutoModel
+from transformers.utils import logging
 
 from core.errors import InputError, MissingFileError, MissingLibraryError, check_choice, nearest
 
@@ -49,7 +51,8 @@ def load_encoder(name: str, what: str, *, pooled: bool = False) -> Any:
         MissingFileError: a path where no folder is. InputError: it does not load, or lacks weights.
     """
     chosen = _model_class(load_pretrained(AutoConfig, name, what))
-    encoder, report = load_pretrained(chosen, name, what, output_loading_info=True)
+    with quiet():
+        encoder, report = load_pretrained(chosen, name, what, output_loading_info=True)
     missing = sorted(key for key in report["missing_keys"] if pooled or not key.startswith(("pooler.", "head.")))
     if missing:
         raise InputError(f"{what} {name!r} lacks weights: {', '.join(missing[:3])}" + " ..." * (len(missing) > 3))
@@ -67,6 +70,20 @@ def _model_class(config: Any) -> Any:
     if type(config) in MODEL_MAPPING:
         return AutoModel
     return getattr(transformers, type(config).__name__.removesuffix("Config") + "Model", AutoModel)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """While it lasts, transformers shows no progress bars and no report on poolers that are dropped anyway."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def looks_like_path(path_or_id: str | Path) -> bool:

@@ -215,6 +215,8 @@ class _TextSide:
 
     def __init__(self, embedder: VLModel | DualEncoder, prompts: list[str], context: int) -> None:
         if isinstance(embedder, VLModel):
+            if embedder.one is not None:
+                raise InputError("goals are tuned through a text tower; a one-tower model has none")
             encoder: Any = embedder.text_tower.encoder
             limit, full = embedder.config.max_tokens, False
         elif isinstance(embedder, DualEncoder):

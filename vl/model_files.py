@@ -13,6 +13,7 @@ from transformers import AutoConfig
 from core.checkpoint import load_weights
 from core.errors import InputError, MissingFileError
 from core.files import read_json
+from vl.encoders import quiet
 from vl.fusion import FusionConfig
 from vl.image_towers import EncoderTower, ImageTowerConfig
 from vl.model_config import VLConfig, check_same_shape
@@ -105,11 +106,13 @@ def export_towers(model: "VLModel", folder: str | Path) -> list[str]:
     if model.one is not None:
         raise InputError("a one-tower model has no towers to export; save it with save_pretrained")
     path, written = Path(folder), ["text"]
-    merged(model.text_tower.encoder).save_pretrained(str(path / "text"))
+    with quiet():
+        merged(model.text_tower.encoder).save_pretrained(str(path / "text"))
     model.tokenizer.save_pretrained(str(path / "text"))
     if isinstance(model.image_tower, EncoderTower):
         written.append("image")
-        merged(model.image_tower.encoder).save_pretrained(str(path / "image"))
+        with quiet():
+            merged(model.image_tower.encoder).save_pretrained(str(path / "image"))
         height, width = model.image_tower.config.size
         preprocessing = {
             "image_mean": list(model.image_tower.mean),

@@ -21,6 +21,7 @@ from core.errors import InputError, MissingLibraryError, existing_file, nearest
 EVERY: Final = 32  # rows between two places that are remembered
 BLOCK_ROWS: Final = 1024  # neighbouring rows that an epoch keeps near each other, where the file has no groups itself
 LONGEST_LINE: Final = 16 << 20  # bytes
+LARGEST_GROUP: Final = 2 << 30  # bytes of one Parquet row group, unpacked
 KEPT_BYTES: Final = 512 << 20  # of Parquet row groups, unpacked
 
 
@@ -239,6 +240,11 @@ class Parquet(RowFile):
         if not self.rows:
             raise InputError(f"{path} has no rows")
         self._sizes = [sum(_unpacked(group, name) for name in columns) for group in groups]
+        if max(self._sizes) > LARGEST_GROUP:
+            raise InputError(
+                f"row group {np.argmax(self._sizes)} of {path} unpacks to {max(self._sizes) / 1e9:.1f} GB and is read "
+                f"as a whole, up to {LARGEST_GROUP / 1e9:.1f} GB; write the file again with row_group_size=1000 or so"
+            )
 
     def blocks(self) -> list[Block]:
         """The row groups."""

@@ -311,14 +311,6 @@ class PairBatches:
         brightness = 1 + self.jitter * rng.uniform(-1, 1, (count, 1))
         gain = brightness * (1 + 0.25 * self.jitter * rng.uniform(-1, 1, (count, 3)))
 
-        true_of: dict[str | bytes, set[str]] = {}
-        for item in items:
-            true_of.setdefault(item.key, set()).update(item.texts)
-        positive = np.zeros((count, count), dtype=bool)
-        for i, item in enumerate(items):
-            shown = {mirrored(text) for text in true_of[item.key]} if item.flipped else true_of[item.key]
-            positive[i] = [other.text in shown for other in items]
-
         ids_of = {item.text: item.ids for item in items}
         number = {text: u for u, text in enumerate(sorted(ids_of))}
         longest = max(len(ids) for ids in ids_of.values())
@@ -327,13 +319,22 @@ class PairBatches:
         for text, u in number.items():
             input_ids[u, : len(ids_of[text])] = torch.tensor(ids_of[text])
             mask[u, : len(ids_of[text])] = 1
+
+        true_of: dict[str | bytes, set[str]] = {}  # of each picture as it is stored
+        for item in items:
+            true_of.setdefault(item.key, set()).update(item.texts)
+        holds = torch.zeros((count, len(number)), dtype=torch.bool)  # text u is true of picture i as it is shown
+        for i, item in enumerate(items):
+            shown = (mirrored(text) if item.flipped else text for text in true_of[item.key])
+            holds[i, [number[text] for text in shown if text in number]] = True
+        text_of = torch.tensor([number[item.text] for item in items])
         return Batch(
             torch.from_numpy(images),
             torch.from_numpy(gain.astype(np.float32)).view(count, 3, 1, 1),
             input_ids,
             mask,
-            torch.tensor([number[item.text] for item in items]),
-            torch.from_numpy(positive),
+            text_of,
+            holds[:, text_of],
         )
 
     def _read(self, step: int, wanted: range) -> list[_Item]:

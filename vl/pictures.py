@@ -106,8 +106,9 @@ def decode_picture(
             picture.draft(None, (max(least), max(least)))  # both sides, as it may lie on one
         picture.load()
         notes = ["first frame"] if getattr(picture, "is_animated", False) else []
-        upright, found = _rgb(ImageOps.exif_transpose(picture))
-        return Decoded(np.array(upright), (*notes, *found))
+        ImageOps.exif_transpose(picture, in_place=True)  # in place: no copy of pictures that stand upright already
+        rgb, found = _rgb(picture)
+        return Decoded(np.array(rgb), (*notes, *found))
     except Exception as error:
         cause = "truncated" if "truncated" in str(error) else "damaged"
         raise PictureError(cause, _no_picture(what, error)) from error
@@ -129,6 +130,8 @@ def _rgb(picture: Image.Image) -> tuple[Image.Image, list[str]]:
             white = Image.new("RGB", picture.size, (255, 255, 255))
             white.paste(picture.convert("RGB"), mask=alpha)
             return white, ["transparent"]
+    if picture.mode == "RGB":
+        return picture, []
     return picture.convert("RGB"), ["CMYK"] if picture.mode == "CMYK" else []
 
 

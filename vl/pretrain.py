@@ -145,12 +145,13 @@ def train(cfg: PretrainVLConfig, device: torch.device, source: Source, folder: R
     found = checkpoints.latest() if folder is not None else None
     start = distributed.from_main(found[0] if found else 0)
     saved = found[1] if found else load_checkpoint(checkpoints.path(start)) if start else None
-    best, seconds, flops = NOTHING, 0.0, 0
+    best, seconds, updating_s, flops = NOTHING, 0.0, 0.0, 0
     profile = LoaderProfile(workers=cfg.workers)
     if saved is not None:
         load_weights(model, saved["model"], f"the checkpoint in {place}")
         optimizer.load_state_dict(saved["optimizer"])
-        best, seconds, flops = saved["best"], saved["seconds"], saved["flops"]
+        best, flops = saved["best"], saved["flops"]
+        seconds, updating_s = saved["seconds"], saved["updating_s"]
         profile.wait_s, profile.model_s = saved["wait_s"], saved["model_s"]
     if folder is not None:
         folder.rewind(start)
@@ -178,7 +179,9 @@ def train(cfg: PretrainVLConfig, device: torch.device, source: Source, folder: R
             done = step + 1
             metrics = {**losses, "lr": cfg.lr * rate_factor(step, cfg.steps, cfg.warmup_steps, cfg.schedule)}
             metrics |= {"grad_norm": norm.item(), "logit_scale": model.logit_scale.item()}
-            profile.add(read - began, time.perf_counter() - read, pictures=len(inputs.batch.text))
+            updated = time.perf_counter()
+            profile.add(read - began, updated - read, pictures=len(inputs.batch.text))
+            updating_s += updated - began
             if done % cfg.eval_every == 0 or done == cfg.steps:
                 score, measured = evaluate()
                 metrics |= measured
@@ -190,8 +193,9 @@ def train(cfg: PretrainVLConfig, device: torch.device, source: Source, folder: R
                 folder.log(done, **metrics)
             progress.advance(1, loss=losses["loss"], **shown(metrics))
             if folder is not None and done % cfg.checkpoint_every == 0 and done < cfg.steps:
-                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "best": best}
-                state |= {"seconds": seconds, "flops": flops, "wait_s": profile.wait_s, "model_s": profile.model_s}
+                state: dict[str, Any] = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "best": best}
+                state |= {"wait_s": profile.wait_s, "model_s": profile.model_s}
+                state |= {"seconds": seconds, "updating_s": updating_s, "flops": flops}
                 checkpoints.save(done, state)
 
     result: dict[str, Any] = {}
@@ -223,7 +227,8 @@ def train(cfg: PretrainVLConfig, device: torch.device, source: Source, folder: R
                 **({"unreadable": batches.unreadable.counts()} if isinstance(batches, PairBatches) else {}),
                 "steps": cfg.steps,
                 "seconds": round(seconds, 1),
-                "pairs_per_second": round(cfg.steps * cfg.batch_size / max(seconds, 1e-9)),
+                "updating_seconds": round(updating_s, 1),  # reading and learning, without evaluations
+                "pairs_per_second": round(cfg.steps * cfg.batch_size / max(updating_s, 1e-9), 1),
                 **profile.summary(),
             }
         )

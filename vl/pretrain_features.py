@@ -50,8 +50,8 @@ class Feed:
 
     def batch(self, step: int) -> Inputs:
         """This process's part of batch number `step`."""
-        whole = self.batches.batch(step, pictures=self.images is None)
         rows = distributed.share(self.batches.batch_size, "batch_size")
+        whole = self.batches.batch(step, pictures=rows if self.images is None else False)
         batch = share_of(whole, rows) if len(rows) < len(whole.text) else whole
         found = Inputs(batch)
         if self.images is not None:

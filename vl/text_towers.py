@@ -64,6 +64,7 @@ class TextTower(nn.Module):
         self.kind = str(encoder.config.model_type)
         self.frozen = config.freeze
         self.pads_to_full = self.kind == "siglip_text_model" and config.pool == "pooler"
+        self._is_causal = self.kind in ALWAYS_CAUSAL
         if config.pool != "pooler":
             drop_pooler(encoder)
         elif self.kind not in ("clip_text_model", "siglip_text_model") and getattr(encoder, "pooler", None) is None:
@@ -105,8 +106,13 @@ class TextTower(nn.Module):
             attention_mask: 1 at real tokens, which come first in each row.
             keep: layers to hand on, after the encoder's final norm where it has one.
             causal: a word sees no later ones (captioning). CLIP's text encoder is always so.
+
+        Raises:
+            InputError: causal with an encoder that cannot be (DeBERTa, SigLIP's own pooled vector).
         """
         mask, length = attention_mask.bool(), input_ids.shape[1]
+        if causal and not self._is_causal:
+            self._check_causal(input_ids.device)
         if self.pads_to_full:
             return self._read_full(input_ids, mask, keep)
         lengths = mask.sum(1)
@@ -150,6 +156,25 @@ class TextTower(nn.Module):
         below = [norm(layer) for layer in output.hidden_states[-keep:-1]] if keep > 1 and norm is not None else []
         layers = [layer[:, :length] for layer in (*below, output.last_hidden_state)]
         return Encoded(layers, mask, output.pooler_output)
+
+    @torch.no_grad()
+    def _check_causal(self, device: torch.device) -> None:
+        """Reads two texts that differ in their last word: the states before it must not."""
+        was, self._is_causal = self.encoder.training, True
+        words = torch.tensor([[0, 1, 2], [0, 1, 3]], device=device) + max(0, min(5, self.vocab_size - 4))
+        self.encoder.eval()
+        try:
+            states = self._read(words, torch.ones_like(words).bool(), 1, True).states
+            leaks = self.pads_to_full or not torch.allclose(states[0, :2], states[1, :2], atol=1e-4)
+        except RuntimeError:  # a mask of this shape is more than the encoder takes
+            leaks = True
+        self.encoder.train(was)
+        if leaks:
+            self._is_causal = False
+            raise InputError(
+                f"{self.kind} with pool={self.config.pool} cannot read causally, as captioning asks; take text "
+                "model_type=bert, roberta, electra, distilbert, modernbert or clip_text_model"
+            )
 
     def _causal(self, mask: Bool[Tensor, "B L"]) -> Tensor:
         """(B, 1, L, L): a row sees real columns up to itself; transformers hands a prepared mask on as it is."""

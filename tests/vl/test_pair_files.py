@@ -175,6 +175,10 @@ def test_files_that_cannot_be_rows_are_refused_at_once(tmp_path, monkeypatch):
     (tmp_path / "state" / "dataset_info.json").write_text("{}")
     with pytest.raises(InputError, match="does not load as a saved dataset"):
         opened(tmp_path / "state")
+    as_parquet(tmp_path / "wide.parquet", ROWS)
+    monkeypatch.setattr(pair_files, "LARGEST_GROUP", 400)
+    with pytest.raises(InputError, match=r"row group \d of .* unpacks to .* again with row_group_size=1000"):
+        opened(tmp_path / "wide.parquet")
     monkeypatch.setattr(pair_files, "LONGEST_LINE", 1000)
     refused("c.jsonl", b'{"image": "a", "caption": "b"}\n' + b" " * 1001, "line 2 of .* more than 1000 bytes")
 

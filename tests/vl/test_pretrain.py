@@ -23,10 +23,11 @@ from vl.objectives import Objectives
 from vl.one_tower import OneTowerConfig
 from vl.pretrain import run
 from vl.pretrain_config import PretrainVLConfig
+from vl.pretrain_features import why_not_cached
 
 TIMING = {
-    "seconds", "pairs_per_second", "peak_memory_gb", "loader_verdict", "wait_share", "wait_ms_median", "wait_ms_p95",
-    "model_ms_median", "model_ms_p95", "pictures_per_second",
+    "seconds", "updating_seconds", "pairs_per_second", "peak_memory_gb", "loader_verdict", "wait_share",
+    "wait_ms_median", "wait_ms_p95", "model_ms_median", "model_ms_p95", "pictures_per_second",
 }  # fmt: skip
 VIT = ImageTowerConfig(
     model_type="vit",
@@ -65,7 +66,7 @@ def fusing(config, tiny_config) -> PretrainVLConfig:
     """ViT and BERT under one fusion layer."""
     model = dataclasses.replace(tiny_config, image=VIT, fusion=FusionConfig(layers=1, width=16, heads=2))
     objectives = Objectives(itc=1.0, itm=1.0, mlm=1.0)
-    return dataclasses.replace(config, model=model, objectives=objectives, steps=3, eval_every=3, checkpoint_every=5)
+    return dataclasses.replace(config, model=model, objectives=objectives, steps=2, eval_every=2, checkpoint_every=5)
 
 
 def changed(model: VLConfig, **parts: dict) -> VLConfig:
@@ -80,15 +81,15 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_a_run_learns_and_leaves_a_model_that_loads(config, tmp_path):
-    cfg = dataclasses.replace(config, steps=40, eval_every=20, checkpoint_every=50, object_share=1.0)
+    cfg = dataclasses.replace(config, steps=30, eval_every=15, checkpoint_every=50, object_share=1.0)
     result = run(cfg)
     rows = read_metrics(cfg.out)
-    assert [row["step"] for row in rows] == list(range(1, 41))
-    assert sum(row["loss"] for row in rows[-5:]) < sum(row["loss"] for row in rows[:5]) - 1
+    assert [row["step"] for row in rows] == list(range(1, 31))
+    assert sum(row["loss"] for row in rows[-5:]) < sum(row["loss"] for row in rows[:5]) - 0.5
     model = VLModel.from_pretrained(tmp_path / "run" / "model")
     red, blue = model.encode_texts(["a red box", "a blue box"])
     assert not torch.allclose(red, blue)
-    assert result["best_step"] in (20, 40) and result["val_homes"] <= 6
+    assert result["best_step"] in (15, 30) and result["val_homes"] <= 6
     assert result["parameters"] == result["trainable_parameters"] and result["flops_per_step"] > 1e6
     assert result["features"] == {name: f"not cached: the {name} tower is trained" for name in ("image", "text")}
     assert run(dataclasses.replace(cfg, resume="auto")) == result  # a finished run is not run again
@@ -99,21 +100,21 @@ class Killed(Exception):
 
 
 def test_a_killed_run_continues_to_the_same_weights_and_metrics(fusing, tmp_path, monkeypatch):
-    fusing = dataclasses.replace(fusing, steps=8, eval_every=4, checkpoint_every=3)
+    fusing = dataclasses.replace(fusing, steps=5, eval_every=3, checkpoint_every=2)
     whole = run(dataclasses.replace(fusing, out=str(tmp_path / "whole")))
 
     import vl.pretrain as job
 
     real, calls = job.update, 0
 
-    def fails_at_the_sixth(*arguments):
+    def fails_at_the_fourth(*arguments):
         nonlocal calls
         calls += 1
-        if calls == 6:
+        if calls == 4:
             raise Killed
         return real(*arguments)
 
-    monkeypatch.setattr(job, "update", fails_at_the_sixth)
+    monkeypatch.setattr(job, "update", fails_at_the_fourth)
     with pytest.raises(Killed):
         run(fusing)
     monkeypatch.setattr(job, "update", real)
@@ -127,9 +128,8 @@ def test_a_killed_run_continues_to_the_same_weights_and_metrics(fusing, tmp_path
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("overlap", ["ignored", "negative"])
-def test_the_sigmoid_loss_trains_too(config, overlap):
-    run(dataclasses.replace(config, objectives=Objectives(itc_loss="sigmoid", overlap=overlap), steps=3))
+def test_the_sigmoid_loss_trains_too(config):
+    run(dataclasses.replace(config, objectives=Objectives(itc_loss="sigmoid", overlap="ignored"), steps=3))
     assert all(math.isfinite(row["loss"]) for row in read_metrics(config.out))
 
 
@@ -145,10 +145,10 @@ def test_every_objective_is_logged_and_the_loss_is_their_weighted_sum(fusing):
 
 
 def test_without_contrast_the_best_weights_have_the_least_val_loss(fusing):
-    cfg = dataclasses.replace(fusing, objectives=Objectives(itc=0.0, mlm=1.0), steps=6, eval_every=2)
+    cfg = dataclasses.replace(fusing, objectives=Objectives(itc=0.0, mlm=1.0), steps=3, eval_every=1)
     result = run(cfg)
     losses = {row["step"]: row["val_loss"] for row in read_metrics(cfg.out) if "val_loss" in row}
-    assert list(losses) == [2, 4, 6]
+    assert list(losses) == [1, 2, 3]
     assert result["val_loss"] == min(losses.values()) == losses[result["best_step"]]
     assert result["val_pairs"] == 16 and "val_mrr" not in result
 
@@ -202,18 +202,32 @@ def test_frozen_towers_keep_their_weights_and_what_is_cached_changes_nothing_but
     assert frozen and all(torch.equal(start[name], after[name]) for name in frozen)
 
 
-def test_features_in_a_named_folder_are_shared_and_augmented_images_say_why_they_are_not_kept(config, tmp_path):
+def test_features_in_a_named_folder_are_shared_by_runs(config, tmp_path):
     model = changed(config.model, image={"freeze": True})
-    cfg = dataclasses.replace(config, model=model, features=str(tmp_path / "shared"), steps=2)
-    result = run(cfg)
-    assert result["features"]["image"] == "not cached: flip=True, jitter=0.1 show it other images each time"
-    still = dataclasses.replace(cfg, flip=False, jitter=0.0)
+    cfg = dataclasses.replace(config, model=model, features=str(tmp_path / "shared"), flip=False, jitter=0.0, steps=1)
     for name in ("a", "b"):
-        run(dataclasses.replace(still, out=str(tmp_path / name), seed=5))
+        run(dataclasses.replace(cfg, out=str(tmp_path / name)))
     (made,) = [path for path in (tmp_path / "shared").iterdir() if not path.name.startswith(".")]
     assert (made / "index.json").is_file()
 
 
+def test_why_features_are_not_cached_is_said(config, fusing):
+    frozen = changed(fusing.model, image={"freeze": True}, text={"freeze": True})
+    still = dataclasses.replace(fusing, model=frozen, flip=False, jitter=0.0)
+    assert why_not_cached(still) == {"image": "", "text": ""}
+    assert why_not_cached(config)["text"] == "the text tower is trained"
+
+    def why(**changes) -> dict[str, str]:
+        return why_not_cached(dataclasses.replace(still, **changes))
+
+    assert why(flip=True, jitter=0.1)["image"] == "flip=True, jitter=0.1 show it other images each time"
+    assert why(patch_dropout=0.5) == {"image": "patch_dropout=0.5 shows it other images each time", "text": ""}
+    told = "the objectives read masked or causal texts, others each time"
+    assert why(objectives=Objectives(itc=0.0, mlm=1.0, caption=1.0)) == {"image": "", "text": told}
+    assert set(why(cache_features="no").values()) == {"cache_features=no"}
+
+
+@pytest.mark.slow
 def test_a_gradient_cache_gives_the_same_weights(config, tmp_path):
     cfg = dataclasses.replace(config, steps=3, eval_every=3, precision="float32")
     run(cfg)
@@ -254,22 +268,18 @@ def pairs(views, tmp_path) -> dict[str, str]:
     }
 
 
-def test_pairs_of_ones_own_train_like_views_also_from_cached_features(fusing, pairs, tmp_path):
-    model = changed(fusing.model, image={"freeze": True})
-    cfg = dataclasses.replace(fusing, **pairs, model=model, flip=False, jitter=0.0)
-    result = run(cfg)
-    assert result["features"]["image"].startswith("64 cached")
-    assert 1 < result["val_gallery"] <= 24 and result["train_views"] == 64
-    without = run(
-        dataclasses.replace(cfg, out=str(tmp_path / "losses"), objectives=Objectives(itc=0.0, mlm=1.0), flip=True)
-    )
-    assert without["val_pairs"] == 16
-
-
-def test_unreadable_pictures_are_counted_by_cause_and_training_goes_on(config, pairs, tmp_path):
+def test_pairs_of_ones_own_train_like_views_and_unreadable_pictures_are_counted(fusing, pairs, tmp_path):
     (tmp_path / "images" / "train-3.png").write_bytes(b"no picture")
-    result = run(dataclasses.replace(config, **pairs, max_unreadable=0.1))
+    model = changed(fusing.model, image={"freeze": True})
+    cfg = dataclasses.replace(fusing, **pairs, model=model, max_unreadable=0.1)
+    result = run(dataclasses.replace(cfg, flip=False, jitter=0.0))  # the image tower's features are cached
+    assert result["features"]["image"].startswith("64 cached")
     assert sum(result["unreadable"].values()) == 1
+    assert 1 < result["val_gallery"] <= 24 and result["train_views"] == 64
+    without = run(dataclasses.replace(cfg, out=str(tmp_path / "losses"), objectives=Objectives(itc=0.0, mlm=1.0)))
+    assert without["val_pairs"] == 16
+    with pytest.raises(InputError, match="more than max_unreadable=0"):
+        run(dataclasses.replace(cfg, out=str(tmp_path / "strict"), max_unreadable=0.0, batch_size=64))
 
 
 def test_impossible_settings_stop_before_anything_is_written(config, fusing, tmp_path):
