@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +20,9 @@ from numpy import ndarray
 
 from core.errors import InputError
 from vl.embedder import Embedder, load_embedder
-from vl.model import VLModel
+from vl.model import VLModel, embedding_of
 from vl.pictures import PictureError, Pictures, resize
-from vl.retrieval import concatenated, match_scores, read_all
+from vl.retrieval import match_scores, read_all
 
 CHUNK = 32
 """Pictures read before they are encoded: no more than this many are in memory at once."""
@@ -61,8 +60,8 @@ def folder_features(
     names = pictures.names()
     if not names:
         raise InputError(f"no pictures in {folder}; expected files such as .jpg or .png in it or below it")
-    fusion = isinstance(embedder, VLModel) and has_fusion(embedder) and len(texts) > 0
-    read: Any = read_all(embedder, texts) if fusion else None
+    fusing = embedder if isinstance(embedder, VLModel) and has_fusion(embedder) and len(texts) else None
+    read = read_all(fusing, texts) if fusing else None
     height, width = picture_size(embedder)
     found = FolderFeatures([], np.zeros((0, embedder.dim), dtype=np.float32), None)
     features: list[ndarray] = []
@@ -72,12 +71,12 @@ def folder_features(
         if chunk:
             found.names += [name for name, _ in chunk]
             images = torch.from_numpy(np.stack([picture for _, picture in chunk]))
-            if fusion:
+            if fusing and read:
                 with torch.no_grad():
-                    seen = concatenated([embedder.see(embedder.pixels(images, None))])
-                features.append(seen.embedding.float().cpu().numpy())
+                    seen = fusing.see(fusing.pixels(images))
+                features.append(embedding_of(seen).float().cpu().numpy())
                 rows = np.indices((len(chunk), len(texts))).reshape(2, -1)
-                odds = match_scores(embedder, read, seen, rows[1], rows[0])
+                odds = match_scores(fusing, read, seen, rows[1], rows[0])
                 match.append(1 / (1 + np.exp(-odds.reshape(len(chunk), len(texts)))))
             else:
                 features.append(embedder.encode_images(images).float().cpu().numpy())

@@ -149,7 +149,10 @@ def of_classes(cfg: EvaluateVLConfig) -> Measure:
     model = load_embedder(cfg.model, cfg.device)
 
     def measure(folder: RunFolder) -> dict[str, Any]:
-        found = linear_probe(model, *others, data) if probing else zero_shot(model, data, cfg.templates)
+        if probing:
+            found = linear_probe(model, others[0], others[1], data)
+        else:
+            found = zero_shot(model, data, cfg.templates)
         table = [{"model": cfg.task, **found}]
         show_metrics(table, f"{cfg.task} on {len(data.examples)} pictures of {cfg.split}")
         return {"task": cfg.task, "split": cfg.split, **found, "table": table}

@@ -23,11 +23,12 @@ from core.progress import track
 from vl.data import CaptionedViews
 from vl.embed_folder import has_fusion, picture_size
 from vl.embedder import Embedder
-from vl.model import VLModel
+from vl.model import VLModel, embedding_of
 from vl.picture_cache import PictureCache
 from vl.retrieval import Reranked, match_scores, read_all, rerank, see_all, summary, target_ranks
-from vl.tasks import TASKS, TaskData
+from vl.tasks import TaskData
 from vl.tasks.captions import gallery as gallery_of
+from vl.tasks.captions import recalls as recalls_both_ways
 
 NAME_WORDS = 5  # "an orange ceiling lamp" has four
 TOP = 3  # best views kept per query
@@ -76,8 +77,7 @@ def retrieve(
         return (model.encode_texts(texts) @ image.T).float().cpu().numpy(), None
     fusing = check_fusion(model, k)
     seen, read = see_all(fusing, images), read_all(fusing, texts)
-    assert seen.embedding is not None and read.embedding is not None
-    similarity = (read.embedding @ seen.embedding.T).float().cpu().numpy()
+    similarity = (embedding_of(read) @ embedding_of(seen).T).float().cpu().numpy()
     with track(None, "pairs fused") as progress:
         found = rerank(
             similarity,
@@ -144,14 +144,11 @@ def retrieve_captions(model: Embedder, data: TaskData, k: int) -> tuple[Rows, di
     cache = PictureCache(data.pictures, height, width, gigabytes=0.0)
     images = cache.stack((name, None) for name in names)
     similarity, again = retrieve(model, images, [example.text for example in data.examples], k)
-    score = TASKS["retrieval"].score
-    rows: Rows = [{"model": "dual encoder" if again else "model", **score(data.examples, similarity)}]
-    if again:  # the two directions were ranked again apart: each is read from its own scores
-        to_image = score(data.examples, again.text_to_image)
-        to_text = score(data.examples, np.ascontiguousarray(again.image_to_text.T))
-        both = {name: (to_image if name.startswith("text_to_image") else to_text)[name] for name in to_image}
-        found = [value for name, value in both.items() if re.search(r"_R@\d+$", name)]
-        rows.append({"model": "reranked", **both, "mean_recall": float(np.mean(found))})
+    rows: Rows = [{"model": "dual encoder" if again else "model"}]
+    rows[0] |= recalls_both_ways(data.examples, similarity, similarity)
+    if again:
+        to_text = np.ascontiguousarray(again.image_to_text.T)
+        rows.append({"model": "reranked", **recalls_both_ways(data.examples, again.text_to_image, to_text)})
     return rows, {
         "images": len(names),
         "captions": len(own),

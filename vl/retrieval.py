@@ -138,7 +138,7 @@ def _mask(part: Encoded) -> Tensor:
 def see_all(model: Any, images: UInt8[ndarray, "M H W 3"], batch_size: int = 32) -> Encoded:
     """States and embeddings of all images (a `VLModel`'s `see`), kept on the model's device."""
     parts = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
-    return concatenated([model.see(model.pixels(torch.from_numpy(np.array(part)), None)) for part in parts])
+    return concatenated([model.see(model.pixels(torch.from_numpy(np.array(part)))) for part in parts])
 
 
 @torch.no_grad()

@@ -89,6 +89,20 @@ def test_reranking_is_a_second_row_and_a_full_shortlist_gives_the_grids_ranks(fo
     assert target_ranks(found.image_to_text, own).tolist() == target_ranks(grid.T, own).tolist()
 
 
+def test_captions_of_photographs_are_reranked_too(folders, tmp_path):
+    colors = list(COLORS)
+    for color in colors:
+        (tmp_path / "data" / "images").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), COLORS[color]).save(tmp_path / "data" / "images" / f"{color}.png")
+    said = [[{"raw": f"a {color} box"}, {"raw": f"there is a {color} box on the left"}] for color in colors]
+    images = [{"filename": f"{c}.png", "split": "test", "sentences": s} for c, s in zip(colors, said)]
+    (tmp_path / "data" / "dataset.json").write_text(json.dumps({"images": images}))
+    result = run(config(folders, tmp_path, data=str(tmp_path / "data"), model=str(folders / "fusing"), rerank=2))
+    assert [row["model"] for row in result["table"]] == ["dual encoder", "reranked"]
+    assert (result["images"], result["captions"], result["pairs_of_the_grid"]) == (4, 8, 32)
+    assert 16 <= result["pairs_fused"] <= 24 and result["mean_recall"] == result["table"][1]["mean_recall"]
+
+
 def test_reranking_without_a_fusion_is_refused(folders, tmp_path):
     with pytest.raises(InputError, match="rerank=3 needs a model that sees image and text together"):
         run(config(folders, tmp_path, views=str(folders / "views"), queries=20, rerank=3))

@@ -1,14 +1,20 @@
 """Facts about vl/finetune.py: a few updates on pictures of one colour and sentences that name one."""
 
 import dataclasses
+import json
 
 import pytest
 import torch
+from PIL import Image
 
 from core.errors import InputError, MissingFileError
 from core.run import read_metrics
+from tests.vl.conftest import COLORS
 from tests.vl.fusing import fusing_model
 from tests.vl.nlvr_on_disk import write_nlvr1
+from tests.vl.tasks.files import write_json, write_lines
+from vl.evaluate import EvaluateVLConfig
+from vl.evaluate import run as evaluate
 from vl.finetune import FinetuneVLConfig, run
 from vl.model import VLModel
 
@@ -85,6 +91,77 @@ def test_frozen_parts_stay_as_they_were(config, root, tmp_path):
     after = VLModel.from_pretrained(tmp_path / "run" / "model").state_dict()
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"fusion"}
+
+
+def picture(path, color):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (32, 32), COLORS[color]).save(path)
+
+
+def vqa_release(folder):
+    for split in ("train", "val"):
+        questions, annotations = [], []
+        for n in range(8):
+            color = ("red", "blue")[n % 2]
+            picture(folder / f"{split}2014" / f"COCO_{split}2014_{n:012d}.jpg", color)
+            questions.append({"question_id": n, "image_id": n, "question": "what colour is the box"})
+            said = [{"answer": color, "answer_id": k} for k in range(10)]
+            top = {"multiple_choice_answer": color, "answer_type": "other"}
+            annotations.append({"question_id": n, "answers": said, **top})
+        write_json(folder / f"v2_OpenEnded_mscoco_{split}2014_questions.json", {"questions": questions})
+        write_json(folder / f"v2_mscoco_{split}2014_annotations.json", {"annotations": annotations})
+    return {"least_answers": 4}
+
+
+def refcoco_release(folder):
+    picture(folder / "train2014" / "1.jpg", "red")
+    boxes = [[0, 0, 16, 32], [16, 0, 16, 32], [0, 0, 32, 16]]
+    found = [{"id": n, "image_id": 1, "bbox": box} for n, box in enumerate(boxes)]
+    write_json(folder / "instances.json", {"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": found})
+    ref = {"image_id": 1, "sentences": [{"sent_id": 1, "sent": "the left box"}]}
+    splits = enumerate(("train", "train", "val"))
+    write_json(folder / "refs.json", [{"ref_id": n, "ann_id": n, "split": split, **ref} for n, split in splits])
+    return {}
+
+
+def nlvr2_release(folder):
+    for split in ("train", "val"):
+        records = [
+            {"identifier": f"{split}-{n}-0-0", "label": label, "sentence": "there is a red box on the left"}
+            for n, label in enumerate(("True", "False"))
+        ]
+        write_lines(folder / f"{split}.json", records)
+        for n, colors in enumerate((("red", "blue"), ("blue", "red"))):
+            for side, color in enumerate(colors):
+                picture(folder / split / f"{split}-{n}-0-img{side}.png", color)
+    return {}
+
+
+@pytest.mark.parametrize(
+    "task, release", [("vqa", vqa_release), ("refcoco", refcoco_release), ("nlvr2", nlvr2_release)]
+)
+def test_every_kind_of_answer_is_trained_and_measured(config, tmp_path, task, release):
+    keys = release(tmp_path / "data")
+    tuned = dataclasses.replace(config, task=task, data=str(tmp_path / "data"), steps=2, eval_every=2, **keys)
+    result = run(tuned)
+    wanted = {"vqa": ["blue", "red"], "refcoco": ["this one"], "nlvr2": ["false", "true"]}
+    model = VLModel.from_pretrained(tmp_path / "run" / "model")
+    assert sorted(model.config.answers) == wanted[task] and model.config.answer_images == (2 if task == "nlvr2" else 1)
+    measured = evaluate(
+        EvaluateVLConfig(
+            out=str(tmp_path / "measured"),
+            task=task,
+            data=str(tmp_path / "data"),
+            split="val",
+            model=str(tmp_path / "run" / "model"),
+        )
+    )
+    assert measured["accuracy"] == result["val_accuracy"]  # the saved weights are those that were best
+    assert [row["model"] for row in measured["table"]] == ["model", "blind"]
+    if task == "vqa":
+        said = json.loads((tmp_path / "measured" / "vqa_results.json").read_text())
+        assert [row["question_id"] for row in said] == list(range(8))
+    assert (tmp_path / "measured" / "predictions.csv").exists() == (task == "nlvr2")
 
 
 def test_impossible_settings_stop_before_anything_is_written(config, root, tmp_path, tiny_model):
