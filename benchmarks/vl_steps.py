@@ -97,22 +97,24 @@ def batch_of(model: VLModel, pictures: Tensor, texts: list[str]) -> Batch:
 class Step:
     """A model with its optimiser, and one step of training on demand."""
 
-    def __init__(self, model: VLModel, objectives: Objectives, terms: Terms = objective_terms) -> None:
+    def __init__(
+        self, model: VLModel, objectives: Objectives, terms: Terms = objective_terms, *, rate: float = 1e-5
+    ) -> None:
         self.model, self.objectives, self.terms = model, objectives, terms
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.optimizer = make_optimizer("adamw", model.parameter_groups(1e-5))
+        self.optimizer = make_optimizer("adamw", model.parameter_groups(rate))
 
-    def __call__(self, batch: Batch, **features: Encoded) -> None:
+    def __call__(self, batch: Batch, seed: int = 0, **features: Encoded) -> None:
         """Forwards, backwards, weights updated."""
         self.optimizer.zero_grad(set_to_none=True)
-        terms = self.terms(self.model, batch, self.objectives, torch.Generator().manual_seed(0), **features)
+        terms = self.terms(self.model, batch, self.objectives, torch.Generator().manual_seed(seed), **features)
         weighted_sum(terms, self.objectives).backward()
         update(self.optimizer, self.trained, 1.0)
 
     def flops(self, batch: Batch, **features: Encoded) -> int:
         """Operations of a step's products."""
         with counted_flops() as counter:
-            self(batch, **features)
+            self(batch, 0, **features)
         assert counter is not None
         return int(counter.get_total_flops())
 
@@ -135,7 +137,9 @@ class Compared:
     bound: float  # the same of operations
 
 
-def compare(slow: tuple[str, Callable[[], Any], int], fast: tuple[str, Callable[[], Any], int], count: int, rounds: int) -> Compared:
+def compare(
+    slow: tuple[str, Callable[[], Any], int], fast: tuple[str, Callable[[], Any], int], count: int, rounds: int
+) -> Compared:
     """Two ways in turn, given by name, step and operations; `count` samples a step."""
     found: Seconds = in_turns({slow[0]: slow[1], fast[0]: fast[1]}, rounds)
     ratios = found[slow[0]] / found[fast[0]]
@@ -157,7 +161,9 @@ def compare(slow: tuple[str, Callable[[], Any], int], fast: tuple[str, Callable[
     return Compared(lines, float(ratio), bound)
 
 
-def shared_encodings(shape: Shape, count: int, rounds: int, others: tuple[Shape, ...] = ()) -> tuple[list[str], float, float]:
+def shared_encodings(
+    shape: Shape, count: int, rounds: int, others: tuple[Shape, ...] = ()
+) -> tuple[list[str], float, float]:
     """ITC + ITM + MLM from one encoding of each picture, beside a pass per objective.
 
     Args:
@@ -180,7 +186,7 @@ def shared_encodings(shape: Shape, count: int, rounds: int, others: tuple[Shape,
     )
     lines = [
         f"{shape}; pictures of {shape.side} px, texts of up to {batch.input_ids.shape[1]} tokens, {count} pairs a step. "
-        "Both ways fuse the pairs and two wrong ones each for ITM, the pairs again for MLM. Losses of the two, the same "
+        "Both ways fuse the pairs and two wrong ones each for ITM, the pairs again for MLM. Losses of the two, same "
         f"weights, no dropout: {', '.join(f'{name} {ours[name]:.6g} and {theirs[name]:.6g}' for name in ours)}.",
         "",
         *found.lines,
