@@ -185,7 +185,7 @@ def shared_encodings(
         rounds,
     )
     lines = [
-        f"{shape}; pictures of {shape.side} px, texts of up to {batch.input_ids.shape[1]} tokens, {count} pairs a step. "
+        f"{shape}; pictures of {shape.side} px, {batch.input_ids.shape[1]} tokens at most, {count} pairs a step. "
         "Both ways fuse the pairs and two wrong ones each for ITM, the pairs again for MLM. Losses of the two, same "
         f"weights, no dropout: {', '.join(f'{name} {ours[name]:.6g} and {theirs[name]:.6g}' for name in ours)}.",
         "",

@@ -58,13 +58,18 @@ def test_recall_counts_any_caption_of_the_picture():
     assert vl_retrieval.both_ways(scores, scores.T, np.array([0, 1, 0])) == [1.0, 0.5]
 
 
-def test_cached_gradients_are_the_uncached_ones_and_memory_is_read_in_a_fresh_process():
+def test_cached_gradients_are_the_uncached_ones():
     assert 0 < vl_memory.gradient_difference(12, 5, 16, 16) < 1e-5
+
+
+@pytest.mark.slow
+def test_memory_is_read_in_a_fresh_process():
     used = vl_memory.in_a_fresh_process(24, 8, 16, 16)
     assert used.chunks == 3 and used.peak_gb >= used.before_gb > 0 and used.loss > 0
 
 
-def test_every_target_is_measured_on_a_tiny_size(tmp_path):
+def test_every_target_is_measured_on_a_tiny_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(vl_memory, "in_a_fresh_process", vl_memory.step)  # a process takes seconds to start
     parts = vl.run(vl.SMALLEST, tmp_path / "kept")
     found = [each for part in parts for each in part.targets]
     assert {each.name for each in found} == {*vl.LEAST, *vl.MOST} and all(np.isfinite(each.value) for each in found)
