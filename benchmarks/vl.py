@@ -85,7 +85,7 @@ class Size:
 
 QUICK: Final = Size(
     step=Shape(384, 4, 256, 2, 1), step_pairs=4, others=(), frozen=Shape(768, 3, 256, 2, 1), frozen_pairs=4, items=8,
-    rounds=2, training_steps=60, gallery=(200, 1_000), grid=(200, 200), shortlist=8, measured=2_000, batch=4_096,
+    rounds=2, training_steps=60, gallery=(200, 1_000), grid=(200, 200), shortlist=6, measured=2_000, batch=4_096,
     chunk=256, side=16, tower=16, pictures=200,
 )  # fmt: skip
 SMALLEST: Final = Size(
