@@ -66,11 +66,12 @@ def draw_pair(rng: Random) -> Pair:
 
 def true_sentence(picture: Picture, rng: Random) -> str:
     """A sentence that is true of a picture and not of another one at random."""
-    other = draw_picture(rng, picture.kind)
     while True:
-        statement = draw(rng.choice(OF_KIND[picture.kind]), picture.kind, rng)
-        if answer(statement, picture) and answer(statement, other) is False:
-            return statement.text
+        other = draw_picture(rng, picture.kind)  # may well be the same picture: towers are few
+        for _ in range(20):
+            statement = draw(rng.choice(OF_KIND[picture.kind]), picture.kind, rng)
+            if answer(statement, picture) and answer(statement, other) is False:
+                return statement.text
 
 
 def caption(sentences: list[str]) -> str:

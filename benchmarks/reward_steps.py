@@ -2,8 +2,6 @@
 how time and memory are read."""
 
 import resource
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from numpy import ndarray
 from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import BaseCallback
@@ -19,21 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents.step_frames import StepFrame
 from benchmarks.reward_shapes import pictures
-
-Turn = Callable[[], object]
-Seconds = dict[str, Float[ndarray, "R 2"]]  # name -> per round, on the clock and of the processor
-
-
-def in_turns(turns: dict[str, Turn], rounds: int, wait: Callable[[], None] = lambda: None) -> Seconds:
-    """All in turn, round after round, every other round backwards: a busy neighbour or a drift hits all of them."""
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in turns}
-    for number in range(rounds):
-        for name in list(turns)[:: -1 if number % 2 else 1]:
-            wall, processor = time.perf_counter(), time.process_time()
-            turns[name]()
-            wait()
-            found[name].append((time.perf_counter() - wall, time.process_time() - processor))
-    return {name: np.array(rows) for name, rows in found.items()}
+from benchmarks.turns import Turn
 
 
 class Noise(gymnasium.Env):

@@ -51,7 +51,8 @@ from benchmarks.reward_shapes import (
     reward_of,
     two_tower,
 )
-from benchmarks.reward_steps import MemoryWatch, Noise, Seconds, Turn, continuing, in_turns, learner, pendulum
+from benchmarks.reward_steps import MemoryWatch, Noise, continuing, learner, pendulum
+from benchmarks.turns import Seconds, Turn, in_turns
 from benchmarks.verdict import Target, judged, machine
 from core.run import describe_version
 from core.threads import use_threads

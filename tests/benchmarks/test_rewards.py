@@ -9,7 +9,8 @@ from torch.nn.functional import normalize
 
 from benchmarks import gpu, reward_shapes, rewards
 from benchmarks.reward_shapes import SMALL, SMALL_SIGLIP
-from benchmarks.reward_steps import Noise, in_turns
+from benchmarks.reward_steps import Noise
+from benchmarks.turns import in_turns
 
 CPU = torch.device("cpu")
 
