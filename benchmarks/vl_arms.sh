@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 export sightline=${SIGHTLINE:-.venv/bin/sightline} python=${PYTHON:-.venv/bin/python} runs=${RUNS:-runs/vl_arms}
 export VIEWS=${VIEWS:-$runs/views}
-export TOWER_STEPS=${TOWER_STEPS:-300} VIEW_STEPS=${VIEW_STEPS:-300}
+export TOWER_STEPS=${TOWER_STEPS:-300} VIEW_STEPS=${VIEW_STEPS:-400}
 export PAIR_STEPS=${PAIR_STEPS:-100} STYLE_STEPS=${STYLE_STEPS:-500} HUMAN_STEPS=${HUMAN_STEPS:-120}
 SEEDS=${SEEDS:-0 1 2} PARTS=${PARTS:-views nlvr1}
 VIEW_ARMS=${VIEW_ARMS:-none text vision both scratch one-text one-vision one-random itc itc-itm bridges}
@@ -70,7 +70,7 @@ view_trial() { # arm seed
   esac
   mapfile -t options < <(arm_options views "$arm" "$seed" 16)
   job "views-$arm-$seed-training" pretrain-vl views="$VIEWS" seed="$seed" steps="$VIEW_STEPS" batch_size=64 lr=1e-3 \
-    eval_every="$VIEW_STEPS" flip=false jitter=0 "${objectives[@]}" "${options[@]}"
+    eval_every="$VIEW_STEPS" flip=false jitter=0 objectives.negatives=random "${objectives[@]}" "${options[@]}"
   job "views-$arm-$seed" evaluate-vl views="$VIEWS" split=test queries=500 "${rerank[@]}" \
     model="$runs/views-$arm-$seed-training/model"
 }
