@@ -50,7 +50,8 @@ PAIRS: Final = {
     "objectives": (("itc-itm", "itc"), ("none", "itc-itm"), ("bridges", "none")),
     "seeing": (("none", "blind"),),
 }
-ALL: Final = FREEZING | ONE_TOWER | LADDER | BLIND
+BATCH: Final = 64
+"""Pairs of an update, as benchmarks/vl_arms.sh sets it."""
 
 
 @dataclass
@@ -134,15 +135,13 @@ def over_groups(arm: Arm) -> str:
 
 
 def cost(arm: Arm) -> list[str]:
-    """Trainable parameters, GFLOP a pair, minutes and memory of pretraining (its first job counts FLOPs and memory)."""
+    """Trained parameters, GFLOP a pair and memory of pretraining; minutes of updates over all jobs of a seed."""
     first = [row[0] for row in arm.training]
-    pairs = first[0]["steps"]
-    batch = round(first[0]["pairs_per_second"] * first[0]["seconds"] / pairs)
-    minutes = np.mean([sum(stage["seconds"] for stage in row) for row in arm.training]) / 60
+    minutes = [sum(stage.get("updating_seconds", stage["seconds"]) for stage in row) / 60 for row in arm.training]
     return [
         f"{first[0]['trainable_parameters'] / 1000:,.0f} k",
-        f"{np.mean([stage['flops_per_step'] for stage in first]) / batch / 1e9:.2f}",
-        f"{minutes:.1f}",
+        f"{np.mean([stage['flops_per_step'] for stage in first]) / BATCH / 1e9:.2f}",
+        f"{np.mean(minutes):.1f}",
         f"{np.mean([stage['peak_memory_gb'] for stage in first]):.2f}",
     ]
 
@@ -215,7 +214,7 @@ def nlvr_table(arms: Mapping[str, Arm], names: Mapping[str, str]) -> list[str]:
     return lines
 
 
-def comparisons(arms: Mapping[str, Arm], pairs: Sequence[tuple[str, str]]) -> list[str]:
+def comparisons(arms: Mapping[str, Arm], names: Mapping[str, str], pairs: Sequence[tuple[str, str]]) -> list[str]:
     """Differences, query by query over groups, and seed by seed."""
     lines = []
     for one, other in pairs:
@@ -227,7 +226,7 @@ def comparisons(arms: Mapping[str, Arm], pairs: Sequence[tuple[str, str]]) -> li
         seeds = arms[one].hits[:count].mean(1) - arms[other].hits[:count].mean(1)
         apart = "higher" if low > 0 else "lower" if high < 0 else "not apart"
         lines.append(
-            f"    {ALL[one]} - {ALL[other]}: {100 * difference.mean():+.1f} ({100 * low:+.1f} to {100 * high:+.1f}) "
+            f"    {names[one]} - {names[other]}: {100 * difference.mean():+.1f} ({100 * low:+.1f} to {100 * high:+.1f}) "
             f"{apart}; over seeds {spread(list(seeds))}"
         )
     return lines
@@ -253,7 +252,7 @@ def section(
     lines: list[str] = []
     for title, names, pairs in parts:
         if any(name in arms for name in names):
-            lines += [f"### {title}", "", *table(arms, names), "", *comparisons(arms, pairs), ""]
+            lines += [f"### {title}", "", *table(arms, names), "", *comparisons(arms, names, pairs), ""]
     return lines
 
 
