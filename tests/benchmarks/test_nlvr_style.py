@@ -107,10 +107,11 @@ def test_a_pair_is_told_apart_by_its_sentence_however_numbers_are_meant():
     for _ in range(25):
         pair = nlvr_style.draw_pair(rng)
         assert pair.statement.true_of(pair.fits) and not pair.statement.true_of(pair.fails)
-        assert (
-            nlvr_style.answer(pair.statement, pair.fits) is True
-            and nlvr_style.answer(pair.statement, pair.fails) is False
-        )
+        exact = pair.statement.exactly()
+        assert exact.true_of(pair.fits) and not exact.true_of(pair.fails)
+        assert nlvr_style.told_apart(pair.statement, pair.fits, pair.fails) is True
+        assert nlvr_style.told_apart(pair.statement, pair.fails, pair.fits) is False
+        assert nlvr_style.told_apart(pair.statement, pair.fits, pair.fits) is None
 
 
 def test_pictures_keep_their_items_apart_and_inside():
