@@ -78,7 +78,9 @@ class TunedPolicy(Policy):
         if model.config.kind != "two-tower" or model.config.image.pool != "mean":
             raise InputError("a tower is tuned cell by cell: it needs a two-tower model with image.pool=mean")
         if config.observations["image"].shape[:2] != size:
-            raise InputError(f"a tower is tuned on pictures of its own size, {size[0]} x {size[1]}; set image_size")
+            raise InputError(
+                f"a tower is tuned on pictures of its own {size[0]} x {size[1]}; give image_size={size[0]}"
+            )
         for part in (model.image_tower, model.image_head):
             part.requires_grad_(True)
         with torch.random.fork_rng(devices=[]):

@@ -19,12 +19,9 @@ JOBS = {  # name: (module, what it does)
     "ground": ("scene.ground", "find the object a sentence describes in a scene"),
     "evaluate-grounding": ("scene.evaluate", "measure a grounder by a published protocol or on unseen homes"),
     "convert-grounder": ("scene.convert_gps", "turn a released GPS checkpoint of SceneVerse into a grounder"),
-    "pretrain-vl": ("vl.pretrain", "train the two-tower model on rendered views and captions"),
+    "pretrain-vl": ("vl.pretrain", "train a vision-language model on images and texts"),
     "finetune-vl": ("vl.finetune", "train a model with a fusion on a task with answers: NLVR, SNLI-VE, VQA, RefCOCO"),
-    "evaluate-vl": (
-        "vl.evaluate",
-        "measure retrieval, tasks with answers, classes; embed and score your own pictures",
-    ),
+    "evaluate-vl": ("vl.evaluate", "measure retrieval, answers or classes; embed and score your own pictures"),
     "score-rewards": ("agents.score_rewards", "measure a reward model where the truth is known"),
     "train-agent": ("agents.train", "train an agent by PPO or cloning, on the task or the VLM reward"),
     "train-vlm-rm": (

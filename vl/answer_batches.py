@@ -40,7 +40,8 @@ class Ask:
 class AnswerBatch:
     """Questions ready for a model; R rows of B questions (more rows than questions where a question is about boxes)."""
 
-    images: UInt8[Tensor, "U H W 3"]  # the distinct pictures
+    crops: list[Crop]  # the distinct pictures by name
+    images: UInt8[Tensor, "U H W 3"] | None  # and as pixels; None where their states are kept
     gain: Float32[Tensor, "U 3 1 1"] | None  # colour jitter of each, applied to 0..255
     input_ids: Int64[Tensor, "V L"]  # the distinct texts
     attention_mask: Int64[Tensor, "V L"]
@@ -78,10 +79,13 @@ def collate(
     tokens: Tokens,
     jitter: float = 0.0,
     rng: np.random.Generator | None = None,
+    *,
+    pixels: bool = True,
 ) -> AnswerBatch:
     """The questions as one batch; the picture named "" is grey, as are unreadable ones.
 
     Args:
+        pixels: read the pictures; not needed where a frozen tower's states of them are kept.
         jitter: largest relative change of brightness; single channels change by a quarter of it. Draws from `rng`.
     """
     rows = [(number, slot, crops) for number, one in enumerate(asks) for slot, crops in enumerate(one.crops)]
@@ -95,7 +99,8 @@ def collate(
         both = brightness * (1 + 0.25 * jitter * rng.uniform(-1, 1, (len(pictures), 3)))
         gain = torch.from_numpy(both.astype(np.float32)).view(-1, 3, 1, 1)
     return AnswerBatch(
-        torch.from_numpy(_stack(list(pictures), cache)),
+        list(pictures),
+        torch.from_numpy(_stack(list(pictures), cache)) if pixels else None,
         gain,
         ids,
         mask,
@@ -131,8 +136,12 @@ class AnswerBatches:
         jitter: float = 0.0,
         blind: bool = False,
         max_unreadable: float = 0.05,
+        pixels: bool = True,
     ) -> None:
         """
+        Args:
+            pixels: as in `collate`.
+
         Raises:
             InputError: no examples.
         """
@@ -141,6 +150,7 @@ class AnswerBatches:
         self.examples, self.cache, self.tokens = examples, cache, tokens
         self.batch_size = min(batch_size, len(examples))
         self.seed, self.jitter, self.blind, self.max_unreadable = seed, jitter, blind, max_unreadable
+        self.pixels = pixels
         self.names = {name for example in examples for name in example.pictures}
         self.steps_per_epoch = len(examples) // self.batch_size
         self._order: tuple[int, Int64[ndarray, " M"]] = (-1, np.zeros(0, dtype=np.int64))
@@ -160,7 +170,7 @@ class AnswerBatches:
         for row in chosen:
             example = self.examples[row]
             one = ask(example, blind=self.blind)
-            if self.blind or self.cache.readable(crop for crops in one.crops for crop in crops):
+            if self.blind or self._readable(one):
                 examples.append(example)
                 asks.append(one)
         bad = len(self.cache.unreadable)
@@ -170,4 +180,10 @@ class AnswerBatches:
                 f"max_unreadable={self.max_unreadable}; mend the files or raise it"
             )
         rng = np.random.default_rng([self.seed, JITTER, step])
-        return examples, collate(asks, self.cache, self.tokens, self.jitter, rng)
+        return examples, collate(asks, self.cache, self.tokens, self.jitter, rng, pixels=self.pixels)
+
+    def _readable(self, one: Ask) -> bool:
+        crops = [crop for crops in one.crops for crop in crops]
+        if self.pixels:
+            return self.cache.readable(crops)
+        return not any(name in self.cache.unreadable for name, _ in crops)  # all were read when states were kept

@@ -23,10 +23,15 @@ from core.checkpoint import load_weights
 from core.errors import InputError, nearest
 from vl.answer_batches import AnswerBatch, Ask, ask, collate
 from vl.embed_folder import has_fusion
+from vl.encoded import Encoded
+from vl.kept_states import KeptStates
 from vl.model import VLModel
 from vl.model_files import encoder_shapes
 from vl.picture_cache import PictureCache
 from vl.tasks import Example, Task
+
+CHECKED = 1000
+"""Examples looked at together before a run."""
 
 BOX_ANSWER = ("this one",)
 """The one answer of a head that scores boxes: its logit says how well the text fits the crop."""
@@ -47,6 +52,12 @@ def answers_of(task: Task, train: Sequence[Example], least: int) -> list[str]:
     if not labels:
         raise InputError(f"task={task.name} has no answers to learn from its training split")
     return labels
+
+
+def check_blind(task: Task) -> None:
+    """Raises InputError where a blind model has nothing to choose by: boxes of a grey picture are all alike."""
+    if task.predicts == "box":
+        raise InputError(f"blind=true: grey boxes of task={task.name} are all alike; `chance` is what that reaches")
 
 
 def with_answers(
@@ -108,14 +119,18 @@ def check_head(model: VLModel, task: Task, folder: str) -> None:
         )
 
 
-def answer_scores(model: VLModel, batch: AnswerBatch) -> Float[Tensor, "B A"]:
+def answer_scores(model: VLModel, batch: AnswerBatch, image: Encoded | None = None) -> Float[Tensor, "B A"]:
     """Logits of a batch's questions, with gradient: one per answer, or per box (-inf in empty slots).
 
     Every picture and every text goes through its tower once.
+
+    Args:
+        image: the states of `batch.crops`, where a frozen tower's are kept.
     """
     device = model.device
-    gain = None if batch.gain is None else batch.gain.to(device)
-    image = model.image_states(model.pixels(batch.images.to(device), gain))
+    if image is None:
+        assert batch.images is not None
+        image = model.image_states(model.pixels(batch.images, batch.gain))
     text = model.text_states(batch.input_ids.to(device), batch.attention_mask.to(device))
     words = text.rows(batch.text.to(device))
     fused = [model.fuse(image.rows(column), words) for column in batch.picture.to(device).unbind(1)]
@@ -133,6 +148,9 @@ def targets(task: Task, answers: Sequence[str], examples: Sequence[Example]) -> 
     Raises:
         InputError: an example without its label, a label that is none of `answers`, or a box that is not there.
     """
+    hidden = [example.id for example in examples if example.label is None]
+    if hidden:
+        raise InputError(f"example {hidden[0]} has no label (kept back by the release); name a split that has them")
     row = {answer: number for number, answer in enumerate(answers)}
     if task.predicts == "answer":
         soft = torch.zeros(len(examples), len(answers))
@@ -143,23 +161,32 @@ def targets(task: Task, answers: Sequence[str], examples: Sequence[Example]) -> 
         return soft
     wanted = []
     for example in examples:
-        if example.label is None:
-            raise InputError(f"example {example.id} has no label; train on a split that has its labels")
+        label = str(example.label)
         if task.predicts == "box":
             count = 0 if example.boxes is None else len(example.boxes)
-            if not (example.label.isdigit() and int(example.label) < count):
-                raise InputError(
-                    f"example {example.id} means box {example.label!r} of {count}; expected 0..{count - 1}"
-                )
-            wanted.append(int(example.label))
-        elif example.label in row:
-            wanted.append(row[example.label])
+            if not (label.isdigit() and int(label) < count):
+                raise InputError(f"example {example.id} means box {label!r} of {count}; expected 0..{count - 1}")
+            wanted.append(int(label))
+        elif label in row:
+            wanted.append(row[label])
         else:
             raise InputError(
-                f"example {example.id} has the label {example.label!r}, which is out of range; "
-                f"{nearest(example.label, answers)}"
+                f"example {example.id} has the label {label!r}, which is out of range; {nearest(label, answers)}"
             )
     return torch.tensor(wanted)
+
+
+def check_examples(model: VLModel, task: Task, examples: Sequence[Example], *, labels: bool) -> None:
+    """Finds before the first step what would stop a run in its middle: unreadable texts, labels that do not fit.
+
+    Raises:
+        InputError: see `VLModel.tokens` and, where `labels` are needed, `targets`.
+    """
+    texts = list(dict.fromkeys(example.text for example in examples))
+    for start in range(0, len(texts), CHECKED):
+        model.tokens(texts[start : start + CHECKED])
+    for start in range(0, len(examples) if labels else 0, CHECKED):
+        targets(task, model.config.answers, examples[start : start + CHECKED])
 
 
 def answer_loss(scores: Float[Tensor, "B A"], target: Tensor) -> Float[Tensor, ""]:
@@ -191,11 +218,15 @@ def predict(
     *,
     blind: bool = False,
     batch_size: int = 64,
+    kept: KeptStates | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Answers:
     """The model's answers; equal questions (a blind model's, about any picture) are asked once. Sets eval mode.
 
     Unreadable pictures are answered about as grey ones and stay counted in the cache.
+
+    Args:
+        kept: a frozen image tower's states of all these pictures.
     """
     training = model.training
     model.eval()
@@ -206,7 +237,8 @@ def predict(
     todo: list[Ask] = list(distinct)
     for start in range(0, len(todo), batch_size):
         part = todo[start : start + batch_size]
-        found = answer_scores(model, collate(part, cache, model.tokens)).cpu().numpy()
+        batch = collate(part, cache, model.tokens, pixels=kept is None)
+        found = answer_scores(model, batch, kept.of(batch.crops) if kept else None).cpu().numpy()
         scores[start : start + len(part), : found.shape[1]] = found
         if progress is not None:
             progress(len(part))

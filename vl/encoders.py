@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from torch import nn
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoConfig, AutoModel
@@ -52,7 +53,7 @@ def load_encoder(name: str, what: str, *, pooled: bool = False) -> Any:
     """
     chosen = _model_class(load_pretrained(AutoConfig, name, what))
     with quiet():
-        encoder, report = load_pretrained(chosen, name, what, output_loading_info=True)
+        encoder, report = load_pretrained(chosen, name, what, output_loading_info=True, dtype=torch.float32)
     missing = sorted(key for key in report["missing_keys"] if pooled or not key.startswith(("pooler.", "head.")))
     if missing:
         raise InputError(f"{what} {name!r} lacks weights: {', '.join(missing[:3])}" + " ..." * (len(missing) > 3))
@@ -60,9 +61,9 @@ def load_encoder(name: str, what: str, *, pooled: bool = False) -> Any:
 
 
 def new_encoder(config: Any) -> Any:
-    """An encoder of random weights in the shape of a transformers config."""
+    """An encoder of random weights in the shape of a transformers config, in float32."""
     chosen = _model_class(config)
-    return chosen.from_config(config) if chosen is AutoModel else chosen._from_config(config)
+    return (chosen.from_config(config) if chosen is AutoModel else chosen._from_config(config)).float()
 
 
 def _model_class(config: Any) -> Any:

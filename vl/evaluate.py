@@ -24,7 +24,7 @@ from core.files import atomic_file, atomic_write
 from core.job import JobConfig, job_main
 from core.progress import track
 from core.run import RunFolder
-from vl.answering import check_head
+from vl.answering import check_blind, check_examples, check_head
 from vl.embed_folder import FolderFeatures, folder_features, similarities
 from vl.embedder import load_embedder
 from vl.evaluate_answers import evaluate_answers
@@ -163,9 +163,12 @@ def of_classes(cfg: EvaluateVLConfig) -> Measure:
 def of_answers(cfg: EvaluateVLConfig) -> Measure:
     """A task with answers, by its official metrics."""
     task = task_named(cfg.task)
+    if cfg.blind:
+        check_blind(task)
     data = task.load(cfg.data, cfg.split)
     model = VLModel.from_pretrained(cfg.model).to(cfg.device)
     check_head(model, task, cfg.model)
+    check_examples(model, task, data.examples, labels=False)
 
     def measure(folder: RunFolder) -> dict[str, Any]:
         table, result = evaluate_answers(

@@ -9,6 +9,7 @@ by the task's official metric; its config has the answers), metrics.jsonl and re
 import math
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +22,22 @@ from core.job import JobConfig, job_main
 from core.precision import uses_bfloat16
 from core.progress import track
 from core.run import RunFolder
-from vl.answer_batches import AnswerBatches
-from vl.answering import answer_loss, answer_scores, answers_of, predict, targets, with_answers
+from vl.answer_batches import AnswerBatches, ask
+from vl.answering import (
+    answer_loss,
+    answer_scores,
+    answers_of,
+    check_blind,
+    check_examples,
+    predict,
+    targets,
+    with_answers,
+)
 from vl.embed_folder import picture_size
+from vl.kept_states import KeptStates, keep_states
 from vl.model import VLModel
 from vl.optimise import SCHEDULES, make_optimizer, rate_factor, seeded, set_rates, update
-from vl.picture_cache import PictureCache
+from vl.picture_cache import Crop, PictureCache
 from vl.tasks import TASKS, Task, TaskData, task_named
 
 
@@ -57,7 +68,7 @@ class FinetuneVLConfig(JobConfig):
     least_answers: int = 9  # vqa: questions that an answer must be the most common one of, to be learned
     blind: bool = False  # every picture is grey: what can be known from the text alone
     jitter: float = 0.0  # largest relative change of brightness in training
-    cache_gb: float = 1.0  # memory for decoded pictures; more are read each time
+    cache_gb: float = 1.0  # memory for decoded pictures, and as much for a frozen tower's states; the rest is read anew
     max_unreadable: float = 0.05  # share of unreadable training pictures above which the run stops
     precision: str = "auto"  # float32, bfloat16, or auto = bfloat16 where native
     eval_every: int = 0  # updates between evaluations on the val split; 0 = ten in all
@@ -96,10 +107,16 @@ def trainable(task: Task) -> bool:
 
 
 def evaluate(
-    model: VLModel, task: Task, val: TaskData, cache: PictureCache, blind: bool, batch_size: int
+    model: VLModel,
+    task: Task,
+    val: TaskData,
+    cache: PictureCache,
+    blind: bool,
+    batch_size: int,
+    kept: KeptStates | None,
 ) -> dict[str, float]:
     """The official metrics on the val split, named val_<metric>."""
-    answers = predict(model, task, val.examples, cache, blind=blind, batch_size=batch_size)
+    answers = predict(model, task, val.examples, cache, blind=blind, batch_size=batch_size, kept=kept)
     scores = task.score(val.examples, answers.for_metric(task))
     return {f"val_{name}": value for name, value in scores.items() if isinstance(value, float)}
 
@@ -110,6 +127,8 @@ def run(cfg: FinetuneVLConfig) -> dict[str, Any]:
         if not getattr(cfg, name):
             raise InputError(f"{name} is required: {name}=...; tasks are {', '.join(TASKS)}")
     task = task_named(cfg.task)
+    if cfg.blind:
+        check_blind(task)
     train, val = task.load(cfg.data, cfg.train_split), task.load(cfg.data, cfg.val_split)
     model = with_answers(
         VLModel.from_pretrained(cfg.model),
@@ -120,6 +139,8 @@ def run(cfg: FinetuneVLConfig) -> dict[str, Any]:
         freeze_text=cfg.freeze_text,
         freeze_fusion=cfg.freeze_fusion,
     ).to(cfg.device)
+    check_examples(model, task, train.examples, labels=True)
+    check_examples(model, task, val.examples, labels=True)
     folder = RunFolder.open(cfg, "finetune-vl")
     finished = folder.result()
     if finished is not None:
@@ -129,7 +150,14 @@ def run(cfg: FinetuneVLConfig) -> dict[str, Any]:
     model.train()
     groups = model.parameter_groups(cfg.lr, cfg.fusion_factor, cfg.head_factor, cfg.weight_decay)
     optimizer = make_optimizer("adamw", groups)
-    train_cache, val_cache = caches(model, train, val, cfg.cache_gb)
+    height, width = picture_size(model)
+    train_gb, val_gb = shares(train, val, cfg.cache_gb)
+    train_cache = PictureCache(train.pictures, height, width, gigabytes=train_gb)
+    val_cache = PictureCache(val.pictures, height, width, gigabytes=val_gb)
+    kept = val_kept = None
+    if cfg.freeze_image and model.one is None and not (cfg.blind or cfg.jitter):
+        kept = keep_states(model, all_crops(train), train_cache, train_gb)
+        val_kept = keep_states(model, all_crops(val), val_cache, val_gb)
     batches = AnswerBatches(
         train.examples,
         train_cache,
@@ -139,6 +167,7 @@ def run(cfg: FinetuneVLConfig) -> dict[str, Any]:
         jitter=cfg.jitter,
         blind=cfg.blind,
         max_unreadable=cfg.max_unreadable,
+        pixels=kept is None,
     )
     steps = cfg.steps or max(1, round(cfg.epochs * batches.steps_per_epoch))
     eval_every = cfg.eval_every or max(1, math.ceil(steps / 10))
@@ -166,7 +195,7 @@ def run(cfg: FinetuneVLConfig) -> dict[str, Any]:
                 seeded(model.device, cfg.seed, step),  # dropout depends on the step alone
                 torch.autocast(model.device.type, torch.bfloat16, enabled=half),
             ):
-                scores = answer_scores(model, batch)
+                scores = answer_scores(model, batch, kept.of(batch.crops) if kept else None)
             loss = answer_loss(scores, target)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -176,7 +205,7 @@ def run(cfg: FinetuneVLConfig) -> dict[str, Any]:
             done, shown = step + 1, {"loss": loss.item()}
             metrics = {"loss": loss.item(), "lr": rate * cfg.lr, "grad_norm": norm.item()}
             if done % eval_every == 0 or done == steps:
-                found = evaluate(model, task, val, val_cache, cfg.blind, cfg.batch_size)
+                found = evaluate(model, task, val, val_cache, cfg.blind, cfg.batch_size, val_kept)
                 metrics |= found
                 score = shown[f"val_{task.main}"] = found[f"val_{task.main}"]
                 if score > best["score"]:
@@ -218,20 +247,22 @@ def run(cfg: FinetuneVLConfig) -> dict[str, Any]:
             "answers": len(model.config.answers),
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+            "kept_states": kept is not None,
             "precision": "bfloat16" if half else "float32",
             "seconds": round(seconds, 1),
         }
     )
 
 
-def caches(model: VLModel, train: TaskData, val: TaskData, gigabytes: float) -> tuple[PictureCache, PictureCache]:
-    """A cache for each split, the memory shared by their numbers of examples."""
-    height, width = picture_size(model)
-    share = len(train.examples) / (len(train.examples) + len(val.examples))
-    return (
-        PictureCache(train.pictures, height, width, gigabytes=gigabytes * share),
-        PictureCache(val.pictures, height, width, gigabytes=gigabytes * (1 - share)),
-    )
+def all_crops(data: TaskData) -> Iterator[Crop]:
+    """Every picture, or box of one, that a split asks about."""
+    return (crop for example in data.examples for crops in ask(example).crops for crop in crops)
+
+
+def shares(train: TaskData, val: TaskData, gigabytes: float) -> tuple[float, float]:
+    """Memory for each split, by their numbers of examples."""
+    count = len(train.examples) + len(val.examples)
+    return gigabytes * len(train.examples) / count, gigabytes * len(val.examples) / count
 
 
 if __name__ == "__main__":

@@ -283,6 +283,7 @@ class EncoderTower(ImageTower):
         if not isinstance(states, Tensor) or states.ndim not in (3, 4):
             raise InputError(f"{self.kind} hands on no sequence or map of states; choose an image encoder")
         if states.ndim == 4:
+            self.depth = 1  # layers below have other widths and grids
             self.width, self.grid = states.shape[1], (states.shape[2], states.shape[3])
         else:
             self.width, tokens = states.shape[2], states.shape[1]

@@ -163,13 +163,14 @@ def check_heads(width: int, heads: int) -> None:
 def start_at_random(module: nn.Module) -> None:
     """Fresh weights for everything below `module`: normal, biases zero, from torch's global random state.
 
-    Linear layers: deviation 0.02 at BERT's width of 768 and sqrt(768 / inputs) times that elsewhere, so that signals in
-    narrow layers start at the same size. Embeddings and patches: 0.02 (Devlin et al., arXiv:1810.04805).
+    Linear layers and patches: deviation 0.02 at BERT's width of 768 (as many numbers as a patch of 16 x 16 pixels has)
+    and sqrt(768 / inputs) times that elsewhere, so that signals in narrow layers start at the same size. Embeddings:
+    0.02 (Devlin et al., arXiv:1810.04805).
     """
     for part in module.modules():
-        if isinstance(part, nn.Linear):
-            nn.init.normal_(part.weight, std=0.02 * (768 / part.in_features) ** 0.5)
-        elif isinstance(part, nn.Embedding | nn.Conv2d):
+        if isinstance(part, nn.Linear | nn.Conv2d):
+            nn.init.normal_(part.weight, std=0.02 * (768 / part.weight[0].numel()) ** 0.5)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+        elif isinstance(part, nn.Embedding):
             nn.init.normal_(part.weight, std=0.02)
-        if isinstance(part, nn.Linear | nn.Conv2d) and part.bias is not None:
-            nn.init.zeros_(part.bias)

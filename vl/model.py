@@ -11,7 +11,6 @@ mean of its cells' similarities: the map says where in the image the sentence is
 import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
 from core.errors import InputError
+from vl import fused_pairs
 from vl.encoded import Encoded, Fused
 from vl.encoders import load_encoder
 from vl.fusion import Fusion, check_bridges
@@ -38,14 +38,6 @@ from vl.tokenizer import knows_a_word
 
 CHUNK = 32
 """Images encoded at once: their activations stay in a processor's cache, a quarter faster than 256 at once."""
-
-
-@dataclass
-class Answer:
-    """One of the model's known answers."""
-
-    text: str
-    probability: float
 
 
 class VLModel(nn.Module):
@@ -200,32 +192,32 @@ class VLModel(nn.Module):
         Args:
             modality: "image" or "text".
         """
-        image = modality == "image"
-        head, kind = (self.image_head, self.config.image_head) if image else (self.text_head, self.config.text_head)
+        head = self.image_head if modality == "image" else self.text_head
         if self.one is not None:
             vector = head(self.one.alone(encoded).pooled)
-        elif encoded.pooled is not None:
-            vector = head(encoded.pooled)
-        elif not image:
-            mask = encoded.mask if encoded.mask is not None else torch.ones_like(encoded.states[..., 0]).bool()
-            vector = head(masked_mean(encoded.states, mask))
-        elif kind == "mlp":  # cell by cell: the map averages to the embedding
+        elif self._maps(encoded, modality):  # cell by cell: the map averages to the embedding
             vector = self.image_tower.mean_states(head(encoded.states).float())
         else:
-            vector = head(self.image_tower.mean_states(encoded.states))
+            vector = head(self._pooled(encoded, modality))
         return dataclasses.replace(encoded, embedding=F.normalize(vector.float(), dim=-1))
 
     def only_pooled(self, encoded: Encoded, modality: str) -> Encoded:
         """The part of an encoding that its embedding needs: one vector, except for a mean under an mlp image head."""
-        pooled = encoded.pooled
-        if self.one is not None or (pooled is None and modality == "image" and self.config.image_head == "mlp"):
+        if self.one is not None or self._maps(encoded, modality):
             return encoded
-        if pooled is None and modality == "image":
-            pooled = self.image_tower.mean_states(encoded.states)
-        elif pooled is None:
-            mask = encoded.mask if encoded.mask is not None else torch.ones_like(encoded.states[..., 0]).bool()
-            pooled = masked_mean(encoded.states, mask)
-        return Encoded([], None, pooled)
+        return Encoded([], None, self._pooled(encoded, modality))
+
+    def _maps(self, encoded: Encoded, modality: str) -> bool:
+        return encoded.pooled is None and modality == "image" and self.config.image_head == "mlp"
+
+    def _pooled(self, encoded: Encoded, modality: str) -> Float[Tensor, "B C"]:
+        """By the tower's own rule, or the mean."""
+        if encoded.pooled is not None:
+            return encoded.pooled
+        if modality == "image":
+            return self.image_tower.mean_states(encoded.states)
+        mask = encoded.mask if encoded.mask is not None else torch.ones_like(encoded.states[..., 0]).bool()
+        return masked_mean(encoded.states, mask)
 
     def see(
         self, pixels: Float[Tensor, "B 3 H W"], *, drop: float = 0.0, generator: torch.Generator | None = None
@@ -371,63 +363,23 @@ class VLModel(nn.Module):
         ids, mask = tokenize(self.tokenizer, texts, self.config.max_tokens)
         return ids.to(self.device), mask.to(self.device)
 
-    @torch.no_grad()
     def match(
         self,
         images: UInt8[Tensor, "B H W 3"] | UInt8[ndarray, "B H W 3"],
         texts: Sequence[str],
         batch_size: int = CHUNK,
     ) -> Float[Tensor, " B"]:
-        """Probability that image i and text i fit, by the fusion's matching head.
+        """Probability that image i and text i fit; see `vl.fused_pairs.match`."""
+        return fused_pairs.match(self, images, texts, batch_size)
 
-        Raises:
-            InputError: counts differ, the model has no fusion, or what `encode_images` and `encode_texts` refuse.
-        """
-        pictures = checked_images(images)
-        self._check_pairs(len(pictures), texts)
-        chunks = []
-        for start in range(0, len(texts), batch_size):
-            image = self.image_states(self.pixels(pictures[start : start + batch_size]))
-            text = self.text_states(*self.tokens(list(texts[start : start + batch_size])))
-            chunks.append(self.match_logits(self.fuse(image, text)).float().softmax(-1)[:, 1])
-        return torch.cat(chunks) if chunks else torch.zeros(0, device=self.device)
-
-    @torch.no_grad()
     def answer(
         self,
         images: UInt8[Tensor, "B ..."] | UInt8[ndarray, "B ..."],
         questions: Sequence[str],
         batch_size: int = CHUNK,
-    ) -> list[Answer]:
-        """The most probable of config.answers for each question, by the image or images of its row.
-
-        Args:
-            images: uint8 (B, H, W, 3), or (B, config.answer_images, H, W, 3).
-
-        Raises:
-            InputError: counts differ, the model has no answer head, or what `encode_images` and `encode_texts` refuse.
-        """
-        per_question = self.config.answer_images
-        many = images if images.ndim == 5 else images[:, None]
-        if many.ndim == 5 and many.shape[1] != per_question:
-            raise InputError(f"{many.shape[1]} images per question, this model answers about {per_question}")
-        self._check_pairs(len(many), questions)
-        found: list[Answer] = []
-        for start in range(0, len(questions), batch_size):
-            text = self.text_states(*self.tokens(list(questions[start : start + batch_size])))
-            part = many[start : start + batch_size]
-            seen = [self.image_states(self.pixels(checked_images(part[:, i]))) for i in range(per_question)]
-            logits = self.answer_logits([self.fuse(image, text) for image in seen])
-            best = logits.float().softmax(-1).max(-1)
-            for row, probability in zip(best.indices.tolist(), best.values.tolist()):
-                found.append(Answer(self.config.answers[row], probability))
-        return found
-
-    def _check_pairs(self, count: int, texts: Sequence[str]) -> None:
-        if isinstance(texts, str):
-            raise InputError(f"expected a list of texts, got the single text {texts!r}; pass [text]")
-        if count != len(texts):
-            raise InputError(f"{count} images with {len(texts)} texts: give one text per image")
+    ) -> list["fused_pairs.Answer"]:
+        """The most probable of config.answers for each question; see `vl.fused_pairs.answer`."""
+        return fused_pairs.answer(self, images, questions, batch_size)
 
     # ---- training
 
@@ -484,10 +436,11 @@ class VLModel(nn.Module):
         return convert(model, tokenizer, preprocessing)
 
     def export_towers(self, folder: str | Path) -> None:
-        """Writes folder/image and folder/text, transformers directories for `image.pretrained` and `text.pretrained`.
+        """Writes folder/text and, of a transformers image tower, folder/image: directories for text.pretrained and
+        image.pretrained, adapters merged.
 
         Raises:
-            InputError: a one-tower model; an image tower that is not of transformers is left out.
+            InputError: a one-tower model.
         """
         from vl.model_files import export_towers
 

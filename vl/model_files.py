@@ -94,23 +94,19 @@ def load_model(folder: str | Path, expected: VLConfig | None = None) -> "VLModel
     return model.eval()
 
 
-def export_towers(model: "VLModel", folder: str | Path) -> list[str]:
-    """Writes folder/image and folder/text, each a transformers directory; adapters are merged into the weights.
-
-    Returns:
-        What was written: "text", and "image" where that tower is of transformers.
+def export_towers(model: "VLModel", folder: str | Path) -> None:
+    """Writes folder/text and, of a transformers image tower, folder/image: transformers directories, adapters merged.
 
     Raises:
         InputError: a one-tower model.
     """
     if model.one is not None:
         raise InputError("a one-tower model has no towers to export; save it with save_pretrained")
-    path, written = Path(folder), ["text"]
+    path = Path(folder)
     with quiet():
         merged(model.text_tower.encoder).save_pretrained(str(path / "text"))
     model.tokenizer.save_pretrained(str(path / "text"))
     if isinstance(model.image_tower, EncoderTower):
-        written.append("image")
         with quiet():
             merged(model.image_tower.encoder).save_pretrained(str(path / "image"))
         height, width = model.image_tower.config.size
@@ -122,7 +118,6 @@ def export_towers(model: "VLModel", folder: str | Path) -> list[str]:
         } | model.image_tower.preprocessing
         content = json.dumps(preprocessing, indent=2) + "\n"
         (path / "image" / "preprocessor_config.json").write_text(content, encoding="utf-8")
-    return written
 
 
 def merged(encoder: Any) -> Any:

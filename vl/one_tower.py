@@ -74,7 +74,7 @@ class OneTower(nn.Module):
     def __init__(
         self, config: OneTowerConfig, *, vocab_size: int, max_tokens: int, image_height: int, image_width: int
     ) -> None:
-        """Random weights, also where config.init names an encoder: `vl.stack_weights.start_one_tower` copies those.
+        """Random weights, also where config.init names an encoder: `vl.stack_weights.start_from` copies those.
 
         Raises:
             InputError: the image does not split into patches.

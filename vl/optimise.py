@@ -16,7 +16,7 @@ BETAS: Final = {"adamw": (0.9, 0.98), "lion": (0.9, 0.99)}
 """AdamW as in Renaissance and CLIP; Lion as published (Chen et al., arXiv:2302.06675)."""
 
 OPTIMIZERS: Final[dict[str, Callable[..., torch.optim.Optimizer]]] = {
-    "adamw": lambda groups: torch.optim.AdamW(groups, betas=BETAS["adamw"], eps=1e-6),
+    "adamw": lambda groups: torch.optim.AdamW(groups, betas=BETAS["adamw"], eps=1e-6, fused=True),
     "lion": lambda groups: Lion(groups, betas=BETAS["lion"]),
 }
 
@@ -59,5 +59,8 @@ def seeded(device: torch.device, *numbers: int) -> Iterator[torch.Generator]:
     """A generator whose draws are a function of the numbers; so are, inside, those of torch itself (dropout)."""
     seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
     with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
-        torch.manual_seed(seed)
+        # torch.manual_seed would note a call stack each time for a GPU that may never be asked for
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            torch.cuda.manual_seed(seed)
         yield torch.Generator().manual_seed(seed)

@@ -208,6 +208,11 @@ class PairBatches:
 
     The rest of an epoch that does not fill a batch is left out, another one each epoch. Equal texts of a batch, all
     texts of a row, and all texts of rows that share a picture count as positives of each other.
+
+    Attributes:
+        unreadable: rows that could not be used so far, by cause.
+        readable: bool (N,), rows whose picture was read once. `items` and batches without pictures read the others to
+            know whether they are used: whoever keeps features of all pictures keeps this with them and puts it back.
     """
 
     def __init__(
@@ -257,7 +262,7 @@ class PairBatches:
         self.flip, self.exchange_sides, self.jitter = flip, exchange_sides, jitter
         self.steps_per_epoch = len(pairs) // batch_size
         self.unreadable = Unreadable(len(pairs), max_unreadable)
-        self._readable = np.zeros(len(pairs), dtype=bool)  # pictures that were read once
+        self.readable = np.zeros(len(pairs), dtype=bool)
         # A fast tokenizer keeps how it truncates and cannot be used by two threads at once; this copy is ours alone.
         self._tokenizer, self._tokenizing = copy.deepcopy(tokenizer), threading.Lock()
         self._order = EpochOrder(pairs.blocks(), seed)
@@ -314,27 +319,27 @@ class PairBatches:
         ids_of = {item.text: item.ids for item in items}
         number = {text: u for u, text in enumerate(sorted(ids_of))}
         longest = max(len(ids) for ids in ids_of.values())
-        input_ids = torch.full((len(ids_of), longest), int(self._tokenizer.pad_token_id or 0))
-        mask = torch.zeros_like(input_ids)
+        input_ids = np.full((len(ids_of), longest), self._tokenizer.pad_token_id or 0, dtype=np.int64)
+        mask = np.zeros_like(input_ids)
         for text, u in number.items():
-            input_ids[u, : len(ids_of[text])] = torch.tensor(ids_of[text])
+            input_ids[u, : len(ids_of[text])] = ids_of[text]
             mask[u, : len(ids_of[text])] = 1
 
         true_of: dict[str | bytes, set[str]] = {}  # of each picture as it is stored
         for item in items:
             true_of.setdefault(item.key, set()).update(item.texts)
-        holds = torch.zeros((count, len(number)), dtype=torch.bool)  # text u is true of picture i as it is shown
+        holds = np.zeros((count, len(number)), dtype=bool)  # text u is true of picture i as it is shown
         for i, item in enumerate(items):
             shown = (mirrored(text) if item.flipped else text for text in true_of[item.key])
             holds[i, [number[text] for text in shown if text in number]] = True
-        text_of = torch.tensor([number[item.text] for item in items])
+        text_of = np.array([number[item.text] for item in items], dtype=np.int64)
         return Batch(
             torch.from_numpy(images),
             torch.from_numpy(gain.astype(np.float32)).view(count, 3, 1, 1),
-            input_ids,
-            mask,
-            text_of,
-            holds[:, text_of],
+            torch.from_numpy(input_ids),
+            torch.from_numpy(mask),
+            torch.from_numpy(text_of),
+            torch.from_numpy(holds[:, text_of]),
         )
 
     def _read(self, step: int, wanted: range) -> list[_Item]:
@@ -374,7 +379,7 @@ class PairBatches:
                 continue
             row = int(rows[place])
             try:
-                pixels = self._pixels(row, pair.image) if place in wanted or not self._readable[row] else None
+                pixels = self._pixels(row, pair.image) if place in wanted or not self.readable[row] else None
             except PictureError as error:
                 errors[place] = error
                 continue
@@ -388,7 +393,7 @@ class PairBatches:
 
     def _pixels(self, row: int, image: str | bytes) -> UInt8[ndarray, "H W 3"]:
         picture = self.pairs.picture(row, image, (self.height, self.width))
-        self._readable[row] = True
+        self.readable[row] = True
         return resize(picture, self.height, self.width)
 
     def _may_flip(self, texts: tuple[str, ...]) -> bool:

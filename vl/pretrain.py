@@ -127,6 +127,7 @@ def train(cfg: PretrainVLConfig, device: torch.device, source: Source, folder: R
     place = Path(cfg.out).expanduser() if folder is None else folder.path
     half = uses_bfloat16(cfg.precision, cfg.device)
     model, taken = build_model(cfg, source)
+    source.size = model.config.image.size  # image_size=0: that of the pretrained tower
     model.to(device).train()
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = make_optimizer(
@@ -204,14 +205,14 @@ def train(cfg: PretrainVLConfig, device: torch.device, source: Source, folder: R
     if folder is not None:
         load_weights(model, best["weights"], "the best evaluation")
         write_folder(place / "model", model.save_pretrained)
-        if cfg.export_towers:
-            write_folder(place / "towers", model.export_towers)
+        towers = write_folder(place / "towers", model.export_towers) if cfg.export_towers else None
         if not cfg.features:
             shutil.rmtree(place / "features", ignore_errors=True)
         print(evaluate.summary(best["metrics"], place / "model"))
         result = folder.finish(
             {
                 "model": "model",
+                **({"towers": towers} if cfg.export_towers else {}),
                 "best_step": best["step"],
                 **best["metrics"],
                 **evaluate.described(),
@@ -236,11 +237,15 @@ def train(cfg: PretrainVLConfig, device: torch.device, source: Source, folder: R
     return result
 
 
-def write_folder(target: Path, save: Callable[[Path], None]) -> None:
-    """A folder that `save` fills, whole or not there; one of a run that was killed before its result gives way."""
+def write_folder(target: Path, save: Callable[[Path], Any]) -> Any:
+    """A folder that `save` fills, whole or not there; one of a run that was killed before its result gives way.
+
+    Returns:
+        What `save` gives.
+    """
     shutil.rmtree(target, ignore_errors=True)
     with atomic_folder(target) as temporary:
-        save(temporary)
+        return save(temporary)
 
 
 def device_memory(device: torch.device) -> dict[str, float]:

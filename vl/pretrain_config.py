@@ -21,9 +21,10 @@ class PretrainVLConfig(JobConfig):
     views: str = ""  # folder of rendered views (train/ and val/ inside); or data=
     data: str = ""  # image-text pairs: .jsonl, .csv, .tsv or .parquet file, or the folder of a saved datasets table
     val_data: str = ""  # pairs of the same form to evaluate on; needed with data=
-    images: str = ""  # folder or .zip that the image names of data= and val_data= lie in; empty = beside the file
+    images: str = ""  # folder or .zip that the image names of data= lie in; empty = beside the file
+    val_images: str = ""  # the same for val_data=; empty = as images
     image_column: str = "image"  # of data= and val_data=
-    text_column: str = "text"  # of data= and val_data=
+    text_column: str = "caption"  # of data= and val_data=
     model: VLConfig = field(default_factory=VLConfig)  # towers, heads, fusion
     objectives: Objectives = field(default_factory=Objectives)  # weights of the losses
     init: str = ""  # folder of a saved model whose weights to start from, where they fit
@@ -51,7 +52,7 @@ class PretrainVLConfig(JobConfig):
     eval_every: int = 150  # updates between evaluations
     eval_views: int = 500  # val images with distinct captions to retrieve from, or to average losses over
     checkpoint_every: int = 100  # updates between checkpoints
-    export_towers: bool = False  # also write towers/image and towers/text for transformers
+    export_towers: bool = False  # also write towers/text and, of a transformers encoder, towers/image
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -95,10 +96,9 @@ class PretrainVLConfig(JobConfig):
                     f"objectives.{objective} trains the {tower} tower, but model.{tower}.freeze=true; set one of them "
                     "back"
                 )
-        if self.patch_dropout and not one and not model.image.pretrained and model.image.model_type == "conv":
+        if self.export_towers and one:
             raise InputError(
-                f"patch_dropout={self.patch_dropout} needs an image tower that takes patches one by one, not conv; "
-                "take model.image.model_type=vit"
+                "export_towers=true with model.kind=one-tower: there are no towers to export; leave it out"
             )
         if (wanted.itc or wanted.itm) and self.batch_size < 2:
             raise InputError(f"batch_size={self.batch_size}: objectives itc and itm compare pairs, give at least 2")

@@ -30,6 +30,7 @@ class Source(Protocol):
 
     val_name: str  # for messages: views, pairs
     homes: int | None  # of the gallery, where images belong to homes
+    size: tuple[int, int]  # height and width that pictures are read at; 0 until the model has said
 
     def texts(self) -> list[str]:
         """Texts of training, as training shows them: what a tokenizer learns its words from."""
@@ -81,6 +82,7 @@ class Views:
         self.cfg = cfg
         self._train, self._val = CaptionedViews.open(cfg.views, "train"), CaptionedViews.open(cfg.views, "val")
         self.homes: int | None = None
+        self.size = cfg.model.image.size
         if cfg.batch_size > len(self._train):
             raise InputError(f"batch_size={cfg.batch_size} is larger than the {len(self._train)} training views")
 
@@ -139,14 +141,14 @@ class Own:
     def __init__(self, cfg: PretrainVLConfig) -> None:
         if not cfg.val_data:
             raise InputError("val_data is required with data=: pairs of the same form that training does not see")
-        self.cfg = cfg
-        self._train, self._val = self._open(cfg.data), self._open(cfg.val_data)
+        self.cfg, self.size = cfg, cfg.model.image.size
+        self._train = self._open(cfg.data, cfg.images)
+        self._val = self._open(cfg.val_data, cfg.val_images or cfg.images)
         if cfg.batch_size > len(self._train):
             raise InputError(f"batch_size={cfg.batch_size} is larger than the {len(self._train)} pairs of {cfg.data}")
 
-    def _open(self, path: str) -> Pairs:
-        cfg = self.cfg
-        return open_pairs(path, cfg.images, image_column=cfg.image_column, text_column=cfg.text_column)
+    def _open(self, path: str, images: str) -> Pairs:
+        return open_pairs(path, images, image_column=self.cfg.image_column, text_column=self.cfg.text_column)
 
     def texts(self) -> list[str]:
         return self._shown(self._train.texts())
@@ -160,7 +162,7 @@ class Own:
 
     def _batches(self, pairs: Pairs, tokenizer: PreTrainedTokenizerFast, size: int, train: bool) -> PairBatches:
         cfg = self.cfg
-        height, width = picture_size(cfg)
+        height, width = self.size
         return PairBatches(
             pairs,
             tokenizer,
@@ -184,7 +186,7 @@ class Own:
 
     def gallery(self, at_most: int) -> tuple[UInt8[ndarray, "n H W 3"], list[str]]:
         """Rows in the order of the file whose picture no earlier row has, each with its first text not yet taken."""
-        height, width = picture_size(self.cfg)
+        height, width = self.size
         images: list[ndarray] = []
         captions: list[str] = []
         pictures: set[bytes] = set()
@@ -215,7 +217,7 @@ class Own:
     def train_digest(self) -> str:
         """By the bytes of pictures that the rows hold, and by name, size and time of those that they name."""
         root = Path(self.cfg.images or Path(self.cfg.data).parent).expanduser()
-        digest = hashlib.sha256(fingerprint(picture_size(self.cfg)).encode())
+        digest = hashlib.sha256(fingerprint(self.size).encode())
         digest.update(_stamp(root) if root.is_file() else b"")
         for row in range(len(self._train)):
             try:
@@ -247,11 +249,6 @@ def val_batch_size(batch_size: int, pairs: int, what: str) -> int:
     if pairs < world:
         raise InputError(f"{pairs} val {what} do not split over {world} processes; give more")
     return min(batch_size, pairs) // world * world
-
-
-def picture_size(cfg: PretrainVLConfig) -> tuple[int, int]:
-    """Height and width that pictures are read at."""
-    return cfg.model.image.size
 
 
 def share_of(batch: Batch, rows: range) -> Batch:

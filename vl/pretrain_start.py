@@ -8,6 +8,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from core.errors import InputError
 from vl.encoders import load_pretrained
 from vl.model import VLModel
+from vl.objectives import word_masker
 from vl.pretrain_config import PretrainVLConfig
 from vl.pretrain_data import Source
 from vl.tokenizer import train_tokenizer
@@ -17,7 +18,8 @@ def build_model(cfg: PretrainVLConfig, source: Source) -> tuple[VLModel, dict[st
     """The model of a run, and with init= which of its parts took weights over and which are new.
 
     Raises:
-        InputError: parts do not fit together, nothing of init= fits, or nothing is left to train.
+        InputError: parts do not fit together or do not serve the objectives, nothing of init= fits, or nothing is left
+            to train.
     """
     heads = dict.fromkeys(cfg.objectives.heads(), True)
     config = dataclasses.replace(cfg.model, **heads)  # type: ignore[arg-type]  # switches, all bool
@@ -32,13 +34,26 @@ def build_model(cfg: PretrainVLConfig, source: Source) -> tuple[VLModel, dict[st
                 "trained with"
             )
         print(f"from {cfg.init}: {', '.join(taken['taken'])}; new: {', '.join(taken['new']) or 'nothing'}")
+    _check(cfg, model)
+    return model, taken
+
+
+def _check(cfg: PretrainVLConfig, model: VLModel) -> None:
+    """What only a built model shows, before features are computed and updates begin."""
     scale = {id(model.theta), id(model.logit_bias)}  # trained with everything frozen, too
     if not any(p.requires_grad and id(p) not in scale for p in model.parameters()):
         raise InputError(
             "every part of this model is frozen, nothing is left to train: set one of model.image.freeze, "
             "model.text.freeze, model.fusion.freeze, model.one.freeze back, or evaluate the model as it is"
         )
-    return model, taken
+    if cfg.patch_dropout and model.one is None and not getattr(model.image_tower, "drops_patches", False):
+        raise InputError(
+            f"patch_dropout={cfg.patch_dropout} needs an image tower that takes patches one by one (vit, deit, "
+            "clip_vision_model, ...); set it to 0"
+        )
+    wanted = cfg.objectives
+    if wanted.mlm or wanted.text_mlm:
+        word_masker(model.tokenizer, wanted.mlm_probability, wanted.whole_word)
 
 
 def make_tokenizer(cfg: PretrainVLConfig, source: Source, first: VLModel | None = None) -> PreTrainedTokenizerFast:

@@ -22,7 +22,7 @@ from core.errors import InputError
 from core.intervals import grouped_mean
 from vl.encoded import Encoded
 
-PAIRS = 256
+PAIRS = 128
 """Pairs fused at once."""
 
 

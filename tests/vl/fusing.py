@@ -12,7 +12,5 @@ def fusing_model(config: VLConfig, seed: int = 3, **changes) -> VLModel:
     """`config` with one layer of fusion, 16 wide; it knows the colours, and the words of a few sentences."""
     texts = [f"there is a {color} box on the {side} , row of the left" for color in COLORS for side in SIDES]
     texts.append("what colour is an empty room lamp ? " + " ".join(map(str, range(32))))
-    fusion = FusionConfig(layers=1, width=16, heads=2, dropout=0.1)
-    return VLModel.create(
-        dataclasses.replace(config, fusion=fusion, **changes), train_tokenizer(texts), seed=seed
-    ).eval()
+    changes = {"fusion": FusionConfig(layers=1, width=16, heads=2, dropout=0.1), **changes}
+    return VLModel.create(dataclasses.replace(config, **changes), train_tokenizer(texts), seed=seed).eval()

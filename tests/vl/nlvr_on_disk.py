@@ -11,16 +11,16 @@ from PIL import Image
 from tests.vl.conftest import COLORS
 
 
-def write_nlvr1(folder: Path, sizes: dict[str, int], size: int = 32, seed: int = 0) -> Path:
+def write_nlvr1(folder: Path, sizes: dict[str, int], text: str = "there is a red box", size: int = 32) -> Path:
     """`sizes[split]` sentences with six pictures each; every second is blue, and the sentence false."""
     folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     for split, count in sizes.items():
         lines = []
         with zipfile.ZipFile(folder / f"{split}_images.zip", "w") as archive:
             for n in range(count):
                 seen = "red" if n % 2 == 0 else "blue"
-                sentence = {"identifier": f"{n}-0", "sentence": "there is a red box", "directory": "0"}
+                sentence = {"identifier": f"{n}-0", "sentence": text, "directory": "0"}
                 lines.append(json.dumps({**sentence, "label": "true" if seen == "red" else "false"}))
                 for order in range(6):
                     pixels = np.array(COLORS[seen]) + rng.integers(-15, 15, (size, size, 3))

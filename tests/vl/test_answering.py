@@ -12,8 +12,11 @@ from tests.vl.conftest import COLORS
 from tests.vl.fusing import fusing_model
 from vl.answer_batches import AnswerBatches, ask, collate
 from vl.answering import answer_loss, answer_scores, check_head, predict, targets, with_answers
+from vl.fusion import FusionConfig
+from vl.one_tower import OneTowerConfig
 from vl.picture_cache import GREY, PictureCache
 from vl.pictures import Pictures
+from vl.retrieval import match_scores, read_all, see_all
 from vl.tasks import TASKS, Example
 
 
@@ -174,3 +177,24 @@ def test_towers_without_fusion_cannot_answer_and_a_missing_head_names_the_comman
     check_head(vqa, TASKS["vqa"], "runs/m")
     with pytest.raises(InputError, match=r"answers 2 labels \(red, blue\)"):
         check_head(vqa, TASKS["nlvr1"], "runs/m")
+
+
+def test_one_tower_answers_and_matches_in_batches_as_it_does_alone(cache, tiny_config):
+    stack = OneTowerConfig(layers=2, width=16, heads=2, patch=8)
+    start = fusing_model(tiny_config, kind="one-tower", fusion=FusionConfig(), one=stack)
+    model = with_answers(start, ["false", "true"], 1, seed=0, freeze_image=True, freeze_text=True).eval()
+    assert not any(p.requires_grad for p in model.one.parameters()) and model.answer_head.out.weight.requires_grad
+    with pytest.raises(InputError, match="go together"):
+        with_answers(start, ["false", "true"], 1, seed=0, freeze_image=True)
+    examples = [example("1", "red.png"), example("2", "blue.png", "there is a blue box on the left")]
+    answers = predict(model, TASKS["nlvr1"], examples, cache)
+    images = torch.from_numpy(cache.stack([("red.png", None), ("blue.png", None)]))
+    alone = [model.answer(images[row : row + 1], [examples[row].text])[0] for row in range(2)]
+    assert answers.said == [answer.text for answer in alone]
+    assert answers.probability == pytest.approx([answer.probability for answer in alone], abs=1e-5)
+
+    texts = [one.text for one in examples]
+    grid = np.indices((2, 2)).reshape(2, -1)
+    odds = match_scores(model, read_all(model, texts), see_all(model, images.numpy()), *grid)
+    pairs = model.match(images[grid[1]], [texts[row] for row in grid[0]])
+    assert 1 / (1 + np.exp(-odds)) == pytest.approx(pairs.numpy(), abs=1e-5)

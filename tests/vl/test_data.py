@@ -26,6 +26,7 @@ def texts_of(batch, tokenizer) -> list[str]:
 
 def test_left_and_right_change_places_as_whole_words():
     assert mirrored("left of the bed, right there, a leftover") == "right of the bed, left there, a leftover"
+    assert mirrored("Left, RIGHT, left") == "Right, LEFT, right"
 
 
 def test_an_epoch_shows_each_view_once_and_the_next_one_in_another_order(views, tokenizer):
@@ -48,6 +49,21 @@ def test_a_batch_depends_on_seed_and_step_alone(views, tokenizer):
         assert (a.images == b.images).all() and (a.gain == b.gain).all() and (a.text == b.text).all()
     other = ViewBatches(views, tokenizer, 8, seed=5).batch(3)
     assert not (other.images == one.batch(3).images).all()
+
+
+def test_a_batch_can_leave_its_images_out_and_names_its_views(views, tokenizer):
+    batches = ViewBatches(views, tokenizer, 8, seed=4, jitter=0.1)
+    assert len(batches) == 40
+    for step in (0, 6):
+        whole, bare, part = (batches.batch(step, pictures=p) for p in (True, False, range(3, 5)))
+        assert bare.images.shape == (8, 0, 0, 3)
+        assert (part.images[3:5] == whole.images[3:5]).all() and not part.images[:3].any() and not part.images[5:].any()
+        for other in (bare, part):
+            assert (other.text == whole.text).all() and (other.input_ids == whole.input_ids).all()
+            assert (other.gain == whole.gain).all() and (other.positive == whole.positive).all()
+        stored = batches.images(batches.items(step))
+        for image, seen in zip(stored, whole.images.numpy()):
+            assert (seen == image).all() or (seen == image[:, ::-1]).all()
 
 
 def test_every_caption_is_true_for_its_possibly_mirrored_image(views, tokenizer):

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from core.errors import InputError, MissingFileError
+from core.job import load_config
 from core.run import read_metrics
 from tests.vl.conftest import COLORS
 from tests.vl.fusing import fusing_model
@@ -86,11 +87,21 @@ def test_a_killed_run_continues_to_the_same_weights_and_metrics(config, tmp_path
 
 
 def test_frozen_parts_stay_as_they_were(config, root, tmp_path):
-    run(dataclasses.replace(config, freeze_image=True, freeze_text=True, steps=2, eval_every=2))
+    cfg = dataclasses.replace(config, freeze_image=True, freeze_text=True, steps=2, eval_every=2, jitter=0.0)
+    assert run(cfg)["kept_states"]
     before = VLModel.from_pretrained(root / "model").state_dict()
     after = VLModel.from_pretrained(tmp_path / "run" / "model").state_dict()
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"fusion"}
+
+
+def test_kept_states_of_a_frozen_tower_change_nothing_but_the_time(config, tmp_path):
+    cfg = dataclasses.replace(config, freeze_image=True, jitter=0.0)
+    kept = run(cfg)
+    each = run(dataclasses.replace(cfg, out=str(tmp_path / "each"), cache_gb=1e-6))
+    assert kept["kept_states"] and not each["kept_states"]
+    losses = [[row["loss"] for row in read_metrics(out)] for out in (cfg.out, tmp_path / "each")]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
 def picture(path, color):
@@ -99,17 +110,18 @@ def picture(path, color):
 
 
 def vqa_release(folder):
-    for split in ("train", "val"):
+    for split in ("train2014", "val2014", "test2015"):
         questions, annotations = [], []
         for n in range(8):
             color = ("red", "blue")[n % 2]
-            picture(folder / f"{split}2014" / f"COCO_{split}2014_{n:012d}.jpg", color)
+            picture(folder / split / f"COCO_{split}_{n:012d}.jpg", color)
             questions.append({"question_id": n, "image_id": n, "question": "what colour is the box"})
             said = [{"answer": color, "answer_id": k} for k in range(10)]
             top = {"multiple_choice_answer": color, "answer_type": "other"}
             annotations.append({"question_id": n, "answers": said, **top})
-        write_json(folder / f"v2_OpenEnded_mscoco_{split}2014_questions.json", {"questions": questions})
-        write_json(folder / f"v2_mscoco_{split}2014_annotations.json", {"annotations": annotations})
+        write_json(folder / f"v2_OpenEnded_mscoco_{split}_questions.json", {"questions": questions})
+        if split != "test2015":  # its answers are kept back
+            write_json(folder / f"v2_mscoco_{split}_annotations.json", {"annotations": annotations})
     return {"least_answers": 4}
 
 
@@ -147,21 +159,29 @@ def test_every_kind_of_answer_is_trained_and_measured(config, tmp_path, task, re
     wanted = {"vqa": ["blue", "red"], "refcoco": ["this one"], "nlvr2": ["false", "true"]}
     model = VLModel.from_pretrained(tmp_path / "run" / "model")
     assert sorted(model.config.answers) == wanted[task] and model.config.answer_images == (2 if task == "nlvr2" else 1)
-    measured = evaluate(
-        EvaluateVLConfig(
-            out=str(tmp_path / "measured"),
-            task=task,
-            data=str(tmp_path / "data"),
-            split="val",
-            model=str(tmp_path / "run" / "model"),
-        )
+    cfg = EvaluateVLConfig(
+        out=str(tmp_path / "measured"), task=task, data=tuned.data, split="val", model=str(tmp_path / "run" / "model")
     )
+    measured = evaluate(cfg)
     assert measured["accuracy"] == result["val_accuracy"]  # the saved weights are those that were best
-    assert [row["model"] for row in measured["table"]] == ["model", "blind"]
+    kinds = ["model"] if task == "refcoco" else ["model", "blind"]
+    assert [row["model"] for row in measured["table"]] == kinds
+    if task == "refcoco":
+        with pytest.raises(InputError, match="grey boxes of task=refcoco are all alike"):
+            run(dataclasses.replace(tuned, out=str(tmp_path / "blind"), blind=True))
     if task == "vqa":
         said = json.loads((tmp_path / "measured" / "vqa_results.json").read_text())
         assert [row["question_id"] for row in said] == list(range(8))
+        hidden = evaluate(dataclasses.replace(cfg, out=str(tmp_path / "hidden"), split="test"))
+        assert hidden["table"] == [] and len(json.loads((tmp_path / "hidden" / "vqa_results.json").read_text())) == 8
     assert (tmp_path / "measured" / "predictions.csv").exists() == (task == "nlvr2")
+
+
+@pytest.mark.parametrize("task, batch_size, lr", [("nlvr2", 256, 7.5e-5), ("refcoco", 60, 7.5e-4), ("vqa", 512, 5e-6)])
+def test_published_settings_compose(task, batch_size, lr):
+    cfg = load_config("finetune-vl", FinetuneVLConfig, [f"vl_tuning=renaissance-{task}", "model=FOLDER"])
+    assert (cfg.task, cfg.batch_size, cfg.lr, cfg.schedule) == (task, batch_size, lr, "linear")
+    assert load_config("finetune-vl", FinetuneVLConfig, []) == FinetuneVLConfig()  # the laptop's are the defaults
 
 
 def test_impossible_settings_stop_before_anything_is_written(config, root, tmp_path, tiny_model):
@@ -180,4 +200,7 @@ def test_impossible_settings_stop_before_anything_is_written(config, root, tmp_p
         run(dataclasses.replace(config, data=""))
     with pytest.raises(InputError, match="max_unreadable=1.0"):
         dataclasses.replace(config, max_unreadable=1.0)
+    write_nlvr1(tmp_path / "long", {"train": 2, "val": 2}, "there is a red box " * 2000)
+    with pytest.raises(InputError, match="a text has .* tokens, the model reads at most 16"):
+        run(dataclasses.replace(config, data=str(tmp_path / "long")))
     assert not (tmp_path / "run").exists()

@@ -162,6 +162,14 @@ def test_a_pretrained_tower_at_another_size_interpolates_its_positions(model_typ
     torch.testing.assert_close(own(pixels).states, made(pixels).states)
 
 
+def test_weights_stored_in_half_precision_are_trained_in_single(tmp_path, pictures):
+    made = tower("vit")
+    made.encoder.half().save_pretrained(tmp_path)
+    one = tower("vit", pretrained=str(tmp_path))
+    assert {parameter.dtype for parameter in one.parameters()} == {torch.float32}
+    assert one(one.pixels(pictures)).states.dtype == torch.float32
+
+
 def test_a_folder_without_the_weights_of_the_pooled_vector_is_refused(tmp_path):
     tower("vit").encoder.save_pretrained(tmp_path)
     with pytest.raises(InputError, match="lacks weights: pooler.dense.bias"):
@@ -202,7 +210,7 @@ def test_impossible_image_towers_stop_with_the_reason():
         tower("vit", options=VIT | {"num_attention_heads": 3})
     with pytest.raises(InputError, match="model_type='vti' is unknown"):
         tower("vti", options={})
-    with pytest.raises(InputError, match="bert does not read images"):
+    with pytest.raises(InputError, match="bert does not read images of 32 x 32"):
         tower("bert", options={"hidden_size": 16, "num_attention_heads": 2})
     with pytest.raises(InputError, match="give image_size"):
         tower("vit", options=VIT | {"image_size": 32})

@@ -88,6 +88,9 @@ def test_the_start_keeps_the_size_of_signals_at_any_width():
         start_at_random(layer)
         size = layer(torch.randn(50, width)).std().item()
         assert size == pytest.approx(0.02 * 768**0.5, rel=0.05)
+    patches = nn.Sequential(nn.Conv2d(3, 2000, 8, stride=8))
+    start_at_random(patches)
+    assert patches(torch.randn(50, 3, 8, 8)).std().item() == pytest.approx(0.02 * 768**0.5, rel=0.05)
 
 
 def test_a_width_that_does_not_split_over_heads_is_refused():

@@ -140,7 +140,7 @@ def test_impossible_models_stop_with_the_reason(tiny_model):
     with pytest.raises(InputError, match="split into patches of 16"):
         build(kind="one-tower", image=ImageTowerConfig(image_size=40))
     with pytest.raises(InputError, match="logit_scale=200"):
-        VLConfig(logit_scale=200)
+        VLConfig(logit_scale=200.0)
 
 
 def test_another_transformers_encoder_takes_the_place_of_bert(tiny_config, tiny_model, tmp_path):

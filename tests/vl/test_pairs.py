@@ -100,6 +100,9 @@ def test_pictures_can_be_left_unread(batches):
     one.items(2), one.batch(2, pictures=False)
     assert one.bytes_read == read > 0
     assert [number_of(p) for p in one.images(np.array([5, 3]))] == [5, 3]
+    later = batches(jitter=0.1)
+    later.readable[:] = True  # as a run that kept it with the features of all pictures
+    assert later.items(2).tolist() == one.items(2).tolist() and later.bytes_read == 0
 
 
 def test_all_texts_of_a_picture_are_positives_of_it(tmp_path, tokenizer):

@@ -251,25 +251,26 @@ def test_init_takes_what_fits_and_says_what_is_new(config, fusing, tmp_path, cap
 
 @pytest.fixture
 def pairs(views, tmp_path) -> dict[str, str]:
-    """The views as files with a JSONL beside them."""
-    (tmp_path / "images").mkdir()
+    """The views as files, a JSONL naming those of each split."""
     for split in ("train", "val"):
+        (tmp_path / split).mkdir()
         opened = CaptionedViews.open(views, split)
         with open(tmp_path / f"{split}.jsonl", "w") as file:
             for row, image in enumerate(opened.images):
                 name = f"{split}-{row}.png"
-                Image.fromarray(np.asarray(image)).save(tmp_path / "images" / name)
-                file.write(json.dumps({"image": name, "text": opened.texts[opened.full[row][0]]}) + "\n")
+                Image.fromarray(np.asarray(image)).save(tmp_path / split / name)
+                file.write(json.dumps({"image": name, "caption": opened.texts[opened.full[row][0]]}) + "\n")
     return {
         "views": "",
         "data": str(tmp_path / "train.jsonl"),
         "val_data": str(tmp_path / "val.jsonl"),
-        "images": str(tmp_path / "images"),
+        "images": str(tmp_path / "train"),
+        "val_images": str(tmp_path / "val"),
     }
 
 
 def test_pairs_of_ones_own_train_like_views_and_unreadable_pictures_are_counted(fusing, pairs, tmp_path):
-    (tmp_path / "images" / "train-3.png").write_bytes(b"no picture")
+    (tmp_path / "train" / "train-3.png").write_bytes(b"no picture")
     model = changed(fusing.model, image={"freeze": True})
     cfg = dataclasses.replace(fusing, **pairs, model=model, max_unreadable=0.1)
     result = run(dataclasses.replace(cfg, flip=False, jitter=0.0))  # the image tower's features are cached
@@ -299,7 +300,8 @@ def test_impossible_settings_stop_before_anything_is_written(config, fusing, tmp
     refused("gradient_cache=4 is for objectives.itc alone; leave out itm, mlm", fusing, gradient_cache=4)
     frozen = changed(config.model, image={"freeze": True})
     refused("mim trains the image tower", model=frozen, objectives=Objectives(mim=1.0))
-    refused("conv", patch_dropout=0.5)
+    one = dataclasses.replace(config.model, kind="one-tower")
+    refused("no towers to export", model=one, export_towers=True)
     assert not (tmp_path / "run").exists()
 
 
@@ -319,3 +321,21 @@ def test_two_processes_train_to_the_weights_of_one(views, tmp_path):
     results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("one", "two")]
     assert all(result["features"]["image"].startswith("64 cached") for result in results)
     assert results[0]["val_mrr"] == pytest.approx(results[1]["val_mrr"], abs=1e-3)
+
+
+def test_what_only_a_built_model_shows_stops_before_features_are_computed(config, fusing, tmp_path):
+    frozen = changed(fusing.model, image={"freeze": True}, text={"freeze": True})
+    for number, (match, cfg) in enumerate(
+        {
+            "takes patches one by one": dataclasses.replace(config, patch_dropout=0.5),
+            "nothing is left to train": dataclasses.replace(
+                config,
+                model=dataclasses.replace(
+                    frozen, fusion=FusionConfig(), image_head="none", text_head="none", dim=16, head_width=16
+                ),
+            ),
+        }.items()
+    ):
+        with pytest.raises(InputError, match=match):
+            run(dataclasses.replace(cfg, out=str(tmp_path / str(number))))
+        assert not (tmp_path / str(number) / "features").exists()

@@ -1,5 +1,7 @@
 """ViLT and BridgeTower: outputs, scores and losses equal transformers' own classes with the same weights."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -17,6 +19,7 @@ from transformers import (
 from core.errors import InputError
 from tests.vl.shaken import shaken
 from vl.encoded import Encoded, Fused
+from vl.fusion import Fusion
 from vl.released_models import (
     fusion_from_bridgetower,
     match_head_weights,
@@ -166,6 +169,27 @@ def test_bridgetower_heads_for_matching_and_masked_words():
     fused = bridgetower_fused(words.bridgetower, given)
     ours = masked_word_loss(fused.text, word_head_weights(words), labels(), words.config.layer_norm_eps)
     torch.testing.assert_close(ours, words(**given, labels=labels()).loss, **CLOSE)
+
+
+def test_without_bridges_the_layers_are_meters_co_attention():
+    """METER's layers are BridgeTower's; each side sees what the other was before the layer."""
+    model = shaken(BridgeTowerModel(bridgetower_config(layers=3)))
+    bridged = fusion_from_bridgetower(model)
+    fusion = Fusion(replace(bridged.config, bridge="none"), 64, 64).eval()
+    fusion.load_state_dict({k: v for k, v in bridged.state_dict().items() if "bridges" not in k})
+    image, text, mask = torch.randn(2, 5, 64), torch.randn(2, 4, 64), torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]]).bool()
+
+    t = model.cross_modal_text_layernorm(model.cross_modal_text_transform(text) + model.token_type_embeddings.weight[0])
+    v = model.cross_modal_image_transform(image) + model.token_type_embeddings.weight[1]
+    v = model.cross_modal_image_layernorm(v)
+    hidden = torch.zeros(2, 1, 1, 4).masked_fill(~mask[:, None, None], torch.finfo(torch.float32).min)
+    for words, patches in zip(model.cross_modal_text_layers, model.cross_modal_image_layers):
+        t, v = words(t, v, attention_mask=hidden)[0], patches(v, t, encoder_attention_mask=hidden)[0]
+
+    fused = fusion(Encoded([image]), Encoded([text], mask))
+    torch.testing.assert_close(fused.text[mask], t[mask], **CLOSE)
+    torch.testing.assert_close(fused.image, v, **CLOSE)
+    torch.testing.assert_close(fused.pooled, model.get_cls_features(t, v), **CLOSE)
 
 
 def test_settings_of_bridgetower_that_nothing_here_computes_are_refused():

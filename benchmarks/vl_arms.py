@@ -1,0 +1,338 @@
+"""The tables of vision-language arms: python -m benchmarks.vl_arms RUNS [--out TABLE.md]
+
+Reads what benchmarks/vl_arms.sh left in RUNS: which towers may stay frozen in pretraining, what a one-tower model
+should start from, and what each objective and bridges add. Two intervals stand beside each mean: over training seeds
+(Student's t on the seeds' means), and over homes or sentences (bootstrap of whole groups, the seeds' mean of each
+query). Arms are compared query by query, over groups again.
+"""
+
+import argparse
+import math
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow.parquet as parquet
+from jaxtyping import Float
+from numpy import ndarray
+
+from benchmarks.agents import show
+from core.errors import InputError
+from core.files import read_json
+from core.intervals import grouped_mean, t_interval
+
+FREEZING: Final = {
+    "none": "nothing frozen",
+    "text": "text tower frozen",
+    "vision": "image tower frozen",
+    "both": "both towers frozen",
+    "scratch": "random start, nothing frozen",
+}
+ONE_TOWER: Final = {
+    "one-text": "one tower from the text encoder",
+    "one-vision": "one tower from the image encoder",
+    "one-random": "one tower at random",
+}
+LADDER: Final = {
+    "itc": "ITC",
+    "itc-itm": "ITC + ITM",
+    "none": "ITC + ITM + MLM",
+    "bridges": "ITC + ITM + MLM, bridges",
+}
+BLIND: Final = {"blind": "blind: grey pictures in training and test"}
+PAIRS: Final = {
+    "freezing": (("text", "none"), ("vision", "none"), ("both", "none"), ("none", "scratch")),
+    "one tower": (("one-text", "one-random"), ("one-vision", "one-random"), ("one-random", "none")),
+    "objectives": (("itc-itm", "itc"), ("none", "itc-itm"), ("bridges", "none")),
+    "seeing": (("none", "blind"),),
+}
+ALL: Final = FREEZING | ONE_TOWER | LADDER | BLIND
+
+
+@dataclass
+class Arm:
+    """One arm, all its seeds on the same queries."""
+
+    hits: Float[ndarray, "S n"]
+    """Seeds, queries: whether each was answered right."""
+    groups: list[str]
+    """The home or sentence of each query."""
+    results: list[dict[str, Any]]  # of the evaluation, one a seed
+    training: list[list[dict[str, Any]]]  # of the jobs before it, a list a seed
+    versions: list[dict[str, Any]]
+
+
+def read_arm(root: Path, part: str, name: str, stages: Sequence[str]) -> Arm:
+    """All seeds of an arm.
+
+    Raises:
+        InputError: none is finished, or the seeds met different queries.
+    """
+    folders = [root / f"{part}-{name}-{seed}" for seed in range(100)]
+    folders = [folder for folder in folders if (folder / "result.json").is_file()]
+    if not folders:
+        raise InputError(f"no finished evaluation of {name} on {part} in {root}; run benchmarks/vl_arms.sh")
+    hits, keys, groups = [], [], []
+    for folder in folders:
+        if part == "views":
+            table = parquet.read_table(folder / "retrieval.parquet").to_pydict()
+            hits.append(np.array(table["rank"]) == 1)
+            keys.append(list(zip(table["query"], table["view"])))
+            groups.append(table["scene_id"])
+        else:
+            table = parquet.read_table(folder / "predictions.parquet").to_pydict()
+            hits.append(np.array([said == label for said, label in zip(table["prediction"], table["label"])]))
+            keys.append(table["id"])
+            groups.append(table["group"])
+    if any(key != keys[0] for key in keys):
+        raise InputError(f"the seeds of {name} on {part} met different queries; run benchmarks/vl_arms.sh anew")
+    before = [[folder.with_name(f"{folder.name}-{stage}") for stage in stages] for folder in folders]
+    return Arm(
+        np.array(hits, dtype=float),
+        groups[0],
+        [read_json(folder / "result.json", "evaluation") for folder in folders],
+        [[read_json(stage / "result.json", "training") for stage in row] for row in before],
+        [
+            read_json(folder / "version.json", "version")
+            for row, last in zip(before, folders)
+            for folder in (*row, last)
+        ],
+    )
+
+
+def read_arms(root: Path, part: str, names: Iterable[str], stages: Sequence[str]) -> dict[str, Arm]:
+    """The finished arms of one part; what is not finished is named on stderr.
+
+    Raises:
+        InputError: arms met different queries.
+    """
+    arms = {}
+    for name in names:
+        try:
+            arms[name] = read_arm(root, part, name, stages)
+        except InputError as error:
+            print(f"left out: {error}", file=sys.stderr)
+    if any(arm.groups != next(iter(arms.values())).groups for arm in arms.values()):
+        raise InputError(f"the arms on {part} met different queries; run benchmarks/vl_arms.sh anew")
+    return arms
+
+
+def spread(values: Sequence[float], scale: float = 100, digits: int = 1) -> str:
+    """Mean over seeds with its interval."""
+    mean = scale * float(np.mean(values))
+    low, high = t_interval([scale * value for value in values])
+    return f"{mean:.{digits}f}" + ("" if math.isnan(low) else f" ({low:.{digits}f} to {high:.{digits}f})")
+
+
+def over_groups(arm: Arm) -> str:
+    low, high = grouped_mean(arm.hits.mean(0), arm.groups)
+    return f"{100 * low:.1f} to {100 * high:.1f}"
+
+
+def cost(arm: Arm) -> list[str]:
+    """Trainable parameters, GFLOP a pair, minutes and memory of pretraining (its first job counts FLOPs and memory)."""
+    first = [row[0] for row in arm.training]
+    pairs = first[0]["steps"]
+    batch = round(first[0]["pairs_per_second"] * first[0]["seconds"] / pairs)
+    minutes = np.mean([sum(stage["seconds"] for stage in row) for row in arm.training]) / 60
+    return [
+        f"{first[0]['trainable_parameters'] / 1000:,.0f} k",
+        f"{np.mean([stage['flops_per_step'] for stage in first]) / batch / 1e9:.2f}",
+        f"{minutes:.1f}",
+        f"{np.mean([stage['peak_memory_gb'] for stage in first]):.2f}",
+    ]
+
+
+def recall(arm: Arm, model: str, direction: str) -> list[float] | None:
+    """R@1 of each seed for one way of ranking."""
+    found = []
+    for result in arm.results:
+        rows = [r for r in result["table"] if (r["model"], r["direction"], r["subset"]) == (model, direction, "all")]
+        if not rows:
+            return None
+        found.append(rows[0]["R@1"])
+    return found
+
+
+COSTS: Final = ["trained parameters", "GFLOP a pair", "minutes a seed", "GB"]
+
+
+def views_table(arms: Mapping[str, Arm], names: Mapping[str, str]) -> list[str]:
+    """Retrieval, one line an arm."""
+    head = [
+        "arm",
+        "text to view R@1 %",
+        "over homes",
+        "by embeddings alone",
+        "view to text R@1 %",
+        "by embeddings",
+        *COSTS,
+    ]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for key, title in names.items():
+        if key not in arms:
+            continue
+        arm = arms[key]
+        cells = [spread(list(arm.hits.mean(1))), over_groups(arm)]
+        for direction in ("text to view", "view to text"):
+            dual = recall(arm, "dual encoder", direction) or recall(arm, "model", direction)
+            again = recall(arm, "reranked", direction) or dual
+            assert dual is not None and again is not None
+            cells += [spread(dual)] if direction == "text to view" else [spread(again), spread(dual)]
+        lines.append(f"| {title} | " + " | ".join([*cells, *cost(arm)]) + " |")
+    return lines
+
+
+def nlvr_table(arms: Mapping[str, Arm], names: Mapping[str, str]) -> list[str]:
+    """NLVR1, one line an arm."""
+    head = [
+        "arm",
+        "accuracy % on hidden",
+        "over sentences",
+        "consistency %",
+        "grey pictures in test, %",
+        "val accuracy %",
+        *COSTS,
+    ]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for key, title in names.items():
+        if key not in arms:
+            continue
+        arm = arms[key]
+        grey = [[r["accuracy"] for r in result["table"] if r["model"] == "blind"] for result in arm.results]
+        cells = [
+            spread(list(arm.hits.mean(1))),
+            over_groups(arm),
+            spread([result["consistency"] for result in arm.results]),
+            spread([row[0] for row in grey]),
+            spread([row[-1]["val_accuracy"] for row in arm.training]),
+        ]
+        lines.append(f"| {title} | " + " | ".join([*cells, *cost(arm)]) + " |")
+    return lines
+
+
+def comparisons(arms: Mapping[str, Arm], pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Differences, query by query over groups, and seed by seed."""
+    lines = []
+    for one, other in pairs:
+        if one not in arms or other not in arms:
+            continue
+        difference = arms[one].hits.mean(0) - arms[other].hits.mean(0)
+        low, high = grouped_mean(difference, arms[one].groups)
+        count = min(len(arms[one].hits), len(arms[other].hits))
+        seeds = arms[one].hits[:count].mean(1) - arms[other].hits[:count].mean(1)
+        apart = "higher" if low > 0 else "lower" if high < 0 else "not apart"
+        lines.append(
+            f"    {ALL[one]} - {ALL[other]}: {100 * difference.mean():+.1f} ({100 * low:+.1f} to {100 * high:+.1f}) "
+            f"{apart}; over seeds {spread(list(seeds))}"
+        )
+    return lines
+
+
+def facts(arms: Iterable[Arm]) -> str:
+    """Machine, threads and code of every run."""
+    versions = [version for arm in arms for version in arm.versions]
+
+    def seen(key: str) -> str:
+        return " and ".join(sorted({str(version[key]) for version in versions}))
+
+    return (
+        f"{seen('platform')}, {seen('threads')} thread(s) a run, torch {seen('torch')}, python {seen('python')}, "
+        f"code {seen('code')}."
+    )
+
+
+def section(
+    arms: Mapping[str, Arm], table: Any, parts: Sequence[tuple[str, Mapping[str, str], Sequence[tuple[str, str]]]]
+) -> list[str]:
+    """The experiments on one kind of data."""
+    lines: list[str] = []
+    for title, names, pairs in parts:
+        if any(name in arms for name in names):
+            lines += [f"### {title}", "", *table(arms, names), "", *comparisons(arms, pairs), ""]
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, help="folder that benchmarks/vl_arms.sh filled")
+    parser.add_argument("--out", type=Path, help="write the tables there")
+    args = parser.parse_args()
+    try:
+        views = read_arms(args.runs, "views", FREEZING | ONE_TOWER | LADDER, ["training"])
+        nlvr = read_arms(args.runs, "nlvr", FREEZING | ONE_TOWER | BLIND, ["pairs", "style", "training"])
+        if not views and not nlvr:
+            sys.exit(f"nothing to show in {args.runs}; run benchmarks/vl_arms.sh")
+        text = page(views, nlvr)
+    except InputError as error:
+        sys.exit(f"benchmarks.vl_arms: {error}")
+    show(text, args.out)
+
+
+def page(views: Mapping[str, Arm], nlvr: Mapping[str, Arm]) -> str:
+    """Both parts as one page."""
+    lines = [
+        "# Which parts to train, what to start from, what each objective adds",
+        "",
+        f"Command: `benchmarks/vl_arms.sh`. Table of {time.strftime('%Y-%m-%d')}. "
+        + facts([*views.values(), *nlvr.values()]),
+        "",
+        "Pretrained towers are pretrained here, first, on the single modalities of the same data: pictures by masked "
+        "image modelling, words by masked words (3 layers, 96 wide; one of each a seed). No tower knows other data. "
+        "GFLOP a pair and memory are of vision-language pretraining, with the optimiser; minutes are of all training "
+        "after the single modalities.",
+        "",
+    ]
+    if views:
+        first = next(iter(views.values()))
+        chance = 100 / first.hits.shape[1]
+        random = recall(first, "random weights", "text to view")
+        lines += [
+            f"## Rendered views of homes: retrieval among {first.hits.shape[1]} test views of "
+            f"{len(set(first.groups))} homes",
+            "",
+            f"Chance, which is also what a blind model reaches: R@1 {chance:.1f} %; random weights "
+            f"{spread(random or [math.nan])} %; an oracle 100 %, as no two views share a caption. "
+            f"{first.training[0][0]['steps']} updates of 64 pairs for every arm. R@1 is of the shortlist of 32 ranked "
+            "again by the fusion, where there is one.",
+            "",
+            *section(
+                views,
+                views_table,
+                [
+                    ("Freezing towers in pretraining", FREEZING, PAIRS["freezing"]),
+                    ("One tower", ONE_TOWER | {"none": "two towers, pretrained, for comparison"}, PAIRS["one tower"]),
+                    ("What each objective adds (pretrained towers, nothing frozen)", LADDER, PAIRS["objectives"]),
+                ],
+            ),
+        ]
+    if nlvr:
+        first = next(iter(nlvr.values()))
+        majority = first.results[0].get("majority")
+        lines += [
+            f"## NLVR1: {first.hits.shape[1]:,} pictures of {len(set(first.groups))} people's sentences (hidden file)",
+            "",
+            (f"Majority {100 * majority:.1f} %. " if majority is not None else "")
+            + "Pretraining is on self-made pictures of NLVR's style with generated sentences "
+            "(`benchmarks/nlvr_style.py`): matching and masked words on true sentences, then true or false; towers are "
+            "frozen in both. Then everything is fine-tuned on a part of people's `test` file, the rest of which chose "
+            "the checkpoint; `hidden` was evaluated once. Some wordings and drawings of `test` recur in `hidden`.",
+            "",
+            *section(
+                nlvr,
+                nlvr_table,
+                [
+                    ("Freezing towers in pretraining", FREEZING | BLIND, (*PAIRS["freezing"], *PAIRS["seeing"])),
+                    ("One tower", ONE_TOWER | {"none": "two towers, pretrained, for comparison"}, PAIRS["one tower"]),
+                ],
+            ),
+        ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    main()
