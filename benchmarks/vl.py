@@ -75,7 +75,7 @@ class Size:
     training_pictures: int = 4_000
     gallery: tuple[int, int] = (1_000, 5_000)  # pictures and texts
     grid: tuple[int, int] = (400, 500)  # of which every pair is fused
-    shortlist: int = 32
+    shortlist: int = 24
     measured: int = 20_000  # pairs of the gallery's grid
     batch: int = 8_192
     chunk: int = 128
@@ -86,7 +86,7 @@ class Size:
 
 QUICK: Final = Size(
     step=Shape(384, 4, 256, 2, 1), step_pairs=4, others=(), frozen=Shape(768, 3, 256, 2, 1), frozen_pairs=4, items=8,
-    rounds=2, training_steps=60, training_pictures=1_000, gallery=(200, 1_000), grid=(200, 200), shortlist=6,
+    rounds=2, training_steps=60, training_pictures=1_000, gallery=(400, 2_000), grid=(200, 200), shortlist=6,
     measured=2_000, batch=4_096, chunk=256, side=16, tower=16, pictures=200,
 )  # fmt: skip
 SMALLEST: Final = Size(
