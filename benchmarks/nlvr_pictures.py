@@ -141,18 +141,19 @@ def scattered(looks: list[Look], rng: Random) -> Box | None:
 
 
 def joined(box: Box, look: Look, rng: Random) -> Box | None:
-    """A box with one more item; None where it finds no room."""
+    """A box with one more item somewhere, a pixel or more from the others; None where it finds no room.
+
+    Places beyond the right wall or the floor are moved back to it, as the corpus has them.
+    """
+    shape, colour, size = look
     for _ in range(60):
-        item = placed(*look, rng)
-        if all(item.gap(other) > 0 for other in box):
-            return (*box, item)
+        x, y = min(int(SIDE * rng.random()), SIDE - size), min(int(SIDE * rng.random()), SIDE - size)
+        if all(
+            x > other.x + other.size or other.x > x + size or y > other.y + other.size or other.y > y + size
+            for other in box
+        ):
+            return (*box, Item(shape, colour, size, x, y))
     return None
-
-
-def placed(shape: str, colour: str, size: int, rng: Random) -> Item:
-    """Somewhere in the box. Places beyond the right wall or the floor are moved back to it, as the corpus has them."""
-    x, y = min(int(SIDE * rng.random()), SIDE - size), min(int(SIDE * rng.random()), SIDE - size)
-    return Item(shape, colour, size, x, y)
 
 
 def changed(picture: Picture, rng: Random) -> Picture:

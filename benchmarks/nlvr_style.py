@@ -41,10 +41,14 @@ class Pair:
     fails: Picture
 
 
-def answer(statement: Statement, picture: Picture) -> bool | None:
-    """Whether it is true of the picture; None where that depends on how a number is meant."""
-    loosely = statement.true_of(picture)
-    return loosely if statement.exactly().true_of(picture) == loosely else None
+def told_apart(statement: Statement, first: Picture, second: Picture) -> bool | None:
+    """True: the first picture fits and the second does not. False: the reverse. None: neither, or it depends on how a
+    number is meant."""
+    fits = statement.true_of(first)
+    if statement.true_of(second) == fits:
+        return None
+    exact = statement.exactly()
+    return fits if exact.true_of(first) == fits != exact.true_of(second) else None
 
 
 def draw_pair(rng: Random) -> Pair:
@@ -57,11 +61,9 @@ def draw_pair(rng: Random) -> Pair:
         for _ in range(20):
             second = draw_picture(rng, kind) if unrelated else changed(first, rng)
             statement = draw(construction, kind, rng)
-            answers = answer(statement, first), answer(statement, second)
-            if answers == (True, False):
-                return Pair(statement, first, second)
-            if answers == (False, True):
-                return Pair(statement, second, first)
+            fits = told_apart(statement, first, second)
+            if fits is not None:
+                return Pair(statement, first, second) if fits else Pair(statement, second, first)
 
 
 def true_sentence(picture: Picture, rng: Random) -> str:
@@ -70,7 +72,7 @@ def true_sentence(picture: Picture, rng: Random) -> str:
         other = draw_picture(rng, picture.kind)  # may well be the same picture: towers are few
         for _ in range(20):
             statement = draw(rng.choice(OF_KIND[picture.kind]), picture.kind, rng)
-            if answer(statement, picture) and answer(statement, other) is False:
+            if told_apart(statement, picture, other):
                 return statement.text
 
 

@@ -72,9 +72,10 @@ class Size:
     rounds: int = 5
     width: int = 64  # of the retrieval model
     training_steps: int = 1500
+    training_pictures: int = 4_000
     gallery: tuple[int, int] = (1_000, 5_000)  # pictures and texts
     grid: tuple[int, int] = (400, 500)  # of which every pair is fused
-    shortlist: int = 32
+    shortlist: int = 24
     measured: int = 20_000  # pairs of the gallery's grid
     batch: int = 8_192
     chunk: int = 128
@@ -85,13 +86,13 @@ class Size:
 
 QUICK: Final = Size(
     step=Shape(384, 4, 256, 2, 1), step_pairs=4, others=(), frozen=Shape(768, 3, 256, 2, 1), frozen_pairs=4, items=8,
-    rounds=2, training_steps=60, gallery=(200, 1_000), grid=(200, 200), shortlist=6, measured=2_000, batch=4_096,
-    chunk=256, side=16, tower=16, pictures=200,
+    rounds=2, training_steps=60, training_pictures=1_000, gallery=(400, 2_000), grid=(200, 200), shortlist=6,
+    measured=2_000, batch=4_096, chunk=256, side=16, tower=16, pictures=200,
 )  # fmt: skip
 SMALLEST: Final = Size(
     step=Shape(64, 1, 64, 1, 1, 64, 32), step_pairs=2, others=(), frozen=Shape(64, 1, 64, 1, 1, 64, 32),
-    frozen_pairs=2, items=4, rounds=1, width=16, training_steps=2, gallery=(12, 60), grid=(6, 8), shortlist=2,
-    measured=20, batch=64, chunk=16, side=16, tower=16, pictures=20,
+    frozen_pairs=2, items=4, rounds=1, width=16, training_steps=2, training_pictures=40, gallery=(12, 60),
+    grid=(6, 8), shortlist=2, measured=20, batch=64, chunk=16, side=16, tower=16, pictures=20,
 )  # fmt: skip
 
 
@@ -125,7 +126,7 @@ def retrieval(size: Size, kept: Path | None) -> Part:
         model, said = VLModel.from_pretrained(kept), f"The model trained earlier in {kept.name}. "
     else:
         with one_torch_thread():  # its products are small
-            model, seconds = vl_retrieval.trained(size.width, size.training_steps)
+            model, seconds = vl_retrieval.trained(size.width, size.training_steps, size.training_pictures)
         said = f"A model trained for {size.training_steps} steps in {seconds:.0f} s. "
         if kept is not None:
             model.save_pretrained(kept)

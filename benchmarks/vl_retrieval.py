@@ -97,18 +97,18 @@ def small_model(texts: list[str], width: int) -> VLModel:
     return VLModel.create(config, train_tokenizer(texts), seed=0)
 
 
-def trained(width: int, steps: int, batch_size: int = 32) -> tuple[VLModel, float]:
+def trained(width: int, steps: int, pictures: int = 4_000, batch_size: int = 32) -> tuple[VLModel, float]:
     """A model trained on pictures of its own, and the seconds that took."""
     started = time.perf_counter()
-    data = gallery(4_000, seed=1)
+    data = gallery(pictures, seed=1)
     model = small_model(data.texts, width).train()
-    pictures, rng = torch.from_numpy(data.images), np.random.default_rng(0)
+    images, rng = torch.from_numpy(data.images), np.random.default_rng(0)
     step = Step(model, LEARNED, rate=2e-3)
     for number in range(steps):
         set_rates(step.optimizer, rate_factor(number, steps, steps // 10, "cosine"))
         rows = rng.choice(len(data.images), batch_size, replace=False)
         texts = [data.texts[row * CAPTIONS + rng.integers(CAPTIONS)] for row in rows]
-        step(batch_of(model, pictures[rows], texts), number)
+        step(batch_of(model, images[rows], texts), number)
     return model.eval(), time.perf_counter() - started
 
 
