@@ -226,8 +226,8 @@ def comparisons(arms: Mapping[str, Arm], names: Mapping[str, str], pairs: Sequen
         seeds = arms[one].hits[:count].mean(1) - arms[other].hits[:count].mean(1)
         apart = "higher" if low > 0 else "lower" if high < 0 else "not apart"
         lines.append(
-            f"    {names[one]} - {names[other]}: {100 * difference.mean():+.1f} ({100 * low:+.1f} to {100 * high:+.1f}) "
-            f"{apart}; over seeds {spread(list(seeds))}"
+            f"    {names[one]} - {names[other]}: {100 * difference.mean():+.1f} "
+            f"({100 * low:+.1f} to {100 * high:+.1f}) {apart}; over seeds {spread(list(seeds))}"
         )
     return lines
 

@@ -25,7 +25,7 @@ source benchmarks/job.sh
 # one size for every tower and stack: 3 layers, 96 wide
 export SHAPE="hidden_size: 96, num_hidden_layers: 3, num_attention_heads: 3, intermediate_size: 384, hidden_act: gelu"
 export ONE="model.kind=one-tower model.one.layers=3 model.one.width=96 model.one.heads=3 model.one.dropout=0"
-export STYLE="data=$runs/style/pairs-train.jsonl val_data=$runs/style/pairs-val.jsonl images=$runs/style/pictures text_column=caption"
+export STYLE="data=$runs/style/pairs-train.jsonl val_data=$runs/style/pairs-val.jsonl images=$runs/style/train_images.zip val_images=$runs/style/val_images.zip"
 export SIZE="model.image.image_size=48 model.image.image_width=192 model.max_tokens=80" # of NLVR1's 100 x 400 pixels
 export FUSED="model.fusion.layers=2 model.fusion.width=96 model.fusion.heads=3 model.fusion.dropout=0"
 
@@ -105,10 +105,6 @@ make_views() { # of a narrow view, described by few words: long captions would t
 
 make_style() {
   [ -f "$runs/style/pairs-val.jsonl" ] || "$python" -m benchmarks.nlvr_style "$runs/style" --count 20000 --seed 0
-  for split in train val; do
-    [ -f "$runs/style/pictures/$split" ] || "$python" -m zipfile -e "$runs/style/${split}_images.zip" "$runs/style/pictures"
-    touch "$runs/style/pictures/$split"
-  done
 }
 
 rows() { # function arms: one line a run
