@@ -1,13 +1,18 @@
-"""Every Python block of the README runs, in a folder that holds what the text says is there."""
+"""Every Python block of the README and of docs/vl.md runs, in a folder that holds what the text says is there."""
 
 import re
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+BLOCKS = [
+    block
+    for page in ("README.md", "docs/vl.md")
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+]
 JOB_LINES = re.findall(r"^ {4}sightline ([a-z-]+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
 
 
@@ -16,6 +21,9 @@ def folder(tmp_path, monkeypatch, tiny_grounder, tiny_towers):
     """A working folder with the small untrained models that the README's paths name."""
     tiny_grounder.save_pretrained(tmp_path / "grounder" / "model")
     tiny_towers.save_pretrained(tmp_path / "towers" / "model")
+    (tmp_path / "pictures").mkdir()
+    for name, grey in (("dark.png", 40), ("light.png", 220)):
+        Image.new("RGB", (48, 32), (grey, grey, grey)).save(tmp_path / "pictures" / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -54,7 +62,14 @@ def test_a_python_block_of_the_readme_runs_and_leaves_errors_nowhere(number, fol
 
 def test_there_are_blocks_for_every_promised_use_and_the_job_lines_name_jobs():
     text = "\n".join(BLOCKS)
-    for use in ("generate_home", "Grounder", "RelabelCallback", "Sightline/FindObject-v0", "stable_baselines3"):
+    for use in (
+        "generate_home",
+        "Grounder",
+        "RelabelCallback",
+        "score_folder",
+        "Sightline/FindObject-v0",
+        "stable_baselines3",
+    ):
         assert use in text
     from sightline.cli import JOBS
 
