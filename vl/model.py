@@ -195,20 +195,20 @@ class VLModel(nn.Module):
         head = self.image_head if modality == "image" else self.text_head
         if self.one is not None:
             vector = head(self.one.alone(encoded).pooled)
-        elif self._maps(encoded, modality):  # cell by cell: the map averages to the embedding
+        elif self.needs_states(modality):  # cell by cell: the map averages to the embedding
             vector = self.image_tower.mean_states(head(encoded.states).float())
         else:
             vector = head(self._pooled(encoded, modality))
         return dataclasses.replace(encoded, embedding=F.normalize(vector.float(), dim=-1))
 
-    def only_pooled(self, encoded: Encoded, modality: str) -> Encoded:
-        """The part of an encoding that its embedding needs: one vector, except for a mean under an mlp image head."""
-        if self.one is not None or self._maps(encoded, modality):
-            return encoded
-        return Encoded([], None, self._pooled(encoded, modality))
+    def needs_states(self, modality: str) -> bool:
+        """Whether an embedding needs all states: of a one-tower model, and of an image's mean under an mlp head."""
+        mean = modality == "image" and self.config.image.pool == "mean"
+        return self.one is not None or (mean and self.config.image_head == "mlp")
 
-    def _maps(self, encoded: Encoded, modality: str) -> bool:
-        return encoded.pooled is None and modality == "image" and self.config.image_head == "mlp"
+    def only_pooled(self, encoded: Encoded, modality: str) -> Encoded:
+        """The part of an encoding that its embedding needs: one vector, unless it `needs_states`."""
+        return encoded if self.needs_states(modality) else Encoded([], None, self._pooled(encoded, modality))
 
     def _pooled(self, encoded: Encoded, modality: str) -> Float[Tensor, "B C"]:
         """By the tower's own rule, or the mean."""

@@ -49,11 +49,16 @@ def parameter_groups(
 
 
 def tower_fingerprint(tower: nn.Module, layers: int) -> str:
-    """Fingerprint of a tower's weights, settings and preprocessing, and of how many layers it hands on."""
+    """Fingerprint of a tower's weights, settings and preprocessing, and of how many layers it hands on.
+
+    Settings include those of a transformers encoder: with the same weights, other numbers of heads give other states.
+    """
     digest = hashlib.blake2b(digest_size=16)
+    encoder: Any = getattr(tower, "encoder", None)
     settings = {
         "config": dataclasses.asdict(tower.config),  # type: ignore[call-overload]
         "statistics": [getattr(tower, name, None) for name in ("mean", "std", "filter")],
+        "encoder": None if encoder is None else encoder.config.to_dict(),
         "layers": layers,
     }
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())

@@ -216,7 +216,7 @@ class Own:
 
     def train_digest(self) -> str:
         """By the bytes of pictures that the rows hold, and by name, size and time of those that they name."""
-        root = Path(self.cfg.images or Path(self.cfg.data).parent).expanduser()
+        root = self._train.pictures.root
         digest = hashlib.sha256(fingerprint(self.size).encode())
         digest.update(_stamp(root) if root.is_file() else b"")
         for row in range(len(self._train)):

@@ -103,10 +103,12 @@ def frozen_features(
     """
     device = model.device
     notes = {name: f"not cached: {reason}" for name, reason in why_not_cached(cfg).items() if reason}
-    keep = "states" if cfg.objectives.fuses() else "embedding"
+
+    def keep(modality: str) -> str:
+        return "states" if cfg.objectives.fuses() or model.needs_states(modality) else "embedding"
 
     def kept(encoded: Encoded, modality: str) -> Encoded:
-        return encoded if keep == "states" else model.only_pooled(encoded, modality)
+        return encoded if keep(modality) == "states" else model.only_pooled(encoded, modality)
 
     was_training = model.training
     model.eval()
@@ -118,7 +120,7 @@ def frozen_features(
             with torch.autocast(device.type, torch.bfloat16, enabled=half):
                 return kept(model.image_states(pixels), "image")
 
-        spec = FeatureSpec(model.cache_key("image"), source.train_digest(), len(batches), keep, half)
+        spec = FeatureSpec(model.cache_key("image"), source.train_digest(), len(batches), keep("image"), half)
         images = FeatureCache.build(folder, spec, image_states, block=BLOCK["image"])
         notes["image"] = _note(images)
     if "text" not in notes:
@@ -135,8 +137,8 @@ def frozen_features(
             with torch.autocast(device.type, torch.bfloat16, enabled=half and device.type == "cuda"):
                 return kept(model.text_states(padded.to(device), mask.to(device)), "text")
 
-        data = _digest_of(ordered)
-        spec = FeatureSpec(model.cache_key("text"), data, len(ordered), keep, half and device.type == "cuda")
+        data, half_text = _digest_of(ordered), half and device.type == "cuda"
+        spec = FeatureSpec(model.cache_key("text"), data, len(ordered), keep("text"), half_text)
         features = FeatureCache.build(folder, spec, text_states, block=BLOCK["text"])
         texts = features, {key: row for row, key in enumerate(ordered)}
         notes["text"] = _note(features)

@@ -1,6 +1,7 @@
 """Facts about vl/model.py and the files it is made of."""
 
 import dataclasses
+import json
 
 import pytest
 import torch
@@ -390,6 +391,18 @@ def test_the_key_of_a_cache_changes_with_weights_and_settings_and_learning_tower
     assert same.cache_key("image") != key
     with pytest.raises(InputError, match="the text tower learns"):
         model.cache_key("text")
+
+
+def test_the_key_of_a_cache_sees_the_encoder_s_own_settings_in_a_folder_of_the_same_name(tiny_model, tmp_path):
+    make(tiny_model).export_towers(tmp_path)
+    image = ImageTowerConfig(pretrained=str(tmp_path / "image"), image_size=32, freeze=True)
+    key = make(tiny_model, image=image).cache_key("image")
+    assert key == make(tiny_model, image=image).cache_key("image")
+    file = tmp_path / "image" / "config.json"
+    settings = json.loads(file.read_text())
+    heads = settings["num_attention_heads"]
+    file.write_text(json.dumps({**settings, "num_attention_heads": 2 * heads}))  # the same weights, cut otherwise
+    assert make(tiny_model, image=image).cache_key("image") != key
 
 
 # ---- parity with transformers

@@ -23,6 +23,7 @@ from vl.objectives import Objectives
 from vl.one_tower import OneTowerConfig
 from vl.pretrain import run
 from vl.pretrain_config import PretrainVLConfig
+from vl.pretrain_data import open_source
 from vl.pretrain_features import why_not_cached
 
 TIMING = {
@@ -209,6 +210,35 @@ def test_features_in_a_named_folder_are_shared_by_runs(config, tmp_path):
         run(dataclasses.replace(cfg, out=str(tmp_path / name)))
     (made,) = [path for path in (tmp_path / "shared").iterdir() if not path.name.startswith(".")]
     assert (made / "index.json").is_file()
+
+
+def test_shared_features_of_another_head_are_not_taken_for_these(config, tmp_path):
+    """A linear head needs the mean of the states alone, an mlp head (cell by cell) all of them."""
+    shared = {"features": str(tmp_path / "shared"), "flip": False, "jitter": 0.0, "steps": 1}
+    losses = {}
+    for name, head, changes in (
+        ("linear", "linear", {}),
+        ("mlp", "mlp", {}),
+        ("anew", "mlp", {"cache_features": "no", "features": ""}),
+    ):
+        model = changed(dataclasses.replace(config.model, image_head=head), image={"freeze": True})
+        run(dataclasses.replace(config, model=model, out=str(tmp_path / name), **{**shared, **changes}))
+        losses[name] = read_metrics(tmp_path / name)[0]["loss"]
+    assert losses["mlp"] == pytest.approx(losses["anew"], rel=1e-5)
+    assert len([path for path in (tmp_path / "shared").iterdir() if not path.name.startswith(".")]) == 2
+
+
+def test_pictures_beside_a_saved_table_are_noticed_when_they_change(pairs, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
+    datasets.Dataset.from_list(rows).save_to_disk(str(tmp_path / "table"))
+    for row in rows:
+        (tmp_path / "train" / row["image"]).rename(tmp_path / "table" / row["image"])
+    cfg = PretrainVLConfig(**{**pairs, "data": str(tmp_path / "table"), "images": ""}, batch_size=16)
+    digest = open_source(cfg).train_digest()
+    assert digest == open_source(cfg).train_digest()
+    Image.new("RGB", (8, 8)).save(tmp_path / "table" / rows[0]["image"])
+    assert digest != open_source(cfg).train_digest()
 
 
 def test_why_features_are_not_cached_is_said(config, fusing):
