@@ -32,7 +32,7 @@ from vl.model_config import VLConfig
 from vl.one_tower import OneTower
 from vl.parameter_groups import parameter_groups, tower_fingerprint
 from vl.pixels import checked_images, prepare_pixels
-from vl.stack_weights import start_from
+from vl.stack_weights import Taken, start_from
 from vl.text_towers import build_text_tower, masked_mean, tokenize
 from vl.tokenizer import knows_a_word
 
@@ -49,6 +49,8 @@ class VLModel(nn.Module):
 
     image_tower: Any
     text_tower: Any
+    started: Taken | None
+    """What a one tower took from the encoder it was created from; None of others, and of a model read from a folder."""
 
     def __init__(
         self, config: VLConfig, tokenizer: PreTrainedTokenizerFast, encoders: dict[str, Any] | None = None
@@ -65,6 +67,7 @@ class VLModel(nn.Module):
         super().__init__()
         saved = encoders or {}
         self.tokenizer = tokenizer
+        self.started = None
         self.one: OneTower | None = None
         self.fusion: Fusion | None = None
         if config.kind == "one-tower":
@@ -77,7 +80,7 @@ class VLModel(nn.Module):
                 image_width=width,
             )
             if encoders is None and config.one.pretrained:
-                start_from(self.one, load_encoder(config.one.pretrained, "encoder of the one tower"))
+                self.started = start_from(self.one, load_encoder(config.one.pretrained, "encoder of the one tower"))
             text_width = image_width = config.one.width
             fused = config.one.width, self.one.pooled_width
             vocab_size = len(tokenizer)
@@ -112,8 +115,13 @@ class VLModel(nn.Module):
         if config.text_mlm_head:
             self.text_word_head = WordHead(text_width, vocab_size)
         if config.mim_head:
-            cell = tuple(side // count for side, count in zip(config.image.size, self.image_tower.grid))
-            self.pixel_head = PixelHead(image_width, (cell[0], cell[1]))
+            (height, width), (rows, columns) = config.image.size, self.image_tower.grid
+            if height % rows or width % columns:
+                raise InputError(
+                    f"masked image modelling tells an image cell by cell, but {height} x {width} pixels do not divide "
+                    f"into the image tower's {rows} x {columns} cells; choose multiples of its stride"
+                )
+            self.pixel_head = PixelHead(image_width, (height // rows, width // columns))
 
     @classmethod
     def create(cls, config: VLConfig, tokenizer: PreTrainedTokenizerFast, *, seed: int) -> "VLModel":

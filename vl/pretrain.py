@@ -12,6 +12,7 @@ Leaves model/ (weights of the best evaluation on val: mean reciprocal rank of re
 the loss), metrics.jsonl and result.json in its run folder.
 """
 
+import dataclasses
 import math
 import shutil
 import time
@@ -56,7 +57,12 @@ def run(cfg: PretrainVLConfig) -> dict[str, Any]:
     with distributed.processes(cfg.device) as device:
         if distributed.world_size() > 1 and not cfg.out:
             raise InputError("several processes share one run folder; name it with out=FOLDER")
-        distributed.share(cfg.batch_size, "batch_size")
+        rows = distributed.share(cfg.batch_size, "batch_size")
+        if cfg.objectives.itm and len(rows) < 2:
+            raise InputError(
+                f"batch_size={cfg.batch_size} leaves {len(rows)} pair for each of {distributed.world_size()} processes; "
+                "objectives.itm compares a process's own pairs, give at least 2 for each"
+            )
         source = open_source(cfg)
         folder = RunFolder.open(cfg, "pretrain-vl") if distributed.is_main() else None
         finished = folder.result() if folder is not None else None
@@ -205,19 +211,21 @@ def train(cfg: PretrainVLConfig, device: torch.device, source: Source, folder: R
     if folder is not None:
         load_weights(model, best["weights"], "the best evaluation")
         write_folder(place / "model", model.save_pretrained)
-        towers = write_folder(place / "towers", model.export_towers) if cfg.export_towers else None
+        if cfg.export_towers:
+            write_folder(place / "towers", model.export_towers)
         if not cfg.features:
             shutil.rmtree(place / "features", ignore_errors=True)
         print(evaluate.summary(best["metrics"], place / "model"))
         result = folder.finish(
             {
                 "model": "model",
-                **({"towers": towers} if cfg.export_towers else {}),
+                **({"towers": "towers"} if cfg.export_towers else {}),
                 "best_step": best["step"],
                 **best["metrics"],
                 **evaluate.described(),
                 "train_views": len(batches),
                 **({"init": taken} if cfg.init else {}),
+                **({"one_tower": dataclasses.asdict(model.started)} if model.started is not None else {}),
                 "parameters": sum(parameter.numel() for parameter in model.parameters()),
                 "trainable_parameters": sum(parameter.numel() for parameter in trained),
                 "flops_per_step": flops,
@@ -237,15 +245,11 @@ def train(cfg: PretrainVLConfig, device: torch.device, source: Source, folder: R
     return result
 
 
-def write_folder(target: Path, save: Callable[[Path], Any]) -> Any:
-    """A folder that `save` fills, whole or not there; one of a run that was killed before its result gives way.
-
-    Returns:
-        What `save` gives.
-    """
+def write_folder(target: Path, save: Callable[[Path], None]) -> None:
+    """A folder that `save` fills, whole or not there; one of a run that was killed before its result gives way."""
     shutil.rmtree(target, ignore_errors=True)
     with atomic_folder(target) as temporary:
-        return save(temporary)
+        save(temporary)
 
 
 def device_memory(device: torch.device) -> dict[str, float]:

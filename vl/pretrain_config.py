@@ -47,7 +47,7 @@ class PretrainVLConfig(JobConfig):
     flip: bool = True  # mirror half of the images, exchanging left and right in their captions
     jitter: float = 0.1  # largest relative change of brightness
     vocab_size: int = 2000  # most words of the tokenizer trained on the captions
-    max_unreadable: float = 0.05  # of data=: share of pairs that may be unreadable before training stops
+    max_unreadable: float = 0.05  # of data= and val_data=: share of pairs that may not read before training stops
     workers: int = 1  # threads that read batches ahead of the model
     eval_every: int = 150  # updates between evaluations
     eval_views: int = 500  # val images with distinct captions to retrieve from, or to average losses over

@@ -16,7 +16,7 @@ from core.errors import InputError
 from core.files import fingerprint, folder_fingerprint
 from vl.data import Batch, CaptionedViews, ViewBatches, mirrored
 from vl.pair_files import RowError
-from vl.pairs import PairBatches, Pairs, open_pairs
+from vl.pairs import PairBatches, Pairs, Unreadable, open_pairs
 from vl.pictures import PictureError, resize
 from vl.pretrain_config import PretrainVLConfig
 
@@ -50,6 +50,10 @@ class Source(Protocol):
 
     def gallery(self, at_most: int) -> tuple[UInt8[ndarray, "n H W 3"], list[str]]:
         """Val images and one text for each, all texts different."""
+        ...
+
+    def val_unreadable(self) -> dict[str, int]:
+        """How many val rows could not be used so far, by cause."""
         ...
 
     def train_digest(self) -> str:
@@ -128,6 +132,9 @@ class Views:
         images[order] = self._val.images[chosen[order]]
         return images, captions
 
+    def val_unreadable(self) -> dict[str, int]:
+        return {}
+
     def train_digest(self) -> str:
         return folder_fingerprint(Path(self.cfg.views).expanduser() / "train" / "images.npy")
 
@@ -144,6 +151,7 @@ class Own:
         self.cfg, self.size = cfg, cfg.model.image.size
         self._train = self._open(cfg.data, cfg.images)
         self._val = self._open(cfg.val_data, cfg.val_images or cfg.images)
+        self._unreadable = Unreadable(len(self._val), cfg.max_unreadable)  # of val
         if cfg.batch_size > len(self._train):
             raise InputError(f"batch_size={cfg.batch_size} is larger than the {len(self._train)} pairs of {cfg.data}")
 
@@ -182,10 +190,16 @@ class Own:
 
     def val(self, tokenizer: PreTrainedTokenizerFast, at_most: int) -> tuple[PairBatches, int]:
         size = val_batch_size(self.cfg.batch_size, min(at_most, len(self._val)), self.val_name)
-        return self._batches(self._val, tokenizer, size, train=False), max(1, min(at_most, len(self._val)) // size)
+        batches = self._batches(self._val, tokenizer, size, train=False)
+        self._unreadable = batches.unreadable
+        return batches, max(1, min(at_most, len(self._val)) // size)
 
     def gallery(self, at_most: int) -> tuple[UInt8[ndarray, "n H W 3"], list[str]]:
-        """Rows in the order of the file whose picture no earlier row has, each with its first text not yet taken."""
+        """Rows in the order of the file whose picture no earlier row has, and none of whose texts one has.
+
+        Raises:
+            InputError: more than max_unreadable do not read, or all.
+        """
         height, width = self.size
         images: list[ndarray] = []
         captions: list[str] = []
@@ -194,9 +208,11 @@ class Own:
         for row in range(len(self._val)):
             if len(images) == at_most:
                 break
+            self._unreadable.read(1)
             try:
                 pair = self._val.pair(row)
-            except RowError:
+            except RowError as error:
+                self._unreadable.add(row, error)
                 continue
             key = pair.image if isinstance(pair.image, bytes) else pair.image.encode()
             key = hashlib.sha256(key).digest()
@@ -204,7 +220,8 @@ class Own:
                 continue
             try:
                 picture = self._val.picture(row, pair.image, (height, width))
-            except PictureError:
+            except PictureError as error:
+                self._unreadable.add(row, error)
                 continue
             pictures.add(key)
             taken.update(pair.texts)
@@ -213,6 +230,9 @@ class Own:
         if not images:
             raise InputError(f"{self.cfg.val_data} has no pair that reads; look at its images= and columns")
         return np.stack(images), captions
+
+    def val_unreadable(self) -> dict[str, int]:
+        return self._unreadable.counts()
 
     def train_digest(self) -> str:
         """By the bytes of pictures that the rows hold, and by name, size and time of those that they name."""

@@ -84,10 +84,12 @@ class Evaluation:
 
     def described(self) -> dict[str, Any]:
         """What the numbers were measured on."""
+        causes = self.source.val_unreadable()
+        unreadable = {"val_unreadable": causes} if causes else {}
         if not self.retrieves:
-            return {"val_pairs": self.steps * self.feed.batches.batch_size}
+            return {"val_pairs": self.steps * self.feed.batches.batch_size, **unreadable}
         homes = {} if self.source.homes is None else {"val_homes": self.source.homes}
-        return {"val_gallery": len(self.captions), **homes}
+        return {"val_gallery": len(self.captions), **homes, **unreadable}
 
     def summary(self, metrics: dict[str, float], folder: Path) -> str:
         """The closing line."""

@@ -25,15 +25,20 @@ def build_model(cfg: PretrainVLConfig, source: Source) -> tuple[VLModel, dict[st
     config = dataclasses.replace(cfg.model, **heads)  # type: ignore[arg-type]  # switches, all bool
     first = VLModel.from_pretrained(cfg.init) if cfg.init else None
     model = VLModel.create(config, make_tokenizer(cfg, source, first), seed=cfg.seed)
+    if model.started is not None:
+        print(f"one tower {model.started}")
     taken: dict[str, list[str]] = {}
     if first is not None:
         taken = take_over(model, first)
-        if not taken["taken"]:
+        if SCALARS.issuperset(taken["taken"]):
             raise InputError(
                 f"no part of {cfg.init} fits this model ({', '.join(taken['new'])}); give the model.* keys it was "
                 "trained with"
             )
-        print(f"from {cfg.init}: {', '.join(taken['taken'])}; new: {', '.join(taken['new']) or 'nothing'}")
+        print(
+            f"from {cfg.init}: "
+            + "; ".join(f"{name}: {', '.join(parts) or 'nothing'}" for name, parts in taken.items())
+        )
     _check(cfg, model)
     return model, taken
 
@@ -74,11 +79,12 @@ def take_over(model: VLModel, first: VLModel) -> dict[str, list[str]]:
     """Copies the weights of each part (tower, head, fusion) that has the same shape in both models.
 
     Returns:
-        "taken": parts that hold the earlier weights now; "new": parts left as they were.
+        "taken": parts that hold the earlier weights now; "new": parts left as they were; "left out": parts of the
+        earlier model that this one does not have.
     """
     own, given = _parts(model.state_dict()), _parts(first.state_dict())
     words = model.tokenizer.get_vocab() == first.tokenizer.get_vocab()
-    report: dict[str, list[str]] = {"taken": [], "new": []}
+    report: dict[str, list[str]] = {"taken": [], "new": [], "left out": [name for name in given if name not in own]}
     for name, part in own.items():
         other = given.get(name, {})
         fits = {key: value.shape for key, value in part.items()} == {key: value.shape for key, value in other.items()}
@@ -93,6 +99,9 @@ def take_over(model: VLModel, first: VLModel) -> dict[str, list[str]]:
 
 WORDS = ("text_tower", "one", "word_head", "text_word_head")
 """Parts whose rows are words: they mean nothing under another vocabulary."""
+
+SCALARS = frozenset({"theta", "logit_bias"})
+"""Single numbers, which fit any model."""
 
 
 def _parts(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:

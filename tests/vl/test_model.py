@@ -267,6 +267,13 @@ def test_the_pixel_head_puts_each_cell_s_pixels_where_the_cell_is(tiny_model):
 # ---- weights
 
 
+def test_masked_image_modelling_needs_pixels_that_divide_into_cells(tiny_model):
+    options = {"embedding_size": 8, "hidden_sizes": [8, 8], "depths": [1, 1], "layer_type": "basic"}
+    image = ImageTowerConfig("resnet", options=options, image_size=33)  # cells of 8 pixels and a bit
+    with pytest.raises(InputError, match="33 x 33 pixels do not divide into the image tower's 5 x 5 cells"):
+        make(tiny_model, image=image, mim_head=True, fusion=FusionConfig())
+
+
 @pytest.mark.parametrize("kind", ["conv", "bridges", "one-tower"])
 def test_every_kind_of_model_comes_back_from_its_folder(tiny_model, frames, tmp_path, kind):
     settings = {

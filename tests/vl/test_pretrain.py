@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from transformers import AutoModel
 
+from core import distributed
 from core.errors import InputError
 from core.run import read_metrics
 from tests.core.test_distributed import launch
@@ -156,7 +157,8 @@ def test_without_contrast_the_best_weights_have_the_least_val_loss(fusing):
 
 def test_single_modalities_train_alone_and_their_towers_start_a_model_of_both(fusing, tmp_path):
     for name, objectives in (("image", Objectives(itc=0.0, mim=1.0)), ("text", Objectives(itc=0.0, text_mlm=1.0))):
-        run(dataclasses.replace(fusing, out=str(tmp_path / name), objectives=objectives, export_towers=True))
+        cfg = dataclasses.replace(fusing, out=str(tmp_path / name), objectives=objectives, export_towers=True)
+        assert run(cfg)["towers"] == "towers"
     image, text = tmp_path / "image" / "towers" / "image", tmp_path / "text" / "towers" / "text"
     AutoModel.from_pretrained(image)
     model = dataclasses.replace(
@@ -182,6 +184,21 @@ def test_one_tower_trains_on_the_same_objectives(fusing):
     result = run(dataclasses.replace(fusing, model=model))
     assert result["features"]["image"] == "not cached: one tower reads image and text together"
     assert {"itc", "itm", "mlm"} <= read_metrics(fusing.out)[0].keys()
+    assert "one_tower" not in result  # it started from no encoder
+
+
+def test_what_a_one_tower_took_from_an_encoder_is_in_the_result(fusing, tmp_path, capsys):
+    run(dataclasses.replace(fusing, out=str(tmp_path / "text"), export_towers=True, steps=1))
+    start = str(tmp_path / "text" / "towers" / "text")
+    one = OneTowerConfig(
+        init="text", pretrained=start, layers=2, width=16, heads=2, mlp=2.0, patch=8, norm="post", activation="relu"
+    )
+    model = VLConfig(kind="one-tower", dim=12, max_tokens=16, image=ImageTowerConfig(image_size=32), one=one)
+    found = run(dataclasses.replace(fusing, model=model, steps=1))["one_tower"]
+    assert found["source"] == "bert" and found["taken"][:2] == ["1 of 2 layers", "words"]
+    assert found["fresh"]["the last layers"] == "the encoder has 1"
+    assert found["fresh"]["patches"] == "from a text encoder"
+    assert "one tower from bert: 1 of 2 layers, words" in capsys.readouterr().out
 
 
 def test_frozen_towers_keep_their_weights_and_what_is_cached_changes_nothing_but_the_time(fusing, tmp_path):
@@ -273,8 +290,14 @@ def test_init_takes_what_fits_and_says_what_is_new(config, fusing, tmp_path, cap
     init = str(tmp_path / "first" / "model")
     result = run(dataclasses.replace(fusing, model=model, init=init, steps=1))
     assert {"image_tower", "text_tower", "image_head", "text_head", "theta"} <= set(result["init"]["taken"])
-    assert set(result["init"]["new"]) == {"fusion", "match_head", "word_head"}
-    assert f"from {init}: theta, " in capsys.readouterr().out
+    assert set(result["init"]["new"]) == {"fusion", "match_head", "word_head"} and result["init"]["left out"] == []
+    assert f"from {init}: taken: theta, " in capsys.readouterr().out
+    fused = str(Path(fusing.out) / "model")
+    back = run(dataclasses.replace(config, init=fused, steps=1, out=str(tmp_path / "back")))
+    assert back["init"]["left out"] == ["fusion", "match_head", "word_head"] and back["init"]["new"] == []
+    other = changed(config.model, image={"width": 24}, text={"options": {"hidden_size": 8, "num_attention_heads": 2}})
+    with pytest.raises(InputError, match="no part of .* fits this model"):  # but its two numbers, which fit anything
+        run(dataclasses.replace(config, model=dataclasses.replace(other, head_width=24), init=fused, out="unused"))
     with pytest.raises(InputError, match="no model in"):
         run(dataclasses.replace(config, init=str(tmp_path / "none"), out=str(tmp_path / "second")))
 
@@ -313,7 +336,17 @@ def test_pairs_of_ones_own_train_like_views_and_unreadable_pictures_are_counted(
         run(dataclasses.replace(cfg, out=str(tmp_path / "strict"), max_unreadable=0.0, batch_size=64))
 
 
-def test_impossible_settings_stop_before_anything_is_written(config, fusing, tmp_path):
+def test_unreadable_val_pairs_are_counted_and_stop_the_run_above_the_share(config, pairs, tmp_path):
+    (tmp_path / "val" / "val-0.png").write_bytes(b"no picture")
+    cfg = dataclasses.replace(config, **pairs, steps=1, max_unreadable=0.1)
+    assert run(cfg)["val_unreadable"] == {"not a picture": 1}
+    for row in range(1, 4):
+        (tmp_path / "val" / f"val-{row}.png").unlink()
+    with pytest.raises(InputError, match="of the first 24 rows cannot be used, more than max_unreadable=0.1"):
+        run(dataclasses.replace(cfg, out=str(tmp_path / "strict")))
+
+
+def test_impossible_settings_stop_before_anything_is_written(config, fusing, tmp_path, monkeypatch):
     def refused(match: str, cfg: PretrainVLConfig = config, **changes) -> None:
         with pytest.raises(InputError, match=match):
             run(dataclasses.replace(cfg, **changes))
@@ -327,6 +360,9 @@ def test_impossible_settings_stop_before_anything_is_written(config, fusing, tmp
     refused("larger than the 64 training views", batch_size=65)
     refused("itm, mlm need text and image to see each other", objectives=Objectives(itm=1.0, mlm=1.0))
     refused("at least 2", batch_size=1)
+    monkeypatch.setattr(distributed, "world_size", lambda: 16)
+    refused("leaves 1 pair for each of 16 processes", fusing)
+    monkeypatch.undo()
     refused("gradient_cache=4 is for objectives.itc alone; leave out itm, mlm", fusing, gradient_cache=4)
     frozen = changed(config.model, image={"freeze": True})
     refused("mim trains the image tower", model=frozen, objectives=Objectives(mim=1.0))
