@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from core import distributed
 from core.checkpoint import load_weights
 from core.errors import InputError, check_choice
 from core.files import atomic_folder
@@ -126,6 +127,7 @@ def run(cfg: FinetuneVLConfig) -> dict[str, Any]:
     for name in ("task", "data", "model"):
         if not getattr(cfg, name):
             raise InputError(f"{name} is required: {name}=...; tasks are {', '.join(TASKS)}")
+    distributed.check_one_process("finetune-vl")
     task = task_named(cfg.task)
     if cfg.blind:
         check_blind(task)

@@ -165,6 +165,19 @@ class Unreadable:
         with self._lock:
             return dict(Counter(self.causes.values()).most_common())
 
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps, so that a resumed run counts on."""
+        with self._lock:
+            causes = [[row, cause] for row, cause in self.causes.items()]
+            return {"tried": self.tried, "causes": causes, "examples": list(self.examples)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Counts on from a `state`; rows that were found since then stay."""
+        with self._lock:
+            self.tried += state["tried"]
+            self.causes = {row: cause for row, cause in state["causes"]} | self.causes
+            self.examples = [*state["examples"], *self.examples][:3]
+
     def read(self, count: int) -> None:
         """Counts rows that were tried."""
         with self._lock:

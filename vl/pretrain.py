@@ -60,8 +60,8 @@ def run(cfg: PretrainVLConfig) -> dict[str, Any]:
         rows = distributed.share(cfg.batch_size, "batch_size")
         if cfg.objectives.itm and len(rows) < 2:
             raise InputError(
-                f"batch_size={cfg.batch_size} leaves {len(rows)} pair for each of {distributed.world_size()} processes; "
-                "objectives.itm compares a process's own pairs, give at least 2 for each"
+                f"batch_size={cfg.batch_size} leaves {len(rows)} pair for each of {distributed.world_size()} "
+                "processes; objectives.itm compares a process's own pairs, give at least 2 for each"
             )
         source = open_source(cfg)
         folder = RunFolder.open(cfg, "pretrain-vl") if distributed.is_main() else None
@@ -160,6 +160,8 @@ def train(cfg: PretrainVLConfig, device: torch.device, source: Source, folder: R
         best, flops = saved["best"], saved["flops"]
         seconds, updating_s = saved["seconds"], saved["updating_s"]
         profile.wait_s, profile.model_s = saved["wait_s"], saved["model_s"]
+        if isinstance(batches, PairBatches):
+            batches.unreadable.restore(saved["unreadable"])
     if folder is not None:
         folder.rewind(start)
 
@@ -203,6 +205,7 @@ def train(cfg: PretrainVLConfig, device: torch.device, source: Source, folder: R
                 state: dict[str, Any] = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "best": best}
                 state |= {"wait_s": profile.wait_s, "model_s": profile.model_s}
                 state |= {"seconds": seconds, "updating_s": updating_s, "flops": flops}
+                state |= {"unreadable": batches.unreadable.state()} if isinstance(batches, PairBatches) else {}
                 checkpoints.save(done, state)
 
     result: dict[str, Any] = {}

@@ -184,7 +184,11 @@ def test_published_settings_compose(task, batch_size, lr):
     assert load_config("finetune-vl", FinetuneVLConfig, []) == FinetuneVLConfig()  # the laptop's are the defaults
 
 
-def test_impossible_settings_stop_before_anything_is_written(config, root, tmp_path, tiny_model):
+def test_impossible_settings_stop_before_anything_is_written(config, root, tmp_path, tiny_model, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="finetune-vl trains in one process, torchrun started 2"):
+        run(config)
+    monkeypatch.undo()
     tiny_model.save_pretrained(tmp_path / "towers")
     with pytest.raises(InputError, match="never see each other"):
         run(dataclasses.replace(config, model=str(tmp_path / "towers")))

@@ -336,6 +336,29 @@ def test_pairs_of_ones_own_train_like_views_and_unreadable_pictures_are_counted(
         run(dataclasses.replace(cfg, out=str(tmp_path / "strict"), max_unreadable=0.0, batch_size=64))
 
 
+def test_a_resumed_run_counts_on_what_it_could_not_read(config, pairs, tmp_path, monkeypatch):
+    for row in (3, 20, 41):
+        (tmp_path / "train" / f"train-{row}.png").unlink()
+    # 4 steps an epoch: before the kill every row was tried, after it only those of one batch
+    cfg = dataclasses.replace(config, **pairs, steps=5, eval_every=5, checkpoint_every=4, max_unreadable=0.1)
+    import vl.pretrain as job
+
+    real, calls = job.update, 0
+
+    def fails_at_the_fifth(*arguments):
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise Killed
+        return real(*arguments)
+
+    monkeypatch.setattr(job, "update", fails_at_the_fifth)
+    with pytest.raises(Killed):
+        run(cfg)
+    monkeypatch.undo()
+    assert run(dataclasses.replace(cfg, resume="auto"))["unreadable"] == {"missing": 3}
+
+
 def test_unreadable_val_pairs_are_counted_and_stop_the_run_above_the_share(config, pairs, tmp_path):
     (tmp_path / "val" / "val-0.png").write_bytes(b"no picture")
     cfg = dataclasses.replace(config, **pairs, steps=1, max_unreadable=0.1)
