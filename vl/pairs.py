@@ -175,7 +175,7 @@ class Unreadable:
         """Counts on from a `state`; rows that were found since then stay."""
         with self._lock:
             self.tried += state["tried"]
-            self.causes = {row: cause for row, cause in state["causes"]} | self.causes
+            self.causes = dict(state["causes"]) | self.causes
             self.examples = [*state["examples"], *self.examples][:3]
 
     def read(self, count: int) -> None:

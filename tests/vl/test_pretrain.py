@@ -297,7 +297,7 @@ def test_init_takes_what_fits_and_says_what_is_new(config, fusing, tmp_path, cap
     assert back["init"]["left out"] == ["fusion", "match_head", "word_head"] and back["init"]["new"] == []
     other = changed(config.model, image={"width": 24}, text={"options": {"hidden_size": 8, "num_attention_heads": 2}})
     with pytest.raises(InputError, match="no part of .* fits this model"):  # but its two numbers, which fit anything
-        run(dataclasses.replace(config, model=dataclasses.replace(other, head_width=24), init=fused, out="unused"))
+        run(dataclasses.replace(config, model=dataclasses.replace(other, head_width=24), init=fused, out=str(tmp_path / "other")))
     with pytest.raises(InputError, match="no model in"):
         run(dataclasses.replace(config, init=str(tmp_path / "none"), out=str(tmp_path / "second")))
 
