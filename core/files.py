@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -98,6 +98,13 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     sync_folder(path.parent)
+
+
+def replace_folder(target: Path, fill: Callable[[Path], None]) -> None:
+    """A folder that `fill` fills, whole or not there; what a killed process left under that name gives way."""
+    shutil.rmtree(target, ignore_errors=True)
+    with atomic_folder(target) as temporary:
+        fill(temporary)
 
 
 def read_json(path: str | Path, what: str) -> Any:

@@ -15,6 +15,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from core.errors import InputError
+from vl.data import colour_gain
 from vl.picture_cache import GREY, Crop, PictureCache
 from vl.tasks import Example
 
@@ -95,9 +96,7 @@ def collate(
     gain = None
     if jitter:
         assert rng is not None
-        brightness = 1 + jitter * rng.uniform(-1, 1, (len(pictures), 1))
-        both = brightness * (1 + 0.25 * jitter * rng.uniform(-1, 1, (len(pictures), 3)))
-        gain = torch.from_numpy(both.astype(np.float32)).view(-1, 3, 1, 1)
+        gain = colour_gain(rng, len(pictures), jitter)
     return AnswerBatch(
         list(pictures),
         torch.from_numpy(_stack(list(pictures), cache)) if pixels else None,

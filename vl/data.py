@@ -39,6 +39,17 @@ def mirrored(text: str) -> str:
     return _MIRRORED_WORD.sub(other, text)
 
 
+def colour_gain(rng: np.random.Generator, count: int, jitter: float) -> Float32[Tensor, "count 3 1 1"]:
+    """Colour jitter: factors for the channels of `count` images.
+
+    Args:
+        jitter: largest relative change of brightness; single channels change by a quarter of it.
+    """
+    brightness = 1 + jitter * rng.uniform(-1, 1, (count, 1))
+    gain = brightness * (1 + 0.25 * jitter * rng.uniform(-1, 1, (count, 3)))
+    return torch.from_numpy(gain.astype(np.float32)).view(count, 3, 1, 1)
+
+
 @dataclass
 class CaptionedViews:
     """The views of one split with their captions; captions are rows of a table of distinct texts."""
@@ -291,9 +302,7 @@ class ViewBatches:
             images[order] = self.views.images[rows[order]]
             images[flipped] = images[flipped, :, ::-1]
 
-        brightness = 1 + self.jitter * rng.uniform(-1, 1, (count, 1))
-        gain = brightness * (1 + 0.25 * self.jitter * rng.uniform(-1, 1, (count, 3)))
-
+        gain = colour_gain(rng, count, self.jitter)
         held = self._held[flipped.astype(np.int64), rows]  # (B, K)
         positive = (held[:, :, None] == caption[None, None, :]).any(1)
         distinct, text = np.unique(caption, return_inverse=True)
@@ -302,7 +311,7 @@ class ViewBatches:
         mask = (torch.arange(length)[None] < torch.from_numpy(self._lengths[distinct])[:, None]).long()
         return Batch(
             torch.from_numpy(images),
-            torch.from_numpy(gain.astype(np.float32)).view(count, 3, 1, 1),
+            gain,
             ids,
             mask,
             torch.from_numpy(text.reshape(-1)),

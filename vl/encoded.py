@@ -6,6 +6,7 @@ read rows of its states, and nothing is encoded twice.
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
@@ -27,6 +28,13 @@ class Encoded:
     def states(self) -> Float[Tensor, "B L C"]:
         """The deepest hidden states."""
         return self.layers[-1]
+
+    @property
+    def real(self) -> Bool[Tensor, "B L"]:
+        """The mask, also where all positions are real."""
+        if self.mask is not None:
+            return self.mask
+        return self.states.new_ones(self.states.shape[:2], dtype=torch.bool)
 
     def rows(self, index: Int64[Tensor, " M"]) -> "Encoded":
         """The chosen rows, in that order, repeats allowed: hard negatives cost no second encoding."""

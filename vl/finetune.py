@@ -7,7 +7,6 @@ by the task's official metric; its config has the answers), metrics.jsonl and re
 """
 
 import math
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import torch
 from core import distributed
 from core.checkpoint import load_weights
 from core.errors import InputError, check_choice
-from core.files import atomic_folder
+from core.files import replace_folder
 from core.job import JobConfig, job_main
 from core.precision import uses_bfloat16
 from core.progress import track
@@ -228,12 +227,8 @@ def run(cfg: FinetuneVLConfig) -> dict[str, Any]:
                 )
 
     load_weights(model, best["weights"], "the best evaluation")
-    target_folder = folder.path / "model"
-    if target_folder.exists():  # written by a run that was killed before its result
-        shutil.rmtree(target_folder)
-    with atomic_folder(target_folder) as temporary:
-        model.save_pretrained(temporary)
-    print(f"{task.name} {task.main} on {cfg.val_split} {best['score']:.3f}; the model is in {target_folder}")
+    replace_folder(folder.path / "model", model.save_pretrained)
+    print(f"{task.name} {task.main} on {cfg.val_split} {best['score']:.3f}; the model is in {folder.path / 'model'}")
     return folder.finish(
         {
             "model": "model",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from core.errors import InputError, check_choice
 from vl.encoded import Encoded, Fused
-from vl.layers import Block, causal_mask, check_heads, key_mask, start_at_random
+from vl.layers import Block, causal_mask, check_heads, key_mask, masked_mean, start_at_random
 
 TEXT, IMAGE = 0, 1
 """Rows of the token-type embedding."""
@@ -133,10 +133,7 @@ class Fusion(nn.Module):
         """
         self._check(image, text)
         text_keys, image_keys = key_mask(text.mask), key_mask(image.mask)
-        text_self = text_keys
-        if causal:
-            real = text.mask if text.mask is not None else text.states.new_ones(text.states.shape[:2], dtype=torch.bool)
-            text_self = causal_mask(real)
+        text_self = causal_mask(text.real) if causal else text_keys
 
         for index in range(self.config.layers):
             if index == 0:
@@ -160,11 +157,8 @@ class Fusion(nn.Module):
     def _pool_image(self, states: Tensor, image: Encoded) -> Tensor:
         if self.image_first:
             vector = states[:, 0]
-        elif image.mask is None:
-            vector = states.mean(1)
         else:
-            weight = image.mask.unsqueeze(-1).to(states.dtype)
-            vector = (states * weight).sum(1) / weight.sum(1).clamp(min=1)
+            vector = states.mean(1) if image.mask is None else masked_mean(states, image.mask)
         return self.image_pooler(vector).tanh()
 
     def _check(self, image: Encoded, text: Encoded) -> None:

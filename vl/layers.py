@@ -61,6 +61,12 @@ def prefix_mask(text: Bool[Tensor, "B L"], image: Bool[Tensor, "B N"]) -> Bool[T
     return looks
 
 
+def masked_mean(values: Float[Tensor, "B L C"], mask: Bool[Tensor, "B L"]) -> Float[Tensor, "B C"]:
+    """Mean over the positions where `mask` is true; rows without one give zeros."""
+    weight = mask.unsqueeze(-1).to(values.dtype)
+    return (values * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+
 class Attention(nn.Module):
     """Multi-head attention on `scaled_dot_product_attention`.
 

@@ -28,12 +28,13 @@ from vl.encoders import load_encoder
 from vl.fusion import Fusion, check_bridges
 from vl.heads import AnswerHead, PixelHead, WordHead, projection_head
 from vl.image_towers import build_image_tower
+from vl.layers import masked_mean
 from vl.model_config import VLConfig
 from vl.one_tower import OneTower
 from vl.parameter_groups import parameter_groups, tower_fingerprint
 from vl.pixels import checked_images, prepare_pixels
 from vl.stack_weights import Taken, start_from
-from vl.text_towers import build_text_tower, masked_mean, tokenize
+from vl.text_towers import build_text_tower, tokenize
 from vl.tokenizer import knows_a_word
 
 CHUNK = 32
@@ -224,8 +225,7 @@ class VLModel(nn.Module):
             return encoded.pooled
         if modality == "image":
             return self.image_tower.mean_states(encoded.states)
-        mask = encoded.mask if encoded.mask is not None else torch.ones_like(encoded.states[..., 0]).bool()
-        return masked_mean(encoded.states, mask)
+        return masked_mean(encoded.states, encoded.real)
 
     def see(
         self, pixels: Float[Tensor, "B 3 H W"], *, drop: float = 0.0, generator: torch.Generator | None = None

@@ -174,7 +174,7 @@ class OneTower(nn.Module):
         """
         mask = key_mask(encoded.mask)
         if causal:
-            mask = causal_mask(_mask(encoded))
+            mask = causal_mask(encoded.real)
         states = self._stack(encoded.states, mask)
         return Encoded([states], encoded.mask, states[:, 0])
 
@@ -188,7 +188,7 @@ class OneTower(nn.Module):
         """
         if len(image.states) != len(text.states):
             raise InputError(f"{len(image.states)} images with {len(text.states)} texts: rows pair up")
-        text_mask, image_mask = _mask(text), _mask(image)
+        text_mask, image_mask = text.real, image.real
         mask = prefix_mask(text_mask, image_mask) if causal else key_mask(torch.cat([text_mask, image_mask], dim=1))
         states = self._stack(torch.cat([text.states, image.states], dim=1), mask)
         words, patches = states.split([text.states.shape[1], image.states.shape[1]], dim=1)
@@ -201,10 +201,3 @@ class OneTower(nn.Module):
         for block in self.blocks:
             x = block(x, mask=mask)
         return self.norm(x)
-
-
-def _mask(encoded: Encoded) -> Tensor:
-    """Which positions are real, also where all are."""
-    if encoded.mask is not None:
-        return encoded.mask
-    return encoded.states.new_ones(encoded.states.shape[:2], dtype=torch.bool)

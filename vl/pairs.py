@@ -21,7 +21,7 @@ from numpy import ndarray
 from transformers import PreTrainedTokenizerFast
 
 from core.errors import InputError, MissingFileError
-from vl.data import MIRRORED, SAMPLE, Batch, mirrored
+from vl.data import MIRRORED, SAMPLE, Batch, colour_gain, mirrored
 from vl.epoch_order import EpochOrder, Replacements
 from vl.pair_files import Block, KeptGroups, RowError, RowFile, open_rows
 from vl.pictures import LIMITS, PictureError, PictureLimits, Pictures, resize
@@ -325,10 +325,7 @@ class PairBatches:
             if i in wanted and item.pixels is not None:
                 images[i] = item.pixels[:, ::-1] if item.flipped else item.pixels
 
-        rng = np.random.default_rng([self.seed, SAMPLE, step])
-        brightness = 1 + self.jitter * rng.uniform(-1, 1, (count, 1))
-        gain = brightness * (1 + 0.25 * self.jitter * rng.uniform(-1, 1, (count, 3)))
-
+        gain = colour_gain(np.random.default_rng([self.seed, SAMPLE, step]), count, self.jitter)
         ids_of = {item.text: item.ids for item in items}
         number = {text: u for u, text in enumerate(sorted(ids_of))}
         longest = max(len(ids) for ids in ids_of.values())
@@ -348,7 +345,7 @@ class PairBatches:
         text_of = np.array([number[item.text] for item in items], dtype=np.int64)
         return Batch(
             torch.from_numpy(images),
-            torch.from_numpy(gain.astype(np.float32)).view(count, 3, 1, 1),
+            gain,
             torch.from_numpy(input_ids),
             torch.from_numpy(mask),
             torch.from_numpy(text_of),

@@ -16,7 +16,6 @@ import dataclasses
 import math
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from torch import Tensor
 from core import distributed
 from core.checkpoint import Checkpoints, load_checkpoint, load_weights
 from core.errors import InputError
-from core.files import atomic_folder
+from core.files import replace_folder
 from core.flops import counted_flops
 from core.job import job_main
 from core.memory import peak_memory_gb
@@ -213,9 +212,9 @@ def train(cfg: PretrainVLConfig, device: torch.device, source: Source, folder: R
         raise InputError(f"no evaluation gave a number; lower lr (now {cfg.lr})")
     if folder is not None:
         load_weights(model, best["weights"], "the best evaluation")
-        write_folder(place / "model", model.save_pretrained)
+        replace_folder(place / "model", model.save_pretrained)
         if cfg.export_towers:
-            write_folder(place / "towers", model.export_towers)
+            replace_folder(place / "towers", model.export_towers)
         if not cfg.features:
             shutil.rmtree(place / "features", ignore_errors=True)
         print(evaluate.summary(best["metrics"], place / "model"))
@@ -246,13 +245,6 @@ def train(cfg: PretrainVLConfig, device: torch.device, source: Source, folder: R
         )
     distributed.barrier()
     return result
-
-
-def write_folder(target: Path, save: Callable[[Path], None]) -> None:
-    """A folder that `save` fills, whole or not there; one of a run that was killed before its result gives way."""
-    shutil.rmtree(target, ignore_errors=True)
-    with atomic_folder(target) as temporary:
-        save(temporary)
 
 
 def device_memory(device: torch.device) -> dict[str, float]:

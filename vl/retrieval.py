@@ -123,15 +123,10 @@ def concatenated(parts: Sequence[Encoded]) -> Encoded:
             torch.cat([F.pad(part.layers[n], (0, 0, 0, longest - part.layers[n].shape[1])) for part in parts])
             for n in range(len(parts[0].layers))
         ],
-        torch.cat([F.pad(_mask(part), (0, longest - part.states.shape[1])) for part in parts]) if padded else None,
+        torch.cat([F.pad(part.real, (0, longest - part.states.shape[1])) for part in parts]) if padded else None,
         joined([part.pooled for part in parts]),
         joined([part.embedding for part in parts]),
     )
-
-
-def _mask(part: Encoded) -> Tensor:
-    shape = part.states.shape[:2]
-    return torch.ones(shape, dtype=torch.bool, device=part.states.device) if part.mask is None else part.mask
 
 
 @torch.no_grad()
@@ -168,7 +163,7 @@ def match_scores(
     Args:
         progress: told the number of pairs after every batch.
     """
-    length = _mask(text).sum(1).cpu().numpy()
+    length = text.real.sum(1).cpu().numpy()
     order = np.lexsort((image_rows, text_rows, length[text_rows]))
     scores = np.empty(len(order), dtype=np.float64)
     for start in range(0, len(order), batch_size):

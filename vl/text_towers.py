@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from core.errors import InputError, check_choice
 from vl.encoded import Encoded
 from vl.encoders import add_lora, drop_pooler, encoder_config, final_norm, load_encoder, new_encoder
+from vl.layers import causal_mask
 
 TEXT_ENCODERS = (
     "albert", "bert", "clip_text_model", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "roberta",
@@ -178,20 +179,11 @@ class TextTower(nn.Module):
 
     def _causal(self, mask: Bool[Tensor, "B L"]) -> Tensor:
         """(B, 1, L, L): a row sees real columns up to itself; transformers hands a prepared mask on as it is."""
-        length = mask.shape[1]
-        past = torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
-        itself = torch.eye(length, dtype=torch.bool, device=mask.device)  # padding has somewhere to look
-        seen = ((past & mask[:, None, :]) | itself)[:, None]
+        seen = causal_mask(mask)
         if self.encoder.config._attn_implementation == "sdpa":
             return seen
         dtype = next(self.encoder.parameters()).dtype
         return torch.zeros(seen.shape, dtype=dtype, device=mask.device).masked_fill_(~seen, torch.finfo(dtype).min)
-
-
-def masked_mean(values: Float[Tensor, "B L C"], mask: Bool[Tensor, "B L"]) -> Float[Tensor, "B C"]:
-    """Mean over the positions where `mask` is true; rows without one give zeros."""
-    weight = mask.unsqueeze(-1).to(values.dtype)
-    return (values * weight).sum(1) / weight.sum(1).clamp(min=1)
 
 
 def random_encoder(config: TextTowerConfig, tokenizer: PreTrainedTokenizerFast, max_tokens: int) -> Any:

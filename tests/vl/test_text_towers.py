@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from core.errors import InputError
-from vl.text_towers import TextTower, TextTowerConfig, build_text_tower, masked_mean, tokenize
+from vl.layers import masked_mean
+from vl.text_towers import TextTower, TextTowerConfig, build_text_tower, tokenize
 from vl.tokenizer import train_tokenizer
 
 OPTIONS = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
