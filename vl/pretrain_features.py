@@ -11,12 +11,17 @@ import numpy as np
 import torch
 
 from core import distributed
+from core.files import atomic_file
 from vl.data import Batch
 from vl.encoded import Encoded
 from vl.feature_cache import FeatureCache, FeatureSpec
 from vl.model import VLModel
+from vl.pairs import PairBatches
 from vl.pretrain_config import PretrainVLConfig
 from vl.pretrain_data import Source, TrainBatches, share_of, token_rows
+
+READABLE = "readable.npy"
+"""In a folder of image features: bool (N,), which pictures were read."""
 
 BLOCK = {"image": 32, "text": 256}
 """Items encoded at once."""
@@ -122,6 +127,8 @@ def frozen_features(
 
         spec = FeatureSpec(model.cache_key("image"), source.train_digest(), len(batches), keep("image"), half)
         images = FeatureCache.build(folder, spec, image_states, block=BLOCK["image"])
+        if isinstance(batches, PairBatches):
+            keep_readable(images.folder / READABLE, batches)
         notes["image"] = _note(images)
     if "text" not in notes:
         tokens = token_table(model, source.all_texts())
@@ -144,6 +151,15 @@ def frozen_features(
         notes["text"] = _note(features)
     model.train(was_training)
     return Feed(batches, images, texts, device), notes
+
+
+def keep_readable(file: Path, batches: PairBatches) -> None:
+    """Keeps beside features which pictures were read when they were made, or puts it back: they are not read again."""
+    if file.exists():
+        batches.readable |= np.load(file, allow_pickle=False)
+    elif batches.readable.any():  # of several processes, the one that made the features
+        with atomic_file(file) as target:
+            np.save(target, batches.readable)
 
 
 def token_table(model: VLModel, texts: list[str]) -> set[bytes]:

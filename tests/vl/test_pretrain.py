@@ -22,6 +22,7 @@ from vl.image_towers import ImageTowerConfig
 from vl.model import VLConfig, VLModel
 from vl.objectives import Objectives
 from vl.one_tower import OneTowerConfig
+from vl.pairs import PairBatches
 from vl.pretrain import run
 from vl.pretrain_config import PretrainVLConfig
 from vl.pretrain_data import open_source
@@ -258,6 +259,21 @@ def test_pictures_beside_a_saved_table_are_noticed_when_they_change(pairs, tmp_p
     assert digest != open_source(cfg).train_digest()
 
 
+def test_pictures_whose_features_are_kept_are_not_read_again_by_a_second_run(config, pairs, tmp_path, monkeypatch):
+    (tmp_path / "train" / "train-3.png").write_bytes(b"no picture")
+    model = changed(config.model, image={"freeze": True})
+    still = {"features": str(tmp_path / "shared"), "flip": False, "jitter": 0.0, "steps": 4, "max_unreadable": 0.1}
+    cfg = dataclasses.replace(config, **pairs, **still, model=model)
+    first = run(dataclasses.replace(cfg, out=str(tmp_path / "a")))
+    real, read = PairBatches._pixels, []
+    monkeypatch.setattr(PairBatches, "_pixels", lambda self, row, image: read.append(image) or real(self, row, image))
+    second = run(dataclasses.replace(cfg, out=str(tmp_path / "b")))
+    assert set(read) == {"train-3.png"}
+    assert second["unreadable"] == first["unreadable"] == {"not a picture": 1}
+    losses = [[row["loss"] for row in read_metrics(tmp_path / name)] for name in "ab"]
+    assert losses[0] == losses[1]
+
+
 def test_why_features_are_not_cached_is_said(config, fusing):
     frozen = changed(fusing.model, image={"freeze": True}, text={"freeze": True})
     still = dataclasses.replace(fusing, model=frozen, flip=False, jitter=0.0)
@@ -297,7 +313,11 @@ def test_init_takes_what_fits_and_says_what_is_new(config, fusing, tmp_path, cap
     assert back["init"]["left out"] == ["fusion", "match_head", "word_head"] and back["init"]["new"] == []
     other = changed(config.model, image={"width": 24}, text={"options": {"hidden_size": 8, "num_attention_heads": 2}})
     with pytest.raises(InputError, match="no part of .* fits this model"):  # but its two numbers, which fit anything
-        run(dataclasses.replace(config, model=dataclasses.replace(other, head_width=24), init=fused, out=str(tmp_path / "other")))
+        run(
+            dataclasses.replace(
+                config, model=dataclasses.replace(other, head_width=24), init=fused, out=str(tmp_path / "other")
+            )
+        )
     with pytest.raises(InputError, match="no model in"):
         run(dataclasses.replace(config, init=str(tmp_path / "none"), out=str(tmp_path / "second")))
 
