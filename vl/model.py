@@ -151,7 +151,12 @@ class VLModel(nn.Module):
     @property
     def logit_scale(self) -> Float[Tensor, ""]:
         """exp(theta), clamped to at most config.max_logit_scale."""
-        return self.theta.exp().clamp(max=self.config.max_logit_scale)
+        return self.theta.clamp(max=math.log(self.config.max_logit_scale)).exp()
+
+    @torch.no_grad()
+    def clamp_theta(self) -> None:
+        """Puts theta back to its clamp after an update: beyond it no gradient would ever bring it down again."""
+        self.theta.clamp_(max=math.log(self.config.max_logit_scale))
 
     # ---- towers
 

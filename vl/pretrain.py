@@ -184,6 +184,7 @@ def train(cfg: PretrainVLConfig, device: torch.device, source: Source, folder: R
             if not math.isfinite(losses["loss"]):
                 raise InputError(f"the loss became {losses['loss']} at step {step}; lower lr (now {cfg.lr})")
             norm = update(optimizer, trained, cfg.grad_clip)
+            model.clamp_theta()
             done = step + 1
             metrics = {**losses, "lr": cfg.lr * rate_factor(step, cfg.steps, cfg.warmup_steps, cfg.schedule)}
             metrics |= {"grad_norm": norm.item(), "logit_scale": model.logit_scale.item()}

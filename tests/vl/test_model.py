@@ -374,6 +374,16 @@ def test_groups_give_towers_fusion_and_heads_their_rates_and_decay_matrices_alon
     assert model.trainable_parameters() == sum(p.numel() for group in groups for p in group["params"])
 
 
+def test_a_logit_scale_that_ran_into_its_clamp_can_come_down_again(tiny_model):
+    model = make(tiny_model)
+    with torch.no_grad():
+        model.theta.fill_(9.0)
+    model.clamp_theta()
+    assert model.logit_scale.item() == pytest.approx(100.0, rel=1e-6)
+    model.logit_scale.backward()
+    assert model.theta.grad.item() == pytest.approx(100.0, rel=1e-6)  # d exp(theta) / d theta
+
+
 def test_freezing_holds_through_train(tiny_model):
     frozen = {
         "image": dataclasses.replace(SMALL["image"], freeze=True),
