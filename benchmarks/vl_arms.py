@@ -294,8 +294,8 @@ def page(views: Mapping[str, Arm], nlvr: Mapping[str, Arm]) -> str:
             "",
             f"Chance, which is also what a blind model reaches: R@1 {chance:.1f} %; random weights "
             f"{spread(random)} %; an oracle 100 %, as no two views share a caption. "
-            f"{first.training[0][0]['steps']} updates of 64 pairs for every arm. R@1 is by embeddings; beside it that of the "
-            "best 32 ranked again by the fusion.",
+            f"{first.training[0][0]['steps']} updates of 64 pairs for every arm. R@1 is by embeddings; beside it that "
+            "of the best 32 ranked again by the fusion.",
             "",
             *section(
                 views,
