@@ -114,7 +114,7 @@ rows() { # function arms: one line a run
 }
 
 export -f arm_options towers view_trial nlvr_trial
-side_by_side() { xargs -P 2 -L 1 bash -c '"$@"' _; }
+side_by_side() { xargs -P 2 -L 1 bash -euc '"$@"' _ || echo "some runs failed; start again to go on"; }
 
 for part in $PARTS; do
   case $part in
