@@ -39,12 +39,12 @@ TERMS = ("itc", "itm", "mlm", "caption", "mim", "text_mlm")
 class Objectives:
     """Weights of the objectives (0 = left out) and how each is asked."""
 
-    itc: float = 1.0
-    itm: float = 0.0
-    mlm: float = 0.0
-    caption: float = 0.0
-    mim: float = 0.0
-    text_mlm: float = 0.0
+    itc: float = 1.0  # weight of image-text contrast
+    itm: float = 0.0  # weight of image-text matching; needs a fusion or one tower
+    mlm: float = 0.0  # weight of masked words, told with the image; likewise
+    caption: float = 0.0  # weight of the next word, told with the image; likewise
+    mim: float = 0.0  # weight of hidden patches, by the image tower alone
+    text_mlm: float = 0.0  # weight of masked words, by the text tower alone
     itc_loss: str = "softmax"  # or sigmoid
     overlap: str = "positive"  # what another true caption of the batch is for an image: positive, ignored, negative
     mlm_probability: float = 0.15  # share of words hidden, for mlm and text_mlm
