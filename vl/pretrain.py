@@ -138,7 +138,8 @@ def train(cfg: PretrainVLConfig, device: torch.device, source: Source, folder: R
     feed, notes = frozen_features(cfg, model, source, batches, features, half)
     if folder is not None:
         for name, note in notes.items():
-            print(f"{name} features {note}")
+            if model.one is None and getattr(cfg.model, name).freeze:
+                print(f"{name} features {note}")
     step_terms = Terms(cfg, model, half)
     evaluate = Evaluation(cfg, model, source, step_terms)
 
@@ -205,14 +206,16 @@ def train(cfg: PretrainVLConfig, device: torch.device, source: Source, folder: R
     if folder is not None:
         load_weights(model, best["weights"], "the best evaluation")
         write_folder(place / "model", model.save_pretrained)
-        towers = write_folder(place / "towers", model.export_towers) if cfg.export_towers else None
+        if cfg.export_towers:
+            write_folder(place / "towers", model.export_towers)
         if not cfg.features:
             shutil.rmtree(place / "features", ignore_errors=True)
+        print(profile.verdict())
         print(evaluate.summary(best["metrics"], place / "model"))
         result = folder.finish(
             {
                 "model": "model",
-                **({"towers": towers} if cfg.export_towers else {}),
+                **({"towers": "towers"} if cfg.export_towers else {}),
                 "best_step": best["step"],
                 **best["metrics"],
                 **evaluate.described(),
@@ -237,15 +240,11 @@ def train(cfg: PretrainVLConfig, device: torch.device, source: Source, folder: R
     return result
 
 
-def write_folder(target: Path, save: Callable[[Path], Any]) -> Any:
-    """A folder that `save` fills, whole or not there; one of a run that was killed before its result gives way.
-
-    Returns:
-        What `save` gives.
-    """
+def write_folder(target: Path, save: Callable[[Path], None]) -> None:
+    """A folder that `save` fills, whole or not there; one of a run that was killed before its result gives way."""
     shutil.rmtree(target, ignore_errors=True)
     with atomic_folder(target) as temporary:
-        return save(temporary)
+        save(temporary)
 
 
 def device_memory(device: torch.device) -> dict[str, float]:

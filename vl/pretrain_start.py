@@ -28,7 +28,7 @@ def build_model(cfg: PretrainVLConfig, source: Source) -> tuple[VLModel, dict[st
     taken: dict[str, list[str]] = {}
     if first is not None:
         taken = take_over(model, first)
-        if not taken["taken"]:
+        if not set(taken["taken"]) - SCALE:
             raise InputError(
                 f"no part of {cfg.init} fits this model ({', '.join(taken['new'])}); give the model.* keys it was "
                 "trained with"
@@ -90,6 +90,9 @@ def take_over(model: VLModel, first: VLModel) -> dict[str, list[str]]:
             report["new"].append(name)
     return report
 
+
+SCALE = {"theta", "logit_bias"}
+"""Numbers of the contrast, which fit any model and bring nothing of one over."""
 
 WORDS = ("text_tower", "one", "word_head", "text_word_head")
 """Parts whose rows are words: they mean nothing under another vocabulary."""

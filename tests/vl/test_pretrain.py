@@ -155,7 +155,8 @@ def test_without_contrast_the_best_weights_have_the_least_val_loss(fusing):
 
 def test_single_modalities_train_alone_and_their_towers_start_a_model_of_both(fusing, tmp_path):
     for name, objectives in (("image", Objectives(itc=0.0, mim=1.0)), ("text", Objectives(itc=0.0, text_mlm=1.0))):
-        run(dataclasses.replace(fusing, out=str(tmp_path / name), objectives=objectives, export_towers=True))
+        found = run(dataclasses.replace(fusing, out=str(tmp_path / name), objectives=objectives, export_towers=True))
+        assert found["towers"] == "towers"
     image, text = tmp_path / "image" / "towers" / "image", tmp_path / "text" / "towers" / "text"
     AutoModel.from_pretrained(image)
     model = dataclasses.replace(
@@ -247,6 +248,15 @@ def test_init_takes_what_fits_and_says_what_is_new(config, fusing, tmp_path, cap
     assert f"from {init}: theta, " in capsys.readouterr().out
     with pytest.raises(InputError, match="no model in"):
         run(dataclasses.replace(config, init=str(tmp_path / "none"), out=str(tmp_path / "second")))
+    other = dataclasses.replace(
+        config.model,
+        head_width=7,
+        image=dataclasses.replace(config.model.image, width=24),
+        text=dataclasses.replace(config.model.text, options=config.model.text.options | {"num_hidden_layers": 3}),
+        dim=20,
+    )
+    with pytest.raises(InputError, match="no part of .* fits this model"):
+        run(dataclasses.replace(config, model=other, init=init, out=str(tmp_path / "third")))
 
 
 @pytest.fixture
