@@ -26,9 +26,9 @@ class FusionConfig:
 
     layers: int = 0  # 0 = no fusion: two towers and a joint space
     width: int = 256  # of both sides; towers of another width are projected
-    heads: int = 4
+    heads: int = 4  # of attention; they split `width`
     mlp: float = 4.0  # hidden width of the two-layer network over `width`
-    dropout: float = 0.1
+    dropout: float = 0.1  # share of values set to 0 in training
     bridge: str = "none"  # or add, interpolate: layer l also reads the towers' layer of that height
     freeze: bool = False  # no gradient, no dropout
 
