@@ -64,7 +64,9 @@ class Checkpoints:
             hashed = _HashedFile(file)
             try:
                 torch.save(content, hashed)  # type: ignore[arg-type]  # a file-like object with write and flush
-            except Exception:
+            except Exception as error:
+                if isinstance(error.__context__, KeyboardInterrupt):  # torch's writer complains of what Ctrl-C cut off
+                    raise KeyboardInterrupt from error
                 if hashed.fault is None:
                     raise
             if hashed.fault is not None:

@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from core.errors import InputError, nearest
 
+LONGEST_HINT = 400  # characters of known keys named in an error
 WORD = re.compile(r"(\+{0,2})([A-Za-z_][\w./]*)=(.*)", re.DOTALL)
 
 
@@ -170,7 +171,10 @@ def _set(shape: JobShape, tree: DictConfig, key: str, text: str, groups: dict[st
     free = _is_free_form(tree, key)
     if node is None and not free:
         known = [name for name, _ in leaves(tree)] + list(groups)
-        raise InputError(f"unknown key {key!r} for {shape.job}; {nearest(key, known)}")
+        hint = nearest(key, known)
+        if len(hint) > LONGEST_HINT:
+            hint = f"`sightline {shape.job} --help` lists them"
+        raise InputError(f"unknown key {key!r} for {shape.job}; {hint}")
     if isinstance(node, StringNode):
         value: Any = None if text == "null" and node._is_optional() else _unquoted(text)
     else:

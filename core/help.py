@@ -33,8 +33,12 @@ def job_help(shape: JobShape, about: str) -> str:
     if groups:
         lines += ["", "groups"]
         for group, options in groups.items():
-            lines.append(f"  {group}=" + "|".join(options))
-            lines += [f"      {option}: {text}" for option in options if (text := _about_option(group, option))]
+            lines += _filled(f"  {group}=" + "|".join(options), " " * (len(group) + 3), width)
+            for option in options:
+                if text := _about_option(group, option):
+                    lines += textwrap.wrap(
+                        f"{option}: {text}", width, initial_indent=" " * 6, subsequent_indent=" " * 8
+                    )
     common = {field.name for field in dataclasses.fields(_job_config())}
     own: list[str] = []
     shared: list[str] = []
@@ -148,6 +152,14 @@ def _two_columns(head: str, text: str, width: int, column: int = 44) -> str:
     body = textwrap.wrap(text, max(width - column, 30))
     first = f"{head:<{column}}{body[0]}" if len(head) < column else f"{head}\n{'':<{column}}{body[0]}"
     return "\n".join([first, *(f"{'':<{column}}{line}" for line in body[1:])])
+
+
+def _filled(line: str, indent: str, width: int) -> list[str]:
+    """A line of choices, broken behind a bar where it is too long."""
+    lines = [line]
+    while len(lines[-1]) > width and (cut := lines[-1].rfind("|", len(indent), width) + 1):
+        lines[-1:] = [lines[-1][:cut], indent + lines[-1][cut:]]
+    return lines
 
 
 def _first_indented(text: str) -> str:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from core.errors import InputError, MissingFileError, check_choice
 from core.files import read_json
 from core.precision import uses_bfloat16
-from vl.encoders import looks_like_path
+from vl.encoders import looks_like_path, quiet
 from vl.model import VLModel
 from vl.model_files import FORMAT, OLDER
 from vl.pixels import CLIP_MEAN, CLIP_STD, checked_images
@@ -220,11 +220,12 @@ def _load_dual_encoder(name: str, *, local: bool, device: str, dtype: torch.dtyp
     from transformers.utils import cached_file
 
     try:
-        model = AutoModel.from_pretrained(name, local_files_only=local, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local)
-        statistics = cached_file(
-            name, "preprocessor_config.json", local_files_only=local, _raise_exceptions_for_missing_entries=False
-        )
+        with quiet():
+            model = AutoModel.from_pretrained(name, local_files_only=local, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local)
+            statistics = cached_file(
+                name, "preprocessor_config.json", local_files_only=local, _raise_exceptions_for_missing_entries=False
+            )
     except Exception as error:  # safetensors, tokenizers and the hub client each raise their own kinds
         first = (str(error).splitlines() or [type(error).__name__])[0][:200]
         where = "" if local else f"no folder {name!r} here, and as a hub id "

@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub.utils import logging as hub_logging
 from torch import nn
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoConfig, AutoModel
 from transformers.utils import logging
 
-from core.errors import InputError, MissingFileError, MissingLibraryError, check_choice, nearest
+from core.errors import InputError, MissingFileError, MissingLibraryError, nearest
 
 FINAL_NORMS = ("layernorm", "post_layernorm", "final_layer_norm", "final_norm")
 """Names under which encoders hold the norm that follows their last layer."""
@@ -34,11 +35,12 @@ def load_pretrained(auto_class: Any, name: str, what: str = "text encoder", **op
     if not path.is_dir() and looks_like_path(name):
         raise MissingFileError(f"{what} folder not found: {path} (working folder: {Path.cwd()})")
     try:
-        return auto_class.from_pretrained(
-            str(path if path.is_dir() else name), local_files_only=path.is_dir(), **options
-        )
+        with quiet():
+            return auto_class.from_pretrained(
+                str(path if path.is_dir() else name), local_files_only=path.is_dir(), **options
+            )
     except Exception as error:  # safetensors, tokenizers and the hub client each raise their own kinds
-        message = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        message = (str(error).splitlines() or [type(error).__name__])[0][:160].rstrip(" :")
         raise InputError(f"{what} {name!r} does not load: {message}") from error
 
 
@@ -75,14 +77,17 @@ def _model_class(config: Any) -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """While it lasts, transformers shows no progress bars and no report on poolers that are dropped anyway."""
+    """While it lasts, transformers shows no progress bars, no report on poolers that are dropped anyway, no retries."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    hub_verbosity = hub_logging.get_verbosity()
     logging.set_verbosity_error()
+    hub_logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
+        hub_logging.set_verbosity(hub_verbosity)
         if bars:
             logging.enable_progress_bar()
 
@@ -115,7 +120,8 @@ def encoder_config(
     blank = CONFIG_MAPPING[model_type]()
     known = {*blank.to_dict(), *getattr(blank, "attribute_map", {})}
     for name in options:
-        check_choice(f"option of {what} model_type={model_type}", name, known)
+        if name not in known:
+            raise InputError(f"{name!r} is no option of {what} model_type={model_type}; {nearest(name, known)}")
     values = {name: value for name, value in defaults.items() if name in known} | dict(options)
     width, heads = values.get("hidden_size"), values.get("num_attention_heads")
     if isinstance(width, int) and isinstance(heads, int) and (heads < 1 or width % heads):

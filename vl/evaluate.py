@@ -89,8 +89,12 @@ def answers(task: Task) -> bool:
 def run(cfg: EvaluateVLConfig) -> dict[str, Any]:
     """Measures what is asked for, prints the table and writes the result."""
     if not (cfg.images or cfg.data or (cfg.views and cfg.task == "retrieval")):
-        needed = "views" if cfg.task == "retrieval" else "data"
-        raise InputError(f"{needed} is required: {needed}=FOLDER")
+        if cfg.task != "retrieval":
+            raise InputError(f"data is required: data=FOLDER, the files of task={cfg.task} (docs/vl_tasks.md)")
+        raise InputError(
+            "views is required: views=FOLDER of rendered views; or data=FOLDER of captioned photographs, task=... "
+            "data=FOLDER for another task, images=FOLDER for your own pictures"
+        )
     if not cfg.model:
         raise InputError("model is required: model=FOLDER")
     if cfg.images:

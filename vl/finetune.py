@@ -18,6 +18,7 @@ from core import distributed
 from core.checkpoint import load_weights
 from core.errors import InputError, check_choice
 from core.files import replace_folder
+from core.help import field_comments
 from core.job import JobConfig, job_main
 from core.precision import uses_bfloat16
 from core.progress import track
@@ -125,7 +126,7 @@ def run(cfg: FinetuneVLConfig) -> dict[str, Any]:
     """Train, evaluate on val now and then, keep the best weights as model/."""
     for name in ("task", "data", "model"):
         if not getattr(cfg, name):
-            raise InputError(f"{name} is required: {name}=...; tasks are {', '.join(TASKS)}")
+            raise InputError(f"{name} is required: {name}=... ({field_comments(FinetuneVLConfig)[name]})")
     distributed.check_one_process("finetune-vl")
     task = task_named(cfg.task)
     if cfg.blind:

@@ -52,7 +52,7 @@ CLASS_TOKENS = 5
 class ImageTowerConfig:
     """Which image tower: weights from `pretrained`, or a random start of `model_type` with `options`."""
 
-    model_type: str = "conv"  # conv = the tower of this file; else any image encoder that transformers.AutoConfig knows
+    model_type: str = "conv"  # conv = a small one of this project; else any image encoder of transformers
     pretrained: str = ""  # transformers hub id or directory, wins over model_type; empty = random start
     options: dict[str, Any] = field(default_factory=dict)  # fields of that transformers config (random start only)
     image_size: int = 64  # height in pixels; 0 = what the pretrained encoder was trained at
@@ -73,7 +73,7 @@ class ImageTowerConfig:
                 "negative"
             )
         if self.freeze and self.lora:
-            raise InputError(f"image freeze=true with lora={self.lora}: adapters hold the tower's weights already")
+            raise InputError(f"image freeze=true with lora={self.lora}: adapters keep the weights; leave freeze out")
         if self.pretrained:
             if self.options:
                 raise InputError(f"image options={self.options} shape a random start; {self.pretrained} has its shape")

@@ -109,7 +109,6 @@ class LoaderProfile:
     wait_s: list[float] = field(default_factory=list)  # of each step that counts
     model_s: list[float] = field(default_factory=list)
     workers: int = 1  # of the Prefetch, for the advice
-    ahead: int = 2
     _seen: int = 0
     _counted_s: float = 0.0  # in this process, the time `_pictures` and `_bytes` came in
     _pictures: int = 0
@@ -159,8 +158,8 @@ class LoaderProfile:
         # waits that are rare and long are not mended by speed: the buffer ran empty
         if statistics.median(self.wait_s) < 0.1 * _p95(self.wait_s):
             return (
-                f"the loader is the bottleneck in bursts: {share}, most of it in few steps; raise ahead= (now "
-                f"{self.ahead}), or keep the pictures on a faster disk"
+                f"the loader is the bottleneck in bursts: {share}, most of it in few steps; raise workers= "
+                f"(now {self.workers}), which reads further ahead, or keep the pictures on a faster disk"
             )
         cores = available_cores()
         more = (

@@ -10,6 +10,7 @@ mean of its cells' similarities: the map says where in the image the sentence is
 
 import dataclasses
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -302,7 +303,10 @@ class VLModel(nn.Module):
             InputError: the image is not pooled by mean, or the model is a one-tower.
         """
         if self.one is not None or self.config.image.pool != "mean":
-            raise InputError("a map of local features needs a two-tower model with image.pool=mean")
+            raise InputError(
+                f"a map of local features needs a two-tower model with image.pool=mean, and this one has "
+                f"kind={self.config.kind}, image.pool={self.config.image.pool}; pretrain one so"
+            )
         return self.image_tower.as_map(self.image_head(self.image_states(pixels).states))
 
     def image_features(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D"]:
@@ -372,7 +376,8 @@ class VLModel(nn.Module):
             if not text.strip():
                 raise InputError("an empty text has no embedding; give at least one word")
             if not knows_a_word(self.tokenizer, text):
-                raise InputError(f"no word of {text!r} is in the model's vocabulary; use the words it was trained on")
+                shown = textwrap.shorten(text, 80, placeholder=" ...")
+                raise InputError(f"no word of {shown!r} is in the model's vocabulary; use the words it was trained on")
         ids, mask = tokenize(self.tokenizer, texts, self.config.max_tokens)
         return ids.to(self.device), mask.to(self.device)
 

@@ -156,7 +156,10 @@ def read_model_config(path: Path) -> dict[str, Any]:
             "again with `sightline pretrain-vl`"
         )
     if found != FORMAT:
-        raise InputError(f"{file} has format {found!r}, expected {FORMAT!r}; other models: vl.embedder.load_embedder")
+        raise InputError(
+            f"{file} has format {found!r}, expected {FORMAT!r}: give a model that `sightline pretrain-vl` or "
+            "finetune-vl left; an encoder of transformers starts one as model.image.pretrained=, model.text.pretrained="
+        )
     return content
 
 

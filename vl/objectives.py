@@ -39,12 +39,12 @@ TERMS = ("itc", "itm", "mlm", "caption", "mim", "text_mlm")
 class Objectives:
     """Weights of the objectives (0 = left out) and how each is asked."""
 
-    itc: float = 1.0  # weight of image-text contrast
-    itm: float = 0.0  # weight of image-text matching; needs a fusion or one tower
-    mlm: float = 0.0  # weight of masked words, told with the image; likewise
-    caption: float = 0.0  # weight of the next word, told with the image; likewise
-    mim: float = 0.0  # weight of hidden patches, by the image tower alone
-    text_mlm: float = 0.0  # weight of masked words, by the text tower alone
+    itc: float = 1.0  # weight of the contrast of images and texts; 0 = without
+    itm: float = 0.0  # of matching: does this pair belong together
+    mlm: float = 0.0  # of masked words, told from the other words and the image
+    caption: float = 0.0  # of the next word, told from the words before and the image
+    mim: float = 0.0  # of hidden patches, told from the image alone
+    text_mlm: float = 0.0  # of masked words, told from the text alone
     itc_loss: str = "softmax"  # or sigmoid
     overlap: str = "positive"  # what another true caption of the batch is for an image: positive, ignored, negative
     mlm_probability: float = 0.15  # share of words hidden, for mlm and text_mlm

@@ -30,14 +30,14 @@ class OneTowerConfig:
 
     init: str = "random"  # or text, vision: layers start as those of the encoder in `pretrained`
     pretrained: str = ""  # directory or hub id of that encoder
-    layers: int = 6  # transformer layers, words and patches together
-    width: int = 256  # of every state
-    heads: int = 4  # of attention; they divide the width
+    layers: int = 6  # where `pretrained` is given: as many as it has
+    width: int = 256  # likewise
+    heads: int = 4  # of attention; they split `width`
     mlp: float = 4.0  # hidden width of the two-layer network over `width`
     embedding: int = 0  # width of words and patches before a projection to `width`; 0 = `width`, no projection
-    dropout: float = 0.1  # on the output of every sublayer
+    dropout: float = 0.1  # share of values set to 0 in training
     norm: str = "pre"  # as in ViT, DeiT, DINOv2; or post, as in BERT, ELECTRA, RoBERTa, DistilBERT
-    activation: str = "gelu"  # of the two-layer networks, as transformers names it
+    activation: str = "gelu"  # between the two linear maps; as `pretrained` has it
     eps: float = 1e-12  # of layer norms
     patch: int = 16  # pixels along each side of a patch
     pooler: str = "double"  # first positions of text and image; or single: of the text alone

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from core.errors import InputError, MissingLibraryError, existing_file, nearest
+from core.errors import InputError, MissingLibraryError, existing_file
 
 EVERY: Final = 32  # rows between two places that are remembered
 BLOCK_ROWS: Final = 1024  # neighbouring rows that an epoch keeps near each other, where the file has no groups itself
@@ -68,8 +68,8 @@ class RowFile:
         for name in self.columns:
             if name not in found:
                 raise InputError(
-                    f"{self.path} has no column {name!r}; {nearest(name, found)}. It has {', '.join(map(str, found))}: "
-                    "name them with image_column= and text_column="
+                    f"{self.path} has no column {name!r} but {', '.join(map(str, found))}; name them with "
+                    "image_column= and text_column="
                 )
 
 

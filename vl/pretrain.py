@@ -143,7 +143,8 @@ def train(cfg: PretrainVLConfig, device: torch.device, source: Source, folder: R
     feed, notes = frozen_features(cfg, model, source, batches, features, half)
     if folder is not None:
         for name, note in notes.items():
-            print(f"{name} features {note}")
+            if model.one is None and getattr(cfg.model, name).freeze:
+                print(f"{name} features {note}")
     step_terms = Terms(cfg, model, half)
     evaluate = Evaluation(cfg, model, source, step_terms)
 
@@ -218,6 +219,7 @@ def train(cfg: PretrainVLConfig, device: torch.device, source: Source, folder: R
             replace_folder(place / "towers", model.export_towers)
         if not cfg.features:
             shutil.rmtree(place / "features", ignore_errors=True)
+        print(profile.verdict())
         print(evaluate.summary(best["metrics"], place / "model"))
         result = folder.finish(
             {

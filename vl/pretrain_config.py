@@ -19,7 +19,7 @@ class PretrainVLConfig(JobConfig):
     CUDA = True
 
     views: str = ""  # folder of rendered views (train/ and val/ inside); or data=
-    data: str = ""  # image-text pairs: .jsonl, .csv, .tsv or .parquet file, or the folder of a saved datasets table
+    data: str = ""  # image-text pairs: a .jsonl, .csv, .tsv or .parquet file, or a saved Hugging Face dataset
     val_data: str = ""  # pairs of the same form to evaluate on; needed with data=
     images: str = ""  # folder or .zip that the image names of data= lie in; empty = beside the file
     val_images: str = ""  # the same for val_data=; empty = as images

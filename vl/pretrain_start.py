@@ -97,6 +97,9 @@ def take_over(model: VLModel, first: VLModel) -> dict[str, list[str]]:
     return report
 
 
+SCALE = {"theta", "logit_bias"}
+"""Numbers of the contrast, which fit any model and bring nothing of one over."""
+
 WORDS = ("text_tower", "one", "word_head", "text_word_head")
 """Parts whose rows are words: they mean nothing under another vocabulary."""
 

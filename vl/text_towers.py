@@ -39,7 +39,7 @@ class TextTowerConfig:
     """Which text encoder: weights from `pretrained`, or a random start of `model_type` with `options`."""
 
     pretrained: str = ""  # transformers hub id or directory, wins over model_type; empty = random start
-    model_type: str = "bert"  # any text encoder that transformers.AutoConfig knows
+    model_type: str = "bert"  # any text encoder of transformers
     options: dict[str, Any] = field(default_factory=dict)  # fields of that transformers config (random start only)
     pool: str = "mean"  # mean over words, cls = first, eos = last, pooler = the encoder's own pooled vector
     freeze: bool = False  # no gradient, eval mode also in training
@@ -50,7 +50,7 @@ class TextTowerConfig:
         if self.lora < 0:
             raise InputError(f"text lora={self.lora} should not be negative")
         if self.freeze and self.lora:
-            raise InputError(f"text freeze=true with lora={self.lora}: adapters hold the tower's weights already")
+            raise InputError(f"text freeze=true with lora={self.lora}: adapters keep the weights; leave freeze out")
         if self.pretrained and self.options:
             raise InputError(f"text options={self.options} shape a random start; {self.pretrained} has its own shape")
 
@@ -234,6 +234,8 @@ def build_text_tower(
     else:
         encoder = new_encoder(random_encoder(config, tokenizer, max_tokens))
     shape = encoder.config
+    if not hasattr(shape, "vocab_size"):
+        raise InputError(f"{shape.model_type} reads no words; take model_type=bert or another text encoder")
     first = (shape.pad_token_id or 0) + 1 if shape.model_type in POSITIONS_AFTER_PADDING else 0
     positions = getattr(shape, "max_position_embeddings", None)
     if isinstance(positions, int) and positions - first < max_tokens:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import core.checkpoint
 import core.files
 from core.checkpoint import Checkpoints, find_fault, generator_state, load_checkpoint, load_weights, restore
 from core.errors import InputError
@@ -228,3 +229,22 @@ def test_fitting_weights_are_loaded():
     source, target = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3)
     load_weights(target, source.state_dict(), "model.ckpt")
     assert torch.equal(source.weight, target.weight)
+
+
+def test_an_interruption_while_torch_writes_stays_one(tmp_path, monkeypatch):
+    """Ctrl-C may fall between any two lines under torch's writer, which then raises RuntimeError in its place."""
+
+    def interrupted(block):
+        raise KeyboardInterrupt
+
+    real = core.checkpoint._HashedFile
+
+    def made(file):
+        hashed = real(file)
+        hashed.write = interrupted
+        return hashed
+
+    monkeypatch.setattr(core.checkpoint, "_HashedFile", made)
+    with pytest.raises(KeyboardInterrupt):
+        Checkpoints(tmp_path).save(1, {"weight": torch.zeros(1000)})
+    assert os.listdir(tmp_path) == []

@@ -13,7 +13,7 @@ from hydra.core.config_store import ConfigStore
 
 from core.config import JobShape, compose_config
 from core.errors import InputError
-from core.help import field_comments, job_help
+from core.help import _filled, field_comments, job_help
 from core.job import JobConfig, load_config, run_job
 from core.run import RunFolder
 from tests.core import example_job
@@ -182,6 +182,18 @@ def test_an_unknown_group_option_names_the_nearest(groups: JobShape, monkeypatch
     with pytest.raises(InputError, match="layer=deeep: unknown option; did you mean 'deep'"):
         compose_config(groups, ["layer=deeep"])
     assert "layer=deep|shallow" in job_help(groups, "About.")
+
+
+def test_a_long_list_of_options_breaks_between_them():
+    assert _filled("  size=small|medium|large", " " * 7, 16) == ["  size=small|", "       medium|", "       large"]
+
+
+def test_an_unknown_key_of_a_job_with_very_many_points_to_its_help(monkeypatch):
+    monkeypatch.setattr("core.config.LONGEST_HINT", 20)
+    with pytest.raises(
+        InputError, match="unknown key 'zzz' for example-job; `sightline example-job --help` lists them"
+    ):
+        load_config("example-job", ExampleConfig, ["zzz=1"])
 
 
 def test_a_finished_job_returns_zero_and_leaves_only_its_run_folder(capsys):

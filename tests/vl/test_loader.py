@@ -104,7 +104,7 @@ def test_the_profile_gives_shares_and_rates_of_the_steps_after_the_first_two():
     [
         ([(0.71, 0.29)] * 9, 1, r"loader is the bottleneck: 71 % of .*raise workers= \(now 1, there are 4 cores\)"),
         ([(0.71, 0.29)] * 9, 4, r"loader is the bottleneck: 71 % .*all 4 cores read already .*store .* smaller"),
-        ([(0.0, 0.1)] * 18 + [(3.0, 0.1)] * 2, 2, r"in bursts: 75 % .*raise ahead= \(now 2\)"),
+        ([(0.0, 0.1)] * 18 + [(3.0, 0.1)] * 2, 2, r"in bursts: 75 % .*raise workers= \(now 2\)"),
         ([(0.1, 0.9)] * 9, 1, r"model is the bottleneck, but 10 % .*workers=2"),
         ([(0.01, 0.99)] * 9, 1, r"model is the bottleneck: 1 % .*more workers would not help"),
         ([], 1, "too few steps"),

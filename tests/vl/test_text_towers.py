@@ -129,9 +129,13 @@ def test_adapters_alone_learn_and_change_nothing_at_first(words):
 def test_impossible_text_towers_stop_with_the_reason(words):
     with pytest.raises(InputError, match="text pool='first' is unknown; known: cls, eos, mean, pooler"):
         TextTowerConfig(pool="first")
+    with pytest.raises(InputError, match="vit reads no words"):
+        tower(words, model_type="vit")
     with pytest.raises(InputError, match="freeze=true with lora=4"):
         TextTowerConfig(freeze=True, lora=4)
-    with pytest.raises(InputError, match=r"option of text model_type=bert='hiden_size' .* mean 'hidden_size'"):
+    with pytest.raises(
+        InputError, match="'hiden_size' is no option of text model_type=bert; did you mean 'hidden_size'"
+    ):
         tower(words, options={"hiden_size": 3})
     with pytest.raises(InputError, match="max_tokens=16 is more than the 8 tokens"):
         tower(words, options=OPTIONS | {"max_position_embeddings": 8})
