@@ -97,14 +97,11 @@ def take_over(model: VLModel, first: VLModel) -> dict[str, list[str]]:
     return report
 
 
-SCALE = {"theta", "logit_bias"}
-"""Numbers of the contrast, which fit any model and bring nothing of one over."""
-
 WORDS = ("text_tower", "one", "word_head", "text_word_head")
 """Parts whose rows are words: they mean nothing under another vocabulary."""
 
 SCALARS = frozenset({"theta", "logit_bias"})
-"""Single numbers, which fit any model."""
+"""Single numbers of the contrast, which fit any model and bring nothing of one over."""
 
 
 def _parts(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
