@@ -133,7 +133,7 @@ class LoaderProfile:
 
     def summary(self) -> dict[str, float | str]:
         """Figures of a run for its result.json; rates only where `add` was told of pictures and bytes."""
-        found: dict[str, float | str] = {"loader_verdict": self.verdict()}
+        found: dict[str, float | str] = {"verdict": self.verdict()}
         if not self.wait_s:
             return found
         found["wait_share"] = round(self.wait_share, 4)

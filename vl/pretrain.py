@@ -243,7 +243,7 @@ def train(cfg: PretrainVLConfig, device: torch.device, source: Source, folder: R
                 "seconds": round(seconds, 1),
                 "updating_seconds": round(updating_s, 1),  # reading and learning, without evaluations
                 "pairs_per_second": round(cfg.steps * cfg.batch_size / max(updating_s, 1e-9), 1),
-                **profile.summary(),
+                "loader": profile.summary(),
             }
         )
     distributed.barrier()

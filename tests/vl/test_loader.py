@@ -94,7 +94,7 @@ def test_the_profile_gives_shares_and_rates_of_the_steps_after_the_first_two():
     assert found["model_ms_median"] == found["model_ms_p95"] == 100
     assert found["pictures_per_second"] == 160.0  # 21 * 32 / 4.2 s
     assert found["megabytes_read_per_second"] == 5.0  # 1 MB per step of 0.2 s
-    assert found["wait_share"] == 0.5 and found["loader_verdict"] == profile.verdict()
+    assert found["wait_share"] == 0.5 and found["verdict"] == profile.verdict()
     resumed = LoaderProfile(profile.wait_s, profile.model_s)
     assert resumed.wait_share == profile.wait_share and "pictures_per_second" not in resumed.summary()
 
@@ -114,4 +114,4 @@ def test_the_verdict_says_who_waits_and_what_to_do(steps, workers, words, monkey
     monkeypatch.setattr(loader, "available_cores", lambda: 4)
     with_words = profile_of(steps, workers=workers)
     assert re.search(words, with_words.verdict()), with_words.verdict()
-    assert with_words.summary()["loader_verdict"] == with_words.verdict()
+    assert with_words.summary()["verdict"] == with_words.verdict()

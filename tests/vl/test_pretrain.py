@@ -28,10 +28,7 @@ from vl.pretrain_config import PretrainVLConfig
 from vl.pretrain_data import open_source
 from vl.pretrain_features import why_not_cached
 
-TIMING = {
-    "seconds", "updating_seconds", "pairs_per_second", "peak_memory_gb", "loader_verdict", "wait_share",
-    "wait_ms_median", "wait_ms_p95", "model_ms_median", "model_ms_p95", "pictures_per_second",
-}  # fmt: skip
+TIMING = {"seconds", "updating_seconds", "pairs_per_second", "peak_memory_gb", "loader"}
 VIT = ImageTowerConfig(
     model_type="vit",
     image_size=32,
