@@ -1,0 +1,142 @@
+"""Asking a reasoning model a set of questions: with their own pictures, with grey ones, or with those of others.
+
+How MAYE measures (Ma et al., arXiv:2504.02587, section 3): k answers at temperature 1, and one at each of two low
+temperatures. Grey and exchanged pictures are asked at the lowest, which is all but greedy.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64
+from numpy import ndarray
+
+from agents.reasoning.generation import generate
+from agents.reasoning.task_files import SampleSet
+from agents.reasoning.types import Picture, Sample
+
+if TYPE_CHECKING:
+    from agents.reasoning.vlm import VLM
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of asking."""
+
+    title: str
+    temperature: float
+    top_p: float
+    many: bool = False  # k answers to each question; else one
+    pictures: Literal["own", "grey", "exchanged"] = "own"
+
+
+WAYS: Final = {
+    "sampled": Way("T = 1", 1.0, 1.0, many=True),
+    "warm": Way("T = 0.6", 0.6, 1.0),
+    "cold": Way("T = 0.01", 0.01, 0.001),
+    "blind": Way("grey pictures", 0.01, 0.001, pictures="grey"),
+    "exchanged": Way("pictures of other questions", 0.01, 0.001, pictures="exchanged"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """What was answered in one way, the answers to a question beside each other."""
+
+    texts: tuple[tuple[str, ...], ...]  # Q questions of G answers
+    tokens: tuple[tuple[tuple[int, ...], ...], ...]  # ids, the end token among them
+    ended: Bool[ndarray, "Q G"]  # False: cut off at the limit
+
+    @property
+    def length(self) -> Int64[ndarray, "Q G"]:
+        """Tokens of each answer."""
+        return np.array([[len(answer) for answer in row] for row in self.tokens])
+
+
+def ask(
+    vlm: "VLM",
+    questions: SampleSet,
+    way: Way,
+    *,
+    k: int,
+    max_new_tokens: int,
+    batch_size: int,
+    seed: int,
+    advance: Callable[[float], Any] = lambda count: None,
+) -> Answered:
+    """All questions of a set, in one way.
+
+    Args:
+        k: answers to each question where the way asks for many.
+        batch_size: answers generated at once, at least one question's.
+        advance: told how many questions more are done.
+
+    Raises:
+        InputError: a prompt does not fit the model, or a picture does not read.
+    """
+    count = k if way.many else 1
+    source = exchanged(questions.samples, seed) if way.pictures == "exchanged" else list(range(len(questions)))
+    texts: list[str] = []
+    tokens: list[tuple[int, ...]] = []
+    ends: list[bool] = []
+    step = max(1, batch_size // count)
+    for first in range(0, len(questions), step):
+        chosen = range(first, min(first + step, len(questions)))
+        pictures = [questions.pictures_of(source[i]) for i in chosen]
+        if way.pictures == "grey":
+            pictures = [[grey(picture) for picture in row] for row in pictures]
+        prompts = vlm.encode([questions.samples[i].prompt for i in chosen], pictures)
+        answers = generate(
+            vlm,
+            prompts,
+            samples=count,
+            max_new_tokens=max_new_tokens,
+            temperature=way.temperature,
+            top_p=way.top_p,
+            generator=torch.Generator().manual_seed(seed),  # with first_prompt: answers of one large batch
+            first_prompt=first,
+        )
+        texts += answers.texts
+        tokens += [tuple(ids[kept].tolist()) for ids, kept in zip(answers.ids.cpu(), answers.mask.cpu())]
+        ends += answers.ended.tolist()
+        advance(len(chosen))
+    starts = range(0, len(texts), count)
+    return Answered(
+        tuple(tuple(texts[i : i + count]) for i in starts),
+        tuple(tuple(tokens[i : i + count]) for i in starts),
+        np.array(ends).reshape(-1, count),
+    )
+
+
+def grey(picture: Picture) -> Picture:
+    """A picture of the same size that shows nothing."""
+    return np.full_like(picture, 128)
+
+
+def exchanged(samples: Sequence[Sample], seed: int) -> list[int]:
+    """For each question, the question whose pictures it is shown instead: of as many pictures and the same kind.
+
+    The pictures come from another group (home or sentence) wherever no group has more than half of the questions of
+    its kind; each question's pictures are used once. Questions without pictures, and a kind's only question, keep
+    what they have.
+    """
+    generator = np.random.default_rng(seed)
+    alike: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for index, sample in enumerate(samples):
+        alike[sample.kind, len(sample.pictures)].append(index)
+    source = list(range(len(samples)))
+    for (_, pictures), members in sorted(alike.items()):
+        if not pictures:
+            continue
+        groups: dict[str, list[int]] = defaultdict(list)
+        for index in generator.permutation(members).tolist():
+            groups[samples[index].group].append(index)
+        row = [index for group in groups.values() for index in group]
+        largest = max(map(len, groups.values()))
+        shift = largest if len(groups) > 1 else 1  # a group is one piece of the row: none reaches over `largest`
+        for place, index in enumerate(row):
+            source[index] = row[(place + shift) % len(row)]
+    return source
