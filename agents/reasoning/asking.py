@@ -7,7 +7,7 @@ temperatures. Grey and exchanged pictures are asked at the lowest, which is all 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -16,10 +16,8 @@ from numpy import ndarray
 
 from agents.reasoning.generation import generate
 from agents.reasoning.task_files import SampleSet
-from agents.reasoning.types import Picture, Sample
-
-if TYPE_CHECKING:
-    from agents.reasoning.vlm import VLM
+from agents.reasoning.types import Sample
+from agents.reasoning.vlm import VLM, without_pictures
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class Answered:
 
 
 def ask(
-    vlm: "VLM",
+    vlm: VLM,
     questions: SampleSet,
     way: Way,
     *,
@@ -87,7 +85,7 @@ def ask(
         chosen = range(first, min(first + step, len(questions)))
         pictures = [questions.pictures_of(source[i]) for i in chosen]
         if way.pictures == "grey":
-            pictures = [[grey(picture) for picture in row] for row in pictures]
+            pictures = without_pictures(pictures)
         prompts = vlm.encode([questions.samples[i].prompt for i in chosen], pictures)
         answers = generate(
             vlm,
@@ -109,11 +107,6 @@ def ask(
         tuple(tuple(tokens[i : i + count]) for i in starts),
         np.array(ends).reshape(-1, count),
     )
-
-
-def grey(picture: Picture) -> Picture:
-    """A picture of the same size that shows nothing."""
-    return np.full_like(picture, 128)
 
 
 def exchanged(samples: Sequence[Sample], seed: int) -> list[int]:

@@ -128,25 +128,28 @@ def arms_of(runs: Sequence[TrainingRun], apart: Sequence[str] = ("seed", "init",
 
 
 def curve(runs: Sequence[TrainingRun], metric: str, x: str = "epoch") -> Curve | None:
-    """A metric of an arm over `x`, at the places that every seed has reached; None where no place is common.
+    """A metric of an arm over `x`, as far as every seed has come; None where a seed lacks it or no stretch is common.
 
-    Rows without the metric, or where it is not a finite number, are passed over; of two rows at one place the later
-    counts.
+    Places are those of all seeds together, values between a seed's own places lie on a line: seeds that ask on until
+    their groups teach (dynamic sampling) meet the end of an epoch at different steps. Of two rows at one place the
+    later counts; a value that is not a finite number is passed over.
     """
-    series = []
+    series: list[dict[float, float]] = []
     for run in runs:
         points = {}
         for row in run.rows:
             value, place = row.get(metric), row.get(x)
             if isinstance(value, int | float) and isinstance(place, int | float) and math.isfinite(value):
                 points[float(place)] = float(value)
-        series.append(points)
-    if not series:
+        series.append(dict(sorted(points.items())))
+    if not all(series):
         return None
-    places = sorted(set(series[0]).intersection(*series[1:]))
+    first, last = max(min(points) for points in series), min(max(points) for points in series)
+    places = sorted({place for points in series for place in points if first <= place <= last})
     if not places:
         return None
-    return Curve(np.array(places), np.array([[points[place] for place in places] for points in series]))
+    values = [np.interp(places, list(points), list(points.values())) for points in series]
+    return Curve(np.array(places), np.array(values))
 
 
 def over_epochs(found: Curve) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from agents.reasoning.answers import extract
 from agents.reasoning.asking import WAYS, Answered, ask
 from agents.reasoning.curves import Curve, TrainingRun, arms_of, curve, over_epochs, read_runs
 from agents.reasoning.reasoner_page import Said, Shown, percent, reasoner_page
-from agents.reasoning.rewards import RewardConfig, reward_of
+from agents.reasoning.rewards import RewardConfig, check_samples, reward_of
 from agents.reasoning.shown_answers import choose, focus_of
 from agents.reasoning.task_files import SampleSet, open_samples
 from agents.reasoning.types import Sample
@@ -62,7 +62,7 @@ class EvaluateReasonerConfig(JobConfig):
     before: str = ""  # model before training: its accuracy and its answers stand beside
     compare: list[str] = field(default_factory=list)  # run folders of train-reasoner, or patterns: learning curves
     k: int = 8  # answers to each question at temperature 1
-    questions: int = 0  # the first of each set; 0 = all
+    questions: int = 0  # so many of each set, spread evenly over it; 0 = all
     max_new_tokens: int = 64  # of an answer
     style: str = "tags"  # where an answer is read: tags, boxed or whole
     batch_size: int = 64  # answers generated at once
@@ -82,15 +82,15 @@ class EvaluateReasonerConfig(JobConfig):
 CONFIG = EvaluateReasonerConfig
 
 PANELS: Final = {  # metric of train-reasoner -> what its panel is called
-    "val_accuracy": "accuracy on val, greedy",
+    "val_accuracy": "accuracy on val, likeliest answers",
     "accuracy": "accuracy of sampled answers",
     "reward": "reward",
     "length": "tokens of an answer",
     "reflection_ratio": "answers that reflect",
     "entropy": "entropy, nats a token",
     "kl": "divergence from the start",
-    "clip_share": "ratios clipped",
-    "informative": "groups that teach",
+    "informative": "questions that teach",
+    "loss": "loss",
 }
 
 
@@ -137,7 +137,7 @@ def open_sets(cfg: EvaluateReasonerConfig) -> dict[str, SampleSet]:
     """The sets of questions by name: the split of `data`, then what is given beside it.
 
     Raises:
-        InputError: a set that is not there, or two of one name.
+        InputError: a set that is not there, two of one name, or an answer that its own check does not take.
     """
     file = Path(cfg.data).suffix == ".jsonl"
     sets = {Path(cfg.data).stem if file else cfg.split: open_samples(cfg.data, cfg.split)}
@@ -147,7 +147,17 @@ def open_sets(cfg: EvaluateReasonerConfig) -> dict[str, SampleSet]:
         if name in sets:
             raise InputError(f"also={item} names a set that is measured already ({name}); give each once")
         sets[name] = open_samples(item) if own else open_samples(cfg.data, item)
-    return {name: found.first(cfg.questions) if cfg.questions else found for name, found in sets.items()}
+    for found in sets.values():
+        check_samples(found.samples)
+    return {name: spread_over(found, cfg.questions) if cfg.questions else found for name, found in sets.items()}
+
+
+def spread_over(questions: SampleSet, count: int) -> SampleSet:
+    """At most `count` questions, evenly from the first to the last, so that every kind and home keeps its share."""
+    if count >= len(questions):
+        return questions
+    chosen = np.linspace(0, len(questions) - 1, count).round().astype(int).tolist()
+    return SampleSet([questions.samples[index] for index in chosen], questions.pictures)
 
 
 def own_run(model: str) -> list[str]:
@@ -194,12 +204,9 @@ def judge(samples: Sequence[Sample], answered: Answered, style: str) -> Judged:
         torch.from_numpy(answered.length.ravel()),
         RewardConfig(style=style),
     )
-    score = parts["accuracy"].double().numpy().reshape(-1, draws)
+    score, right = (parts[name].double().numpy().reshape(-1, draws) for name in ("accuracy", "right"))
     said = tuple(tuple(extract(text, style).text for text in row) for row in answered.texts)
-    return Judged(answered, said, score, score >= RIGHT)
-
-
-RIGHT: Final = 0.5  # a graded check (boxes, sets of words) that gives at least this calls the answer right
+    return Judged(answered, said, score, right > 0)
 
 
 def figures(cfg: EvaluateReasonerConfig, samples: Sequence[Sample], judged: dict[str, Judged]) -> dict[str, Any]:
@@ -222,7 +229,8 @@ def oracle(samples: Sequence[Sample], style: str) -> np.ndarray:
     """What the checks give the exact answers, put where an answer is read."""
     texts = tuple((stated(sample.answer, style),) for sample in samples)
     none = tuple(((),) for _ in samples)
-    return judge(samples, Answered(texts, none, np.ones((len(samples), 1), dtype=bool)), style).score[:, 0]
+    ended = np.ones((len(samples), 1), dtype=bool)
+    return judge(samples, Answered(texts, none, ended), style).correct[:, 0].astype(float)
 
 
 def stated(answer: str, style: str) -> str:

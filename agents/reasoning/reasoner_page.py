@@ -172,7 +172,8 @@ def percent(found: Mapping[str, Any]) -> str:
 
 def points(found: Mapping[str, Any]) -> str:
     low, high = found["interval"]
-    return f"{100 * found['value']:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+    said = f"{100 * found['value']:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+    return said.replace("-", "\u2212")
 
 
 LEGEND: Final = (

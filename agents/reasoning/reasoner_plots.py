@@ -14,6 +14,7 @@ from core.page import figure_html
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Table = Mapping[str, Mapping[str, Mapping[str, Any]]]  # row -> subset -> value, interval, n
 
@@ -48,9 +49,11 @@ def accuracy_plot(table: Table, names: Mapping[str, str]) -> str:
     axes = plain(figure.subplots())
     for place, row in enumerate(shown):
         for number, part in enumerate(parts):
-            found = table[row][part]
             height = place + (number - (len(parts) - 1) / 2) * 0.24
-            interval_line(axes, found, height, SUBSETS[part], hollow=row in CONTROLS)
+            if row in (MAJORITY, CHANCE):  # what is known exactly has no interval
+                axes.plot([table[row][part]["value"]], [height], "|", color=SUBSETS[part], markersize=9)
+            else:
+                interval_line(axes, table[row][part], height, SUBSETS[part], hollow=row in CONTROLS)
     for part in parts:
         axes.plot([], [], "o-", color=SUBSETS[part], markersize=5.5, label=part)
     axes.set(xlim=(-0.02, 1.02), xlabel="share of the questions answered right")
@@ -63,7 +66,7 @@ def accuracy_plot(table: Table, names: Mapping[str, str]) -> str:
 
 def interval_line(axes: "Axes", found: Mapping[str, Any], height: float, color: str, hollow: bool = False) -> None:
     """A value and its interval as a point on a line at a height."""
-    low, high = found.get("interval") or (found["value"],) * 2
+    low, high = found["interval"]
     axes.plot([low, high], [height, height], color=color, linewidth=1.6, solid_capstyle="round")
     axes.plot([found["value"]], [height], "o", color=color, markersize=5.5, markerfacecolor="white" if hollow else color)
 
@@ -135,6 +138,11 @@ def lengths_plot(length: Int64[ndarray, " N"], correct: ndarray, limit: int) -> 
 
 
 def curves_plot(panels: Mapping[str, Mapping[str, Curve]], x: str) -> str:
+    """Learning curves; see `curves_figure`."""
+    return figure_html(curves_figure(panels, x), "learning curves", dpi=130)
+
+
+def curves_figure(panels: Mapping[str, Mapping[str, Curve]], x: str) -> "Figure":
     """A panel a quantity, a line an arm: mean over seeds, one standard deviation to each side, each seed thinly.
 
     Args:
@@ -174,4 +182,4 @@ def curves_plot(panels: Mapping[str, Mapping[str, Curve]], x: str) -> str:
             loc="outside upper left",
             ncols=min(3, len(arms)),
         )
-    return figure_html(figure, "learning curves", dpi=130)
+    return figure
