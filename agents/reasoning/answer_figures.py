@@ -6,16 +6,17 @@ group are alike. Letters: Q questions, G answers to each.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from agents.reasoning.asking import WAYS, Answered
-from agents.reasoning.passes import pass_at_k
-from agents.reasoning.reflection import reflection_ratios
+from agents.reasoning.passes import chance_of_pass
+from agents.reasoning.reflection import reflection
 from agents.reasoning.types import Sample
 from core.intervals import grouped_mean, grouped_rate
 
@@ -62,7 +63,7 @@ def per_question(
         if way in WAYS and WAYS[way].many:
             right = found.correct.sum(1)
             draws = found.correct.shape[1]
-            rows |= {pass_name(j): np.array([pass_at_k(draws, int(c), j) for c in right]) for j in powers(k)}
+            rows |= {pass_name(j): np.array([chance_of_pass(draws, int(c), j) for c in right]) for j in powers(k)}
         else:
             rows[way] = found.correct[:, 0].astype(float)
     return rows | {MAJORITY: majority(samples), CHANCE: chance(samples), ORACLE: oracle}
@@ -148,7 +149,14 @@ def manner(samples: Sequence[Sample], judged: Mapping[str, Judged]) -> dict[str,
     return found
 
 
-def reflection(judged: Judged) -> dict[str, float]:
-    """Reflection ratio and its four conditional ratios over all answers of one way."""
+def reflections(judged: Judged) -> dict[str, dict[str, float]]:
+    """Reflection ratio and its four conditional ratios over all answers of one way: of whole words, and as MAYE counts.
+
+    MAYE finds its words inside others, too ("wait" in "waiter").
+    """
     texts = [text for row in judged.answered.texts for text in row]
-    return reflection_ratios(texts, judged.correct.ravel().tolist())
+    right = torch.from_numpy(judged.correct.ravel())
+    return {
+        name: asdict(reflection(texts, right, as_maye=as_maye))
+        for name, as_maye in (("whole words", False), ("as MAYE", True))
+    }

@@ -28,7 +28,7 @@ from agents.reasoning.answer_figures import (
     gains,
     manner,
     per_question,
-    reflection,
+    reflections,
     subsets,
     table,
 )
@@ -37,7 +37,7 @@ from agents.reasoning.asking import WAYS, Answered, ask
 from agents.reasoning.curves import Curve, TrainingRun, arms_of, curve, over_epochs, read_runs
 from agents.reasoning.reasoner_page import Said, Shown, percent, reasoner_page
 from agents.reasoning.rewards import RewardConfig, check_samples, reward_of
-from agents.reasoning.shown_answers import choose, focus_of
+from agents.reasoning.shown_answers import Focus, choose, focus_of
 from agents.reasoning.task_files import SampleSet, open_samples
 from agents.reasoning.types import Sample
 from agents.reasoning.vlm import VLM
@@ -221,7 +221,7 @@ def figures(cfg: EvaluateReasonerConfig, samples: Sequence[Sample], judged: dict
         "accuracy": table(samples, rows),
         "gains": gains(samples, rows),
         "manner": manner(samples, judged),
-        "reflection": reflection(judged["sampled"]),
+        "reflection": reflections(judged["sampled"]),
     }
 
 
@@ -264,21 +264,22 @@ def show(cfg: EvaluateReasonerConfig, vlm: VLM, questions: SampleSet, judged: di
     chosen = choose(
         questions.samples, (before or after).correct[:, 0], after.correct[:, 0], min(cfg.shown, len(questions)), cfg.seed
     )
-    focus = focus_of(vlm, questions, after.answered, chosen, cfg.batch_size)
+    focus = focus_of(vlm, questions, after.answered, chosen)
     return [
         Shown(
             questions.samples[index],
             questions.pictures_of(index),
-            said_of(after, index, focus.get(index, "")),
+            said_of(after, index, focus.get(index, [])),
             said_of(before, index) if before else None,
         )
         for index in chosen
     ]
 
 
-def said_of(judged: Judged, index: int, focus: str = "") -> Said:
+def said_of(judged: Judged, index: int, focus: Focus | None = None) -> Said:
+    """The first answer to a question."""
     answered = judged.answered
-    return Said(answered.texts[index][0], bool(judged.correct[index, 0]), bool(answered.ended[index, 0]), focus)
+    return Said(answered.texts[index][0], bool(judged.correct[index, 0]), bool(answered.ended[index, 0]), focus or [])
 
 
 def write_answers(path: Path, sets: dict[str, SampleSet], judged: dict[str, dict[str, Judged]]) -> None:

@@ -25,7 +25,7 @@ from core.page import image_html, page_html, table_html, text
 GRADES: Final = {"good": "#1b7a3d", "mixed": "#b26a00", "bad": "#b3261e"}
 SIDE: Final = 168  # CSS pixels of a question's picture
 REFLECTION: Final = {
-    "reflection_ratio": "answers with a reflection word",
+    "ratio": "answers with a reflection word",
     "in_correct": "of right answers, those that reflect",
     "in_incorrect": "of wrong answers, those that reflect",
     "correct_in_reflection": "of answers that reflect, those that are right",
@@ -49,6 +49,7 @@ h3 { font-size: 16px; margin: 18px 0 6px; }
 .card .asked { font-weight: 600; margin-bottom: 4px; } .card .truth { color: var(--soft); font-size: 14px; }
 .card dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 12px; margin: 0; font-size: 15px; }
 .card dt { color: var(--soft); white-space: nowrap; } .card dd { margin: 0; overflow-wrap: anywhere; }
+.focus span { padding: 1px 3px; border-radius: 3px; }
 .tag { color: #9aa3b2; font-size: 13px; } .said { font-weight: 600; } .cut { color: var(--soft); font-style: italic; }
 details { margin: 6px 0 12px; } summary { cursor: pointer; color: var(--accent); font-size: 15px; }
 @media (max-width: 800px) { .beside { grid-template-columns: 1fr; } }
@@ -64,7 +65,7 @@ class Said:
     text: str
     correct: bool
     ended: bool = True
-    focus: str = ""  # HTML: the answer's tokens by visual focus; "" where it was not measured
+    focus: Sequence[tuple[str, float]] = ()  # tokens and their visual focus in 0 to 1; none where nothing was seen
 
 
 @dataclass(frozen=True)
@@ -252,15 +253,18 @@ def _manner(
                 ]
             )
     head = ["way of asking", "tokens", "of right answers", "of wrong ones", "ended in time", "answer in its place"]
+    counted = [(name, way) for name in sets for way in sets[name]["reflection"]]
     reflections = [
-        [said, *(f"{figures['reflection'][key]:.3f}" for figures in sets.values())] for key, said in REFLECTION.items()
+        [said, *(f"{sets[name]['reflection'][way][key]:.3f}" for name, way in counted)]
+        for key, said in REFLECTION.items()
     ]
     plots = [lengths_plot(*sampled, limit), *([passes_plot(passes)] if k > 1 else [])]
     return [
         f'<div class="beside">{"".join(f"<div>{plot}</div>" for plot in plots)}</div>',
         table_html(head, rows, numbers=range(1, len(head))),
-        "<p>Reflection words (wait, verify, check again, ...) in answers drawn at T = 1:</p>",
-        table_html(["share", *sets], reflections, numbers=range(1, len(sets) + 1)),
+        "<p>Reflection words (wait, verify, check again, ...) in answers drawn at T = 1, as whole words and as MAYE "
+        "counts, inside other words too:</p>",
+        table_html(["share", *(f"{name}, {way}" for name, way in counted)], reflections, numbers=range(1, 9)),
     ]
 
 
@@ -304,7 +308,7 @@ def _samples(shown: Sequence[Shown]) -> list[str]:
     said = "Before and after training, asked at T = 0.01." if changed else "Asked at T = 0.01."
     if any(item.after.focus for item in shown):
         said += (
-            " The darker a token, the nearer the model's state there is to its states on the picture (visual focus, "
+            " The bluer a token, the nearer the model's state there is to its states on the picture (visual focus, "
             "VGPO)."
         )
     return [f"<p>{said}</p>", f'<div class="answers">{"".join(_card(item) for item in shown)}</div>']
@@ -316,7 +320,7 @@ def _card(item: Shown) -> str:
     answers = [("before", item.before), ("after" if item.before else "answer", item.after)]
     lines = "".join(f"<dt>{name}</dt><dd>{_said(said)}</dd>" for name, said in answers if said is not None)
     if item.after.focus:
-        lines += f"<dt>focus</dt><dd>{item.after.focus}</dd>"
+        lines += f"<dt>focus</dt><dd>{_focus(item.after.focus)}</dd>"
     kind = f"{item.sample.kind} · " if item.sample.kind else ""
     body = (
         f'<div><p class="asked">{text(asked)}</p><p class="truth">{text(kind)}right is: {text(item.sample.answer)}</p>'
@@ -334,6 +338,16 @@ def _said(said: Said) -> str:
     words = TAGS.sub(lambda tag: f'<span class="tag">{tag.group()}</span>', text(said.text))
     cut = "" if said.ended else ' <span class="cut">cut off at the limit</span>'
     return f"{mark} {words or '<span class=cut>nothing</span>'}{cut}"
+
+
+def _focus(tokens: Sequence[tuple[str, float]]) -> str:
+    """Tokens on blue, the deeper the more the model looked."""
+    shades = (
+        f'<span style="background:rgba(36,87,167,{0.75 * value:.2f});color:{"#fff" if value > 0.7 else "inherit"}">'
+        f"{text(token.strip()) or '&nbsp;'}</span>"
+        for token, value in tokens
+    )
+    return f'<span class="focus">{" ".join(shades)}</span>'
 
 
 def png(picture: Picture) -> bytes:
