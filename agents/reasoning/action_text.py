@@ -1,6 +1,7 @@
 """What a turn of a language model in the simulator is made of: the question, the answer, and answers to imitate.
 
     <picture> goal: find the red armchair. done: forward, turn left. actions: stop, forward, turn left, turn right.
+    reply: <think> thought </think> <answer> action </answer>
     <think> i see the goal on the left, far away. </think> <answer> turn left </answer>
 
 Reading is strict: the answer is one action's name and nothing else, up to case, spacing and a full stop. A response
@@ -12,12 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from agents.reasoning.answers import extract, plain
+from agents.reasoning.answers import ANSWER, END_ANSWER, END_THINK, THINK, extract, plain
 from agents.reasoning.types import PICTURE
 from core.errors import InputError
 
 INSTEAD: Final = "turn left"
 """What an agent does whose answer names no action."""
+FORM: Final = f"reply: {THINK} thought {END_THINK} {ANSWER} action {END_ANSWER}"
 SIDES: Final = ("left", "middle", "right")
 NEAR_M: Final = 1.0  # to the thing's footprint; as far as FindObject's success
 
@@ -47,7 +49,7 @@ def turn_prompt(goal: str, actions: Sequence[str], past: Sequence[str] = ()) -> 
         past: names of what was done last, oldest first.
     """
     done = f" done: {', '.join(past)}." if past else ""
-    return f"{PICTURE} goal: {goal}.{done} actions: {', '.join(actions)}."
+    return f"{PICTURE} goal: {goal}.{done} actions: {', '.join(actions)}. {FORM}"
 
 
 def read_action(text: str, actions: Sequence[str]) -> TurnAnswer:
@@ -77,4 +79,4 @@ def worked_turn(action: str, view: GoalView) -> str:
     """An answer to imitate: what is seen of the goal, then the action."""
     seen = f"i see the goal on the {view.side}" if view.side != "middle" else "i see the goal in the middle"
     thought = f"{seen}, {'near' if view.near else 'far away'}." if view.side else "i do not see the goal."
-    return f"<think> {thought} </think> <answer> {action} </answer>"
+    return f"{THINK} {thought} {END_THINK} {ANSWER} {action} {END_ANSWER}"

@@ -1,6 +1,6 @@
 import pytest
 
-from agents.reasoning.action_text import GoalView, TurnAnswer, instead, read_action, turn_prompt, worked_turn
+from agents.reasoning.action_text import FORM, GoalView, TurnAnswer, instead, read_action, turn_prompt, worked_turn
 from agents.reasoning.types import PICTURE
 from core.errors import InputError
 
@@ -10,7 +10,7 @@ ACTIONS = ("stop", "forward", "turn left", "turn right")
 def test_a_turn_asks_with_one_picture_the_goal_and_what_was_done():
     first = turn_prompt("find the red sofa", ACTIONS)
     later = turn_prompt("find the red sofa", ACTIONS, ["forward", "turn left"])
-    assert first == f"{PICTURE} goal: find the red sofa. actions: stop, forward, turn left, turn right."
+    assert first == f"{PICTURE} goal: find the red sofa. actions: stop, forward, turn left, turn right. {FORM}"
     assert later.count(PICTURE) == 1 and "done: forward, turn left." in later
 
 
