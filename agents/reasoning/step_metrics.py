@@ -25,8 +25,6 @@ def total(value: float) -> float:
 
 def of_answers(collected: Collected) -> dict[str, float]:
     """Means over all answers of a step, before any are dropped."""
-    from agents.reasoning.reflection import reflects
-
     length = collected.responses.mask.sum(1)
     groups = unique(collected.all_group)
     return {
@@ -37,7 +35,6 @@ def of_answers(collected: Collected) -> dict[str, float]:
                 **{f"reward_{name}": part for name, part in sorted(collected.parts.items()) if name != "right"},
                 "length": length,
                 "ended": collected.responses.ended,
-                "reflection_ratio": [float(reflects(text)) for text in collected.responses.texts],
             }
         ),
         "informative": len(collected.teaching()) / max(1, len(groups)),

@@ -10,6 +10,7 @@ from agents.reasoning.small_vlm import SmallVLMConfig
 from agents.reasoning.vgpo import VGPOConfig
 from core.errors import InputError, check_choice
 from core.job import JobConfig
+from vl.optimise import SCHEDULES
 
 
 IMITATION: Final = ("sft", "best-of")
@@ -84,7 +85,7 @@ class TrainReasonerConfig(JobConfig):
         super().__post_init__()
         check_choice("algorithm", self.algorithm, ALGORITHMS)
         check_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
-        check_choice("schedule", self.schedule, ("constant", "cosine", "linear"))
+        check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("kl.kind", self.kl.kind, KLS)
         check_choice("kl.place", self.kl.place, ("loss", "reward"))
         for name in ("prompts", "samples", "max_new_tokens", "most_rounds", "minibatches", "passes", "micro_rows",
