@@ -235,8 +235,8 @@ def page(arms: Mapping[str, Mapping[str, Arm]], picture: str = "") -> str:
         f"A model of {first.training[0]['parameters'] / 1e6:.1f} M parameters, made from a configuration and trained "
         "from scratch on worked answers, is the warm start of its seed; every other arm goes on from there. Right: one "
         "answer at temperature 0.01, by the exact check of its question. Grey and other pictures: the same for "
-        f"questions that need the picture, shown a grey picture or another question's. pass@k: one of {ways['k']} answers at "
-        "temperature 1. Answers, tokens through the model (a token learned from counts three times) and minutes are of "
+        f"questions that need the picture, shown a grey picture or another question's. pass@k: one of {ways['k']} "
+        "answers at temperature 1. Answers, tokens through the model (a token learned from counts three times) and minutes are of "
         "the arm's own training, after the warm start. In brackets 95 % intervals over seeds, beside them over homes.",
         "",
     ]
@@ -292,7 +292,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, help=f"folder that {SCRIPT} filled")
     parser.add_argument("--out", type=Path, help="write the tables there, and the curves beside them")
-    parser.add_argument("--steps-of-imitation", type=int, metavar="SEED", help="say that number for a seed, and no more")
+    parser.add_argument(
+        "--steps-of-imitation", type=int, metavar="SEED", help="say that number for a seed, and no more"
+    )
     args = parser.parse_args()
     try:
         if args.steps_of_imitation is not None:

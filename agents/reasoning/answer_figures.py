@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
-from agents.reasoning.asking import WAYS, Answered
 from agents.reasoning.passes import chance_of_pass
 from agents.reasoning.reflection import reflection
 from agents.reasoning.types import Sample
+from agents.reasoning.ways import WAYS, Answered
 from core.intervals import grouped_mean, grouped_rate
 
 Entry = dict[str, Any]  # value, interval, n (questions)
@@ -107,9 +107,7 @@ def gains(samples: Sequence[Sample], rows: Mapping[str, Float[ndarray, " Q"]]) -
     """
     parts, groups = subsets(samples), group_names(samples)
     return {
-        control: {
-            name: entry((rows["cold"] - rows[control])[chosen], groups[chosen]) for name, chosen in parts.items()
-        }
+        control: {name: entry((rows["cold"] - rows[control])[chosen], groups[chosen]) for name, chosen in parts.items()}
         for control in ("blind", "exchanged", BEFORE)
         if control in rows
     }

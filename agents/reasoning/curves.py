@@ -98,7 +98,9 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def arms_of(runs: Sequence[TrainingRun], apart: Sequence[str] = ("seed", "init", "model")) -> dict[str, list[TrainingRun]]:
+def arms_of(
+    runs: Sequence[TrainingRun], apart: Sequence[str] = ("seed", "init", "model")
+) -> dict[str, list[TrainingRun]]:
     """Runs by arm, an arm's runs by seed.
 
     Args:

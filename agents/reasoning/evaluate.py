@@ -33,7 +33,7 @@ from agents.reasoning.answer_figures import (
     table,
 )
 from agents.reasoning.answers import extract
-from agents.reasoning.asking import WAYS, Answered, ask
+from agents.reasoning.asking import ask
 from agents.reasoning.curves import Curve, TrainingRun, arms_of, curve, over_epochs, read_runs
 from agents.reasoning.reasoner_page import Said, Shown, percent, reasoner_page
 from agents.reasoning.rewards import RewardConfig, check_samples, reward_of
@@ -41,6 +41,7 @@ from agents.reasoning.shown_answers import Focus, choose, focus_of
 from agents.reasoning.task_files import SampleSet, open_samples
 from agents.reasoning.types import Sample
 from agents.reasoning.vlm import VLM
+from agents.reasoning.ways import WAYS, Answered
 from core.errors import InputError
 from core.files import atomic_file, atomic_write
 from core.job import JobConfig, job_main
@@ -262,7 +263,11 @@ def show(cfg: EvaluateReasonerConfig, vlm: VLM, questions: SampleSet, judged: di
     after = judged["cold"]
     before = judged.get(BEFORE)
     chosen = choose(
-        questions.samples, (before or after).correct[:, 0], after.correct[:, 0], min(cfg.shown, len(questions)), cfg.seed
+        questions.samples,
+        (before or after).correct[:, 0],
+        after.correct[:, 0],
+        min(cfg.shown, len(questions)),
+        cfg.seed,
     )
     focus = focus_of(vlm, questions, after.answered, chosen)
     return [

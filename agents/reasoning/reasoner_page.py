@@ -12,14 +12,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from numpy import ndarray
 
-from agents.reasoning.answer_figures import ALL, BEFORE, CHANCE, CONTROLS, MAJORITY, ORACLE, SEEN, TOLD, pass_name, powers
-from agents.reasoning.asking import WAYS
+from agents.reasoning.answer_figures import (
+    ALL,
+    BEFORE,
+    CHANCE,
+    CONTROLS,
+    MAJORITY,
+    ORACLE,
+    SEEN,
+    TOLD,
+    pass_name,
+    powers,
+)
 from agents.reasoning.curves import SEEDS, Curve
 from agents.reasoning.reasoner_plots import accuracy_plot, curves_plot, kinds_plot, lengths_plot, passes_plot
 from agents.reasoning.types import PICTURE, Picture, Sample
+from agents.reasoning.ways import WAYS
 from core.page import image_html, page_html, table_html, text
 
 GRADES: Final = {"good": "#1b7a3d", "mixed": "#b26a00", "bad": "#b3261e"}
@@ -178,8 +189,8 @@ def points(found: Mapping[str, Any]) -> str:
 
 
 LEGEND: Final = (
-    '<p class="rule">Below each value its 95 % interval, whole homes or sentences drawn again. pass@k: one of k answers '
-    f"is right. Most frequent answer: {text(CONTROLS[MAJORITY])}; it knows the set. Chance: {text(CONTROLS[CHANCE])}. "
+    '<p class="rule">Below each value its 95 % interval, whole homes or sentences drawn again. pass@k: one of k '
+    f"answers is right. Most frequent answer: {text(CONTROLS[MAJORITY])}; it knows the set. Chance: {text(CONTROLS[CHANCE])}. "
     f"The exact answers: {text(CONTROLS[ORACLE])}; less than 1 is a fault of the questions, not of the model.</p>"
 )
 
@@ -234,9 +245,7 @@ def _manner(
     sets: Mapping[str, Mapping[str, Any]], sampled: tuple[Int64[ndarray, " N"], ndarray], k: int, limit: int
 ) -> list[str]:
     """pass@k, length and reflection."""
-    passes = {
-        name: {j: figures["accuracy"][pass_name(j)][ALL] for j in powers(k)} for name, figures in sets.items()
-    }
+    passes = {name: {j: figures["accuracy"][pass_name(j)][ALL] for j in powers(k)} for name, figures in sets.items()}
     rows: list[Sequence[str] | str] = []
     for name, figures in sets.items():
         if len(sets) > 1:
@@ -284,8 +293,10 @@ def _curves(figures: Mapping[str, Any], panels: Mapping[str, Mapping[str, Curve]
     arms = figures["arms"]
     least = min(len(arm["seeds"]) for arm in arms.values())
     said = "Mean over seeds; the band is one standard deviation to each side, thin lines are single seeds."
-    if least < SEEDS:
-        said = f"Of {least} seed{'s' if least > 1 else ''}: bands say little below {SEEDS}." if least > 1 else "Of one seed: no band."  # fmt: skip
+    if least == 1:
+        said = "Of one seed: no band."
+    elif least < SEEDS:
+        said += f" Bands say little below {SEEDS} seeds; here are {least}."
     rows: list[Sequence[str] | str] = []
     for title, found in figures["over"].items():
         rows.append(title)
@@ -326,7 +337,9 @@ def _card(item: Shown) -> str:
         f'<div><p class="asked">{text(asked)}</p><p class="truth">{text(kind)}right is: {text(item.sample.answer)}</p>'
         f"<dl>{lines}</dl></div>"
     )
-    return f'<div class="card"><div>{pictures}</div>{body}</div>' if pictures else f'<div class="card wordy">{body}</div>'
+    return (
+        f'<div class="card"><div>{pictures}</div>{body}</div>' if pictures else f'<div class="card wordy">{body}</div>'
+    )
 
 
 TAGS: Final = re.compile(r"&lt;/?(?:think|answer)&gt;")

@@ -1,11 +1,11 @@
-"""The plots on a reasoning model's page (agents/reasoning/reasoner_page.py), each as HTML text with its picture inside."""
+"""The plots on the page of `evaluate-reasoner` (agents/reasoning/reasoner_page.py), each as HTML text."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from numpy import ndarray
 
 from agents.reasoning.answer_figures import ALL, CHANCE, CONTROLS, MAJORITY, SEEN, TOLD
@@ -21,7 +21,11 @@ Table = Mapping[str, Mapping[str, Mapping[str, Any]]]  # row -> subset -> value,
 INK, SOFT = "#1d2430", "#7b8494"
 COLORS: Final = ("#2457a7", "#c2571a", "#1b7a3d", "#8a4fb0", "#b3261e", "#0f7f8b", "#8c6d1f", "#5b6575")
 SUBSETS: Final = {ALL: INK, SEEN: "#2457a7", TOLD: "#d9822b"}
-SEEING: Final = {"cold": ("its own picture", "#2457a7"), "exchanged": ("another's picture", "#8a4fb0"), "blind": ("grey picture", "#7b8494")}  # fmt: skip
+SEEING: Final = {
+    "cold": ("its own picture", "#2457a7"),
+    "exchanged": ("another's picture", "#8a4fb0"),
+    "blind": ("grey picture", "#7b8494"),
+}
 PANELS_WIDE: Final = 3  # curves beside each other
 
 
@@ -68,7 +72,9 @@ def interval_line(axes: "Axes", found: Mapping[str, Any], height: float, color: 
     """A value and its interval as a point on a line at a height."""
     low, high = found["interval"]
     axes.plot([low, high], [height, height], color=color, linewidth=1.6, solid_capstyle="round")
-    axes.plot([found["value"]], [height], "o", color=color, markersize=5.5, markerfacecolor="white" if hollow else color)
+    axes.plot(
+        [found["value"]], [height], "o", color=color, markersize=5.5, markerfacecolor="white" if hollow else color
+    )
 
 
 def kinds_plot(table: Table, kinds: Sequence[str]) -> str:
@@ -83,7 +89,9 @@ def kinds_plot(table: Table, kinds: Sequence[str]) -> str:
             height = place + (number - (len(ways) - 1) / 2) * 0.22
             interval_line(axes, table[way][kind], height, SEEING[way][1], hollow=way != "cold")
         for row, style in ((MAJORITY, "-"), (CHANCE, ":")):
-            axes.plot([table[row][kind]["value"]] * 2, [place - 0.4, place + 0.4], style, color="#b3261e", linewidth=1.5)
+            axes.plot(
+                [table[row][kind]["value"]] * 2, [place - 0.4, place + 0.4], style, color="#b3261e", linewidth=1.5
+            )
     for way in ways:
         axes.plot([], [], "o-", color=SEEING[way][1], markersize=5.5, label=SEEING[way][0])
     axes.plot([], [], "-", color="#b3261e", label="most frequent answer")

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Bool
 from numpy import ndarray
 
-from agents.reasoning.asking import Answered
 from agents.reasoning.log_probs import score
 from agents.reasoning.task_files import SampleSet
 from agents.reasoning.types import Responses, Sample
 from agents.reasoning.vgpo import focus
 from agents.reasoning.vlm import VLM
+from agents.reasoning.ways import Answered
 
 Focus = list[tuple[str, float]]
 """Tokens and their visual focus in 0 to 1."""

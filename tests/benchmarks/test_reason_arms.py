@@ -19,19 +19,22 @@ WAYS = {"cold": 1, "blind": 1, "exchanged": 1, "sampled": 2}
 
 def write_arm(root: Path, arm: str, seed: int, right: list[int], blind: int = 0, questions: str = "test", **training):
     """`right`: the question's answer at T = 0.01, and one of its two at T = 1."""
-    columns: dict[str, list] = {name: [] for name in ("set", "way", "question", "group", "needs_picture", "correct", "tokens")}  # fmt: skip
+    names = ("set", "way", "question", "group", "needs_picture", "correct", "tokens")
+    columns: dict[str, list] = {name: [] for name in names}
     for way, draws in WAYS.items():
         for number, hit in enumerate(right):
-            for draw in range(draws):
-                correct = (blind if way == "blind" else hit) and not draw
-                row = (questions, way, f"q{number}", HOMES[number], NEEDS[number], bool(correct), 4 + draw)
+            for time in range(draws):
+                correct = (blind if way == "blind" else hit) and not time
+                row = (questions, way, f"q{number}", HOMES[number], NEEDS[number], bool(correct), 4 + time)
                 for column, value in zip(columns.values(), row):
                     column.append(value)
     folder = root / f"{arm}-{seed}-test"
     folder.mkdir(parents=True)
     parquet.write_table(pa.table(columns), folder / "answers.parquet")
     part = {"value": 0.5, "interval": [0.4, 0.6]}
-    accuracy = {row: {"all": part, "needs the picture": part} for row in ("chance", "most frequent answer", "the exact answers")}  # fmt: skip
+    accuracy = {
+        row: {"all": part, "needs the picture": part} for row in ("chance", "most frequent answer", "the exact answers")
+    }
     (folder / "result.json").write_text(json.dumps({"k": 2, "sets": {questions: {"accuracy": accuracy}}}))
     (folder / "version.json").write_text(json.dumps(VERSION))
     run = root / f"{arm}-{seed}"
@@ -40,7 +43,9 @@ def write_arm(root: Path, arm: str, seed: int, right: list[int], blind: int = 0,
     (run / "result.json").write_text(json.dumps(result))
     (run / "version.json").write_text(json.dumps(VERSION))
     (run / "config.yaml").write_text(yaml.safe_dump({"job": "train-reasoner", "seed": seed, "algorithm": arm}))
-    rows = [{"step": k, "answers": 500.0 * k, "forward_tokens": 1e6 * k, "val_accuracy": 0.2 + 0.1 * k} for k in range(3)]
+    rows = [
+        {"step": k, "answers": 500.0 * k, "forward_tokens": 1e6 * k, "val_accuracy": 0.2 + 0.1 * k} for k in range(3)
+    ]
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 

@@ -22,8 +22,8 @@ from agents.reasoning.answer_figures import (
     subsets,
     table,
 )
-from agents.reasoning.asking import Answered
 from agents.reasoning.types import Sample
+from agents.reasoning.ways import Answered
 
 ANSWERS = ["yes", "no", "yes", "3"]
 SAMPLES = [
@@ -49,7 +49,10 @@ def test_the_most_frequent_answer_and_chance_are_those_of_a_kind():
 
 
 def test_one_of_k_answers_is_right_as_often_as_drawing_k_of_them_says():
-    judgements = {"sampled": judged([[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]]), "cold": judged([[1]] * 4)}
+    judgements = {
+        "sampled": judged([[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]]),
+        "cold": judged([[1]] * 4),
+    }
     rows = per_question(SAMPLES, judgements, 4, np.ones(4))
     assert powers(4) == [1, 2, 4] and powers(1) == [1] and powers(6) == [1, 2, 4, 6]
     np.testing.assert_allclose(rows["pass@1"], [1 / 4, 1 / 2, 0, 1])

@@ -5,9 +5,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from agents.reasoning.asking import WAYS, ask, exchanged
+from agents.reasoning.asking import ask, exchanged
 from agents.reasoning.task_files import SampleSet
 from agents.reasoning.types import Sample
+from agents.reasoning.ways import WAYS
 from tests.agents.reasoning.questions_on_hand import some_questions
 from tests.agents.reasoning.tiny_vlm import tiny_vlm
 

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from agents.reasoning.answer_figures import (
-    ALL, BEFORE, SEEN, TOLD, gains, manner, per_question, reflections, subsets, table,
+    ALL,
+    BEFORE,
+    SEEN,
+    TOLD,
+    gains,
+    manner,
+    per_question,
+    reflections,
+    subsets,
+    table,
 )  # fmt: skip
 from agents.reasoning.curves import Curve, over_epochs
 from agents.reasoning.reasoner_page import Said, Shown, reasoner_page, verdict
@@ -17,16 +26,22 @@ from tests.agents.reasoning.test_answer_figures import judged
 
 HOSTILE = '<answer> <img src="http://x/y.png"> & "yes" </answer>'
 SAMPLES = [
-    Sample(f"q{k}", f"{PICTURE} is there a <b>lamp</b> ?" if k % 4 else "1 + 1 ?", ("p.png",) if k % 4 else (), str(k % 3),
-           kind="existence" if k % 4 else "sum", needs_picture=bool(k % 4), group=f"home {k % 5}")
+    Sample(
+        f"q{k}", f"{PICTURE} is there a <b>lamp</b> ?", ("p.png",), str(k % 3), kind="existence", group=f"home {k % 5}"
+    )
+    if k % 4
+    else Sample(f"q{k}", "1 + 1 ?", (), str(k % 3), kind="sum", needs_picture=False, group=f"home {k % 5}")
     for k in range(20)
-]  # fmt: skip
+]
 
 
 def figures(before: bool = True) -> dict:
     draw = np.random.default_rng(0).random
-    ways = {way: judged((draw((20, 4 if way == "sampled" else 1)) < p).astype(int).tolist())
-            for way, p in (("sampled", 0.6), ("warm", 0.7), ("cold", 0.8), ("blind", 0.4), ("exchanged", 0.3))}  # fmt: skip
+    right = {"sampled": 0.6, "warm": 0.7, "cold": 0.8, "blind": 0.4, "exchanged": 0.3}
+    ways = {
+        way: judged((draw((20, 4 if way == "sampled" else 1)) < share).astype(int).tolist())
+        for way, share in right.items()
+    }
     if before:
         ways[BEFORE] = judged((draw((20, 1)) < 0.3).astype(int).tolist())
     rows = per_question(SAMPLES, ways, 4, np.ones(20))
@@ -53,7 +68,12 @@ def page() -> str:
     whole["curves"] = {"x": "epoch", "arms": arms, "over": {"reward": {k: over_epochs(v) for k, v in lines.items()}}}
     picture = np.zeros((8, 8, 3), np.uint8)
     shown = [
-        Shown(SAMPLES[1], [picture, picture], Said(HOSTILE, True, True, [("<a>", 0.0), ("b", 1.0)]), Said("", False, False)),
+        Shown(
+            SAMPLES[1],
+            [picture, picture],
+            Said(HOSTILE, True, True, [("<a>", 0.0), ("b", 1.0)]),
+            Said("", False, False),
+        ),
         Shown(SAMPLES[0], [], Said("2", True)),
     ]
     return reasoner_page("a model", whole, SAMPLED, {"reward": lines}, shown)

@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from agents.reasoning.asking import WAYS, ask
+from agents.reasoning.asking import ask
 from agents.reasoning.shown_answers import choose, focus_of
 from agents.reasoning.types import Sample
+from agents.reasoning.ways import WAYS
 from tests.agents.reasoning.questions_on_hand import some_questions
 from tests.agents.reasoning.tiny_vlm import tiny_vlm
 
