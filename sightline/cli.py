@@ -29,6 +29,7 @@ JOBS = {  # name: (module, what it does)
         "train an agent on any Gymnasium task, paid by how well pictures fit a sentence",
     ),
     "evaluate-agent": ("agents.evaluate", "measure a policy on fixed episodes: trained, random, oracle or you"),
+    "build-questions": ("agents.reasoning.build_questions", "ask questions with exact answers about pictures of homes"),
     "doctor": ("core.doctor", "check this machine, naming each fault with its fix"),
 }
 
