@@ -236,8 +236,9 @@ def page(arms: Mapping[str, Mapping[str, Arm]], picture: str = "") -> str:
         "from scratch on worked answers, is the warm start of its seed; every other arm goes on from there. Right: one "
         "answer at temperature 0.01, by the exact check of its question. Grey and other pictures: the same for "
         f"questions that need the picture, shown a grey picture or another question's. pass@k: one of {ways['k']} "
-        "answers at temperature 1. Answers, tokens through the model (a token learned from counts three times) and minutes are of "
-        "the arm's own training, after the warm start. In brackets 95 % intervals over seeds, beside them over homes.",
+        "answers at temperature 1. Answers, tokens through the model (a token learned from counts three times) and "
+        "minutes are of the arm's own training, after the warm start. In brackets 95 % intervals over "
+        "seeds, beside them over homes.",
         "",
     ]
     if picture:

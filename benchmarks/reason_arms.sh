@@ -62,7 +62,7 @@ trial() { # arm seed: an arm by reward from the seed's warm start, and its measu
     vgpo-uncompensated) options="algorithm=dapo vgpo.enabled=true vgpo.compensation=false" ;;
     *) echo "no such arm: $arm"; return 1 ;;
   esac
-  LOOK=10 train "$arm" "$seed" model="$runs/warm-$seed/model" $BY_REWARD answers="$ANSWERS" $options
+  LOOK=10 train "$arm" "$seed" model="$runs/warm-$seed/model" $BY_REWARD steps=$((ANSWERS / 128)) answers="$ANSWERS" $options
   measure "$arm" "$seed" before="$runs/warm-$seed/model"
 }
 

@@ -28,6 +28,7 @@ from agents.reasoning.answer_figures import (
     powers,
 )
 from agents.reasoning.curves import SEEDS, Curve
+from agents.reasoning.focus_picture import focus_spans
 from agents.reasoning.reasoner_plots import accuracy_plot, curves_plot, kinds_plot, lengths_plot, passes_plot
 from agents.reasoning.types import PICTURE, Picture, Sample
 from agents.reasoning.ways import WAYS
@@ -60,7 +61,6 @@ h3 { font-size: 16px; margin: 18px 0 6px; }
 .card .asked { font-weight: 600; margin-bottom: 4px; } .card .truth { color: var(--soft); font-size: 14px; }
 .card dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 12px; margin: 0; font-size: 15px; }
 .card dt { color: var(--soft); white-space: nowrap; } .card dd { margin: 0; overflow-wrap: anywhere; }
-.focus span { padding: 1px 3px; border-radius: 3px; }
 .tag { color: #9aa3b2; font-size: 13px; } .said { font-weight: 600; } .cut { color: var(--soft); font-style: italic; }
 details { margin: 6px 0 12px; } summary { cursor: pointer; color: var(--accent); font-size: 15px; }
 @media (max-width: 800px) { .beside { grid-template-columns: 1fr; } }
@@ -190,8 +190,9 @@ def points(found: Mapping[str, Any]) -> str:
 
 LEGEND: Final = (
     '<p class="rule">Below each value its 95 % interval, whole homes or sentences drawn again. pass@k: one of k '
-    f"answers is right. Most frequent answer: {text(CONTROLS[MAJORITY])}; it knows the set. Chance: {text(CONTROLS[CHANCE])}. "
-    f"The exact answers: {text(CONTROLS[ORACLE])}; less than 1 is a fault of the questions, not of the model.</p>"
+    f"answers is right. Most frequent answer: {text(CONTROLS[MAJORITY])}; it knows the set. "
+    f"Chance: {text(CONTROLS[CHANCE])}. The exact answers: {text(CONTROLS[ORACLE])}; less than 1 is "
+    "a fault of the questions, not of the model.</p>"
 )
 
 
@@ -331,7 +332,8 @@ def _card(item: Shown) -> str:
     answers = [("before", item.before), ("after" if item.before else "answer", item.after)]
     lines = "".join(f"<dt>{name}</dt><dd>{_said(said)}</dd>" for name, said in answers if said is not None)
     if item.after.focus:
-        lines += f"<dt>focus</dt><dd>{_focus(item.after.focus)}</dd>"
+        tokens, values = zip(*item.after.focus)
+        lines += f"<dt>focus</dt><dd>{focus_spans(tokens, np.array(values))}</dd>"
     kind = f"{item.sample.kind} · " if item.sample.kind else ""
     body = (
         f'<div><p class="asked">{text(asked)}</p><p class="truth">{text(kind)}right is: {text(item.sample.answer)}</p>'
@@ -351,16 +353,6 @@ def _said(said: Said) -> str:
     words = TAGS.sub(lambda tag: f'<span class="tag">{tag.group()}</span>', text(said.text))
     cut = "" if said.ended else ' <span class="cut">cut off at the limit</span>'
     return f"{mark} {words or '<span class=cut>nothing</span>'}{cut}"
-
-
-def _focus(tokens: Sequence[tuple[str, float]]) -> str:
-    """Tokens on blue, the deeper the more the model looked."""
-    shades = (
-        f'<span style="background:rgba(36,87,167,{0.75 * value:.2f});color:{"#fff" if value > 0.7 else "inherit"}">'
-        f"{text(token.strip()) or '&nbsp;'}</span>"
-        for token, value in tokens
-    )
-    return f'<span class="focus">{" ".join(shades)}</span>'
 
 
 def png(picture: Picture) -> bytes:
