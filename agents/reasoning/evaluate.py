@@ -32,22 +32,24 @@ from agents.reasoning.answer_figures import (
     subsets,
     table,
 )
-from agents.reasoning.answers import extract
+from agents.reasoning.answers import STYLES, extract
 from agents.reasoning.asking import ask
 from agents.reasoning.curves import Curve, TrainingRun, arms_of, curve, over_epochs, read_runs
-from agents.reasoning.reasoner_page import Said, Shown, percent, reasoner_page
+from agents.reasoning.reasoner_page import Said, Shown, percent, reasoner_page, row_names
 from agents.reasoning.rewards import RewardConfig, check_samples, reward_of
 from agents.reasoning.shown_answers import Focus, choose, focus_of
 from agents.reasoning.task_files import SampleSet, open_samples
 from agents.reasoning.types import Sample
 from agents.reasoning.vlm import VLM
 from agents.reasoning.ways import WAYS, Answered
-from core.errors import InputError
+from core.errors import InputError, check_choice
 from core.files import atomic_file, atomic_write
 from core.job import JobConfig, job_main
 from core.progress import track
 from core.run import CONFIG as RUN_CONFIG
 from core.run import RunFolder, read_config
+
+PRECISIONS: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass
@@ -72,6 +74,8 @@ class EvaluateReasonerConfig(JobConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_choice("style", self.style, STYLES)
+        check_choice("precision", self.precision, PRECISIONS)
         for name in ("k", "max_new_tokens", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)} should be positive")
@@ -102,7 +106,7 @@ def run(cfg: EvaluateReasonerConfig) -> dict[str, Any]:
             raise InputError(f"{name} is required: evaluate-reasoner model=FOLDER data=FOLDER")
     sets = open_sets(cfg)
     arms = arms_of(read_runs(cfg.compare or own_run(cfg.model)))
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[cfg.precision]
+    dtype = PRECISIONS[cfg.precision]
     vlm = VLM.from_pretrained(cfg.model, device=cfg.device, dtype=dtype)
     earlier = VLM.from_pretrained(cfg.before, device=cfg.device, dtype=dtype) if cfg.before else None
     folder = RunFolder.open(cfg, "evaluate-reasoner")
@@ -325,8 +329,9 @@ def show_table(result: dict[str, Any]) -> None:
         printed = Table(title=f"{name}: {figures['questions']} questions", title_justify="left")
         for column in ("asked", *parts):
             printed.add_column(column, justify="left" if column == "asked" else "right")
-        for row in accuracy:
-            printed.add_row(WAYS[row].title if row in WAYS else row, *(percent(accuracy[row][part]) for part in parts))
+        for row, said in row_names(result["k"]).items():
+            if row in accuracy:
+                printed.add_row(said, *(percent(accuracy[row][part]) for part in parts))
         Console().print(printed)
 
 

@@ -62,7 +62,7 @@ def test_answers_are_those_of_one_large_batch_and_lie_beside_their_question(vlm)
 def test_grey_pictures_make_questions_with_the_same_words_alike(vlm):
     shown = some_questions()
     same = SampleSet([shown.samples[0], shown.samples[1]], shown.pictures)
-    same.samples[1] = Sample("other", same.samples[0].prompt, same.samples[1].pictures, "2")
+    same.samples[1] = Sample("other", same.samples[0].prompt, same.samples[1].pictures, "2", kind="count")
     answers = {
         way: ask(vlm, same, WAYS[way], k=1, max_new_tokens=6, batch_size=8, seed=0).texts
         for way in ("cold", "blind", "exchanged")
