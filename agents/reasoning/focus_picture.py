@@ -120,8 +120,8 @@ class _Block:
                         interpolation="nearest" if max(picture.shape) < 2 * THUMB else "antialiased")  # fmt: skip
             y += tall + THUMB_GAP
         y = top
-        for line in self.prompt:
-            axes.text(left, y + 10, line, fontsize=LETTERS, color=INK, fontweight="bold", parse_math=False)
+        for words in self.prompt:
+            axes.text(left, y + 10, words, fontsize=LETTERS, color=INK, fontweight="bold", parse_math=False)
             y += 14
         if self.answer.note:
             axes.text(left, y + 9, self.answer.note, fontsize=SMALL, color=FAINT, parse_math=False)
