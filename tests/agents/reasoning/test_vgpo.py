@@ -1,9 +1,11 @@
 import math
+import threading
 from dataclasses import replace
 
 import pytest
 import torch
 
+from agents.reasoning import vgpo
 from agents.reasoning.vgpo import PRESETS, VGPOConfig, VGPOWeights, focus, weights
 from core.errors import InputError
 
@@ -120,6 +122,39 @@ def test_the_default_weighs_a_group_as_it_would_alone():
     plain = weights(**made, config=VGPOConfig())
     alone = weights(**{key: x[own] for key, x in made.items()}, config=VGPOConfig())
     assert near(alone, plain.token[own], plain.answer[own])
+
+
+def test_a_batch_is_that_of_all_processes(monkeypatch):
+    made, config = rollout(), VGPOConfig(preset="paper-code")
+    whole = weights(**made, config=config)
+    own = made["group"] >= 7
+    meeting, said, found = threading.Barrier(2), {}, {}
+
+    def gathered(rows):
+        said[threading.get_ident()] = rows
+        meeting.wait(10)
+        both = torch.cat(list(said.values()))
+        meeting.wait(10)
+        return both
+
+    def process(rank, rows):
+        found[rank] = weights(**{key: x[rows] for key, x in made.items()}, config=config)
+
+    monkeypatch.setattr(vgpo.distributed, "gather_rows", gathered)
+    threads = [threading.Thread(target=process, args=part) for part in ((0, own), (1, ~own))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert near(found[0], whole.token[own], whole.answer[own])
+    assert near(found[1], whole.token[~own], whole.answer[~own])
+
+
+def test_a_process_without_rows_is_no_special_case():
+    nothing = {key: x[:0] for key, x in rollout().items()}
+    for preset in PRESETS:
+        assert weights(**nothing, config=VGPOConfig(preset=preset)).answer.shape == (0,)
+    assert focus(torch.zeros(0, 3, 4), torch.zeros(0, 4)).shape == (0, 3)
 
 
 def test_five_tokens_by_hand():
