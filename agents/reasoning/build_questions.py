@@ -21,7 +21,7 @@ import numpy as np
 from omegaconf import MISSING
 
 from agents.reasoning.action_questions import next_actions
-from agents.reasoning.question_balance import Asked, balanced, majority, words_only
+from agents.reasoning.question_balance import Asked, balanced, blind_guess, words_only
 from agents.reasoning.question_views import View, look
 from agents.reasoning.questions import (
     asked_labels,
@@ -55,6 +55,7 @@ KINDS: Final[dict[str, int]] = {  # kind: how many different answers a round of 
     "relation": 2,
     "nearer": 2,
     "two-views": 2,
+    "camera-turn": 2,
     "box": 1,
     "next-action": 4,
     "arithmetic": 2,
@@ -62,6 +63,7 @@ KINDS: Final[dict[str, int]] = {  # kind: how many different answers a round of 
 }
 SPLITS: Final = ("train", "val", "test")
 SUMMARY: Final = "questions.json"
+BLIND: Final = ("guess", "words")  # what is measured without looking
 EPISODES: Final = 8  # of the oracle in each home
 PNG_DATE: Final = (1980, 1, 1, 0, 0, 0)  # in archives: the same pictures give the same bytes
 
@@ -106,41 +108,39 @@ def run(cfg: BuildQuestionsConfig) -> dict[str, Any]:
             return done
         start = time.perf_counter()
         summary: dict[str, Any] = {"scenes": store.manifest["source"], "size": cfg.size, "seed": cfg.seed}
-        train: list[Sample] = []
+        train: list[Sample] | None = None
         for step, split in enumerate(cfg.splits, start=1):
             file = folder.file(f"{split}.jsonl")
             if not file.exists():  # written after its pictures
                 _write_split(cfg, store, split, file)
             samples = open_samples(file).samples
-            train = train or samples
             summary[split] = {"homes": len(homes[split])} | counts(samples, train)
+            train = samples if split == "train" else train
             folder.log(step, **{f"{split}_questions": len(samples)})
             print(f"{split}: {len(samples)} questions about {len(homes[split])} homes")
             for kind, row in summary[split]["kinds"].items():
-                print(f"  {kind:<12}{row['questions']:>6}  majority {row['majority']:.2f}  words {row['words']:.2f}")
+                print(
+                    f"  {kind:<12}{row['questions']:>6}  "
+                    + "  ".join(f"{name} {row[name]:.2f}" for name in BLIND if name in row)
+                )
         atomic_write(folder.file(SUMMARY), json.dumps(summary, indent=1) + "\n")
         folder.finish(summary | {"seconds": round(time.perf_counter() - start, 2)})
     print(f"questions are in {folder.path}")
     return summary
 
 
-def counts(samples: Sequence[Sample], train: Sequence[Sample]) -> dict[str, Any]:
-    """By kind: how many, the share of the most common answer, and what the words alone get right after training."""
-    by_kind: dict[str, list[Sample]] = {}
+def counts(samples: Sequence[Sample], train: Sequence[Sample] | None) -> dict[str, Any]:
+    """By kind: how many, what a blind guess gets right, and what is learnt from the words of training questions."""
+    by_kind: defaultdict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
-        by_kind.setdefault(sample.kind, []).append(sample)
-    return {
-        "questions": len(samples),
-        "kinds": {
-            kind: {
-                "questions": len(rows),
-                "answers": len({sample.answer for sample in rows}),
-                "majority": round(majority(rows), 4),
-                "words": round(words_only([sample for sample in train if sample.kind == kind], rows), 4),
-            }
-            for kind, rows in by_kind.items()
-        },
-    }
+        by_kind[sample.kind].append(sample)
+    kinds: dict[str, dict[str, float]] = {}
+    for kind, rows in by_kind.items():
+        kinds[kind] = {"questions": len(rows), "answers": len({sample.answer for sample in rows})}
+        kinds[kind]["guess"] = round(blind_guess(rows), 4)
+        if train is not None:
+            kinds[kind]["words"] = round(words_only([sample for sample in train if sample.kind == kind], rows), 4)
+    return {"questions": len(samples), "kinds": kinds}
 
 
 def _write_split(cfg: BuildQuestionsConfig, store: SceneStore, split: str, file: Path) -> None:
@@ -197,8 +197,9 @@ def ask(scene: Scene, manifest: dict[str, Any], cfg: BuildQuestionsConfig) -> tu
             found += nearer(view)
         if "box" in cfg.kinds:
             found += box(view)
-        if "two-views" in cfg.kinds:
+        if "camera-turn" in cfg.kinds:
             found += turned(view, after[k], left=k % 2 == 0)
+        if "two-views" in cfg.kinds:
             for other in views[k + 1 :]:
                 found += two_views(view, other)
     if {"arithmetic", "deduction"} & set(cfg.kinds):

@@ -1,11 +1,13 @@
 """Choosing questions so that their words alone do not tell the answers, and measuring how far that succeeded."""
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from agents.reasoning.detection_reward import box_iou
 from agents.reasoning.types import Sample
 
 
@@ -51,10 +53,18 @@ def balanced(asked: Sequence[Asked], wanted: int, least: int, rng: np.random.Gen
     return chosen
 
 
-def majority(samples: Sequence[Sample]) -> float:
-    """The share of the most common answer: what saying one thing always gets right."""
-    counts = Counter(sample.answer for sample in samples)
-    return max(counts.values(), default=0) / max(len(samples), 1)
+def blind_guess(samples: Sequence[Sample]) -> float:
+    """What saying always the same gets right, or one of the choices that the question names, whichever is more.
+
+    Of boxes the same is the box of median edges, and right is an IoU above a half.
+    """
+    if not samples:
+        return 0.0
+    if all(sample.reward == "box" for sample in samples):
+        median = np.median([json.loads(sample.answer) for sample in samples], axis=0).round().astype(int).tolist()
+        return float(np.mean([box_iou(json.dumps(median), sample.answer) > 0.5 for sample in samples]))
+    same = max(Counter(sample.answer for sample in samples).values()) / len(samples)
+    return max(same, float(np.mean([1 / len(sample.choices) if sample.choices else 0.0 for sample in samples])))
 
 
 def words_only(train: Sequence[Sample], samples: Sequence[Sample]) -> float:

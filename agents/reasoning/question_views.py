@@ -27,8 +27,8 @@ from scene.types import Scene
 from scene.views import sample_camera
 from scene.visibility import score_points, visible_shares
 
-SURE_PIXELS: Final = 40  # of a 64 x 64 picture; the same share of others
-SURE_SHARE: Final = 0.3  # of the thing's points, by the occlusion score
+SURE_PIXELS: Final = 60  # of a 64 x 64 picture; the same share of others
+SURE_SHARE: Final = 0.4  # of the thing's points, by the occlusion score
 CLEAR_SHARE: Final = 0.6  # of its pixels show the colour it is named by
 SHADES: Final = (0.6, 1.0)  # a surface shows its colour times something between these
 SIDES: Final = ("left", "middle", "right")
@@ -42,11 +42,13 @@ ALIKE: Final[tuple[tuple[str, ...], ...]] = (
     ("picture", "painting", "poster", "mirror", "photo"),
     ("vase", "bottle", "plant", "bowl", "cup", "mug"),
     ("door", "doorway", "doorframe"),
-    ("window", "curtain", "blinds", "rod"),
+    ("curtain", "blinds", "rod"),
     ("tv", "television", "monitor", "laptop"),
     ("box", "basket", "bin"),
 )
 """Head nouns of things that a small picture does not tell apart."""
+NEVER_ASKED: Final = frozenset({"door", "doorway", "doorframe"})
+"""Head nouns of what stands open or shut: of an open door a picture shows no more than the frame."""
 _FAMILY: Final = {head: row[0] for row in ALIKE for head in row}
 
 
@@ -54,6 +56,11 @@ def family(label: str) -> str:
     """What a label's things could be taken for: labels of one family are alike."""
     head = label.split()[-1] if label else label
     return _FAMILY.get(head, head)
+
+
+def can_be_asked(label: str) -> bool:
+    """Whether questions name things of this label."""
+    return is_countable(label) and NEVER_ASKED.isdisjoint(label.split()[-1:])
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ class View:
     def noun_for(self, thing: Thing) -> str:
         """What can be said to mean this thing alone: "sofa" or "red sofa"; "" where nothing can."""
         others = [other for other in self.alike(thing.label) if other.id != thing.id]
-        if not thing.sure or not is_countable(thing.label):
+        if not thing.sure or not can_be_asked(thing.label):
             return ""
         if not others:
             return thing.label

@@ -10,9 +10,9 @@ from itertools import combinations, permutations
 from typing import Final
 
 from agents.reasoning.question_balance import Asked
-from agents.reasoning.question_views import Thing, View, family
+from agents.reasoning.question_views import Thing, View, can_be_asked
 from agents.reasoning.types import PICTURE, Sample
-from scene.english import is_countable, plural, with_article
+from scene.english import plural, with_article
 from scene.palette import GOAL_COLORS
 
 COUNTED: Final = 4  # more are not asked for
@@ -237,7 +237,7 @@ def turned(a: View, b: View, left: bool) -> Iterator[Asked]:
         if moved == ("right" if to_left else "left"):  # a thing cut by the edge can seem to move the other way
             answer = "left" if to_left else "right"
             thought = f"the {noun} moves from {before} to {after}, to the {moved}. so the camera turned {answer}."
-            yield about("two-views", views, question, answer, thought, key="turned", choices=("left", "right"))
+            yield about("camera-turn", views, question, answer, thought, key=thing.label, choices=("left", "right"))
 
 
 def _number(count: int, label: str) -> str:
@@ -246,16 +246,16 @@ def _number(count: int, label: str) -> str:
 
 def asked_labels(views: Sequence[View]) -> list[str]:
     """Labels of things that some of the views surely show and that can be counted, in the order of the alphabet."""
-    return sorted({thing.label for view in views for thing in view.sure if is_countable(thing.label)})
+    return sorted({thing.label for view in views for thing in view.sure if can_be_asked(thing.label)})
 
 
 def asked_nouns(views: Sequence[View]) -> list[tuple[str, str]]:
     """(label, colour) of these things, and (label, "")."""
     colored = {(t.label, t.color) for view in views for t in view.sure if t.clear and t.color in TOLD_COLORS}
-    return sorted({(label, "") for label in asked_labels(views)} | {p for p in colored if is_countable(p[0])})
+    return sorted({(label, "") for label in asked_labels(views)} | {p for p in colored if can_be_asked(p[0])})
 
 
 __all__ = [
-    "about", "asked_labels", "asked_nouns", "box", "color", "count", "existence", "family", "left_or_right", "nearer",
+    "about", "asked_labels", "asked_nouns", "box", "color", "count", "existence", "left_or_right", "nearer",
     "on_top", "place", "turned", "two_views", "worked",
 ]  # fmt: skip

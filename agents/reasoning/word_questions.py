@@ -11,16 +11,16 @@ from typing import Final
 import numpy as np
 
 from agents.reasoning.question_balance import Asked
-from agents.reasoning.question_views import View
+from agents.reasoning.question_views import View, can_be_asked
 from agents.reasoning.questions import about
-from scene.english import counted, is_countable, number, plural
+from scene.english import counted, number, plural
 
 MOST: Final = 9  # of any number in a sum
 
 
 def word_questions(views: Sequence[View], labels: Sequence[str], each: int, rng: np.random.Generator) -> list[Asked]:
     """`each` sums and as many orders about things of a home; none where it has fewer than four kinds of things."""
-    kinds = sorted({label for label in labels if is_countable(label)})
+    kinds = sorted({label for label in labels if can_be_asked(label)})
     if len(kinds) < 4 or not views:
         return []
     asked: dict[str, Asked] = {}
@@ -38,18 +38,18 @@ def _sum(view: View, kinds: Sequence[str], turn: int, rng: np.random.Generator) 
     left = turn % (MOST + 1)
     total = int(rng.integers(max(left, 2), MOST + 1))  # before some are carried away
     first = int(rng.integers(1, total))
-    there = f"there {'is' if first == 1 else 'are'} {counted(label, first)} in a room."
-    story = f"{there} {_are(total - first)} brought in."
+    there = f"there {_is(first)} {counted(label, first)} in a room."
+    story = f"{there} {number(total - first)} more {_is(total - first)} brought in."
     thought = f"{first} + {total - first} = {total}."
     if total > left:
-        story += f" {_are(total - left)} carried away."
+        story += f" then {number(total - left)} {_is(total - left)} carried away."
         thought += f" {total} - {total - left} = {left}."
     question = f"{story} how many {many} are in the room?"
     return about("arithmetic", [view], question, str(left), thought, reward="number", key="sum")
 
 
-def _are(count: int) -> str:
-    return f"{number(count)} more {'is' if count == 1 else 'are'}" if count else "none are"
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _order(view: View, kinds: Sequence[str], turn: int, rng: np.random.Generator) -> Asked:
