@@ -1,4 +1,4 @@
-"""A language model that sees, as a policy of the simulator: what `evaluate-agent policy=FOLDER` makes of a model's folder."""
+"""A language model that sees, as a policy of the simulator: for `evaluate-agent policy=FOLDER`, the model's folder."""
 
 from pathlib import Path
 from typing import Any
