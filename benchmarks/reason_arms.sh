@@ -8,7 +8,7 @@
 #
 #   benchmarks/reason_arms.sh
 #   SEEDS="0 1 2" PARTS="start losses" RUNS=FOLDER TABLE=FILE                  choices
-#   WARM_STEPS= ANSWERS= TRAIN_HOMES= TEST_HOMES= LIMIT=                       sizes; LIMIT questions of a test set
+#   WARM_STEPS= ANSWERS= TRAIN_HOMES= TEST_HOMES= KINDS= LIMIT=                sizes; LIMIT questions of a test set
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
@@ -16,7 +16,7 @@ export sightline=${SIGHTLINE:-.venv/bin/sightline} python=${PYTHON:-.venv/bin/py
 export WARM_STEPS=${WARM_STEPS:-600} ANSWERS=${ANSWERS:-12800} LIMIT=${LIMIT:-0}
 export TRAIN_HOMES=${TRAIN_HOMES:-200} TEST_HOMES=${TEST_HOMES:-40}
 SEEDS=${SEEDS:-0 1 2} PARTS=${PARTS:-start losses}
-export KINDS=existence,count,color,relation,nearer,arithmetic,deduction
+export KINDS=${KINDS:-existence,count,color,relation,nearer,arithmetic,deduction}
 mkdir -p "$runs"
 
 source benchmarks/job.sh
@@ -27,10 +27,9 @@ export BY_REWARD="prompts=16 samples=8 minibatches=2 lr=1e-4 reward.format=0.2"
 export IMITATION="algorithm=sft prompts=32 schedule=constant"
 
 make_questions() {
-  job scenes build-scenes source=procedural train_homes="$TRAIN_HOMES" val_homes="$TEST_HOMES" test_homes="$TEST_HOMES" \
-    train_referrals=0 eval_referrals=0 points=0
-  job large build-scenes source=procedural train_homes=1 val_homes=1 test_homes="$TEST_HOMES" rooms_min=3 rooms_max=4 \
-    seed=1 train_referrals=0 eval_referrals=0 points=0
+  local bare="source=procedural train_referrals=1 eval_referrals=1 questions=0 captions=false points=0" # surfaces alone
+  job scenes build-scenes $bare train_homes="$TRAIN_HOMES" val_homes="$TEST_HOMES" test_homes="$TEST_HOMES"
+  job large build-scenes $bare train_homes=1 val_homes=1 test_homes="$TEST_HOMES" rooms_min=3 rooms_max=4 seed=1
   job questions build-questions scenes="$runs/scenes" "kinds=[$KINDS]"
   job larger-homes build-questions scenes="$runs/large" "kinds=[$KINDS]" "splits=[test]"
 }
