@@ -3,17 +3,17 @@
 # start, does learning from reward beat more supervised learning at equal compute? And at equal numbers of sampled
 # answers, which of GRPO, DAPO, Reinforce++, VGPO and VGPO without visual compensation learns most, on questions that
 # need the picture and on those that do not? Three seeds, each with a model, a warm start and an order of its own. The
-# table is benchmarks/results/reason_arms.md, its curves lie beside it. Two runs side by side, one thread each; within
-# 75 minutes on 2 cores for each part. Stopped and started again, it goes on where it was.
+# table is benchmarks/results/reason_arms.md, its curves lie beside it. Two runs side by side, one thread each; sized for
+# 75 minutes on 2 cores for each part, the second after the first. Stopped and started again, it goes on where it was.
 #
 #   benchmarks/reason_arms.sh
 #   SEEDS="0 1 2" PARTS="start losses" RUNS=FOLDER TABLE=FILE                  choices
-#   WARM_STEPS= ANSWERS= TRAIN_HOMES= TEST_HOMES= KINDS= LIMIT=                sizes; LIMIT questions of a test set
+#   WARM_STEPS= ANSWERS= TRAIN_HOMES= TEST_HOMES= KINDS= LIMIT=                sizes; LIMIT questions of a set (0: all)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 export sightline=${SIGHTLINE:-.venv/bin/sightline} python=${PYTHON:-.venv/bin/python} runs=${RUNS:-runs/reason_arms}
-export WARM_STEPS=${WARM_STEPS:-600} ANSWERS=${ANSWERS:-12800} LIMIT=${LIMIT:-0}
+export WARM_STEPS=${WARM_STEPS:-600} ANSWERS=${ANSWERS:-12800} LIMIT=${LIMIT:-240}
 export TRAIN_HOMES=${TRAIN_HOMES:-200} TEST_HOMES=${TEST_HOMES:-40}
 SEEDS=${SEEDS:-0 1 2} PARTS=${PARTS:-start losses}
 export KINDS=${KINDS:-existence,count,color,relation,nearer,arithmetic,deduction}
@@ -43,7 +43,7 @@ train() { # name seed [key=value ...]
 
 measure() { # name seed: on unseen homes, on larger ones, and on homes like those of training
   job "$1-$2-test" evaluate-reasoner model="$runs/$1-$2/model" data="$runs/questions" split=test \
-    "also=[val,$runs/larger-homes/test.jsonl]" max_new_tokens="$LENGTH" questions="$LIMIT" seed=0 "${@:3}"
+    "also=[val,$runs/larger-homes/test.jsonl]" max_new_tokens="$LENGTH" questions="$LIMIT" k=4 seed=0 "${@:3}"
 }
 
 warm() { # seed
@@ -61,7 +61,7 @@ trial() { # arm seed: an arm by reward from the seed's warm start, and its measu
     vgpo-uncompensated) options="algorithm=dapo vgpo.enabled=true vgpo.compensation=false" ;;
     *) echo "no such arm: $arm"; return 1 ;;
   esac
-  LOOK=10 train "$arm" "$seed" model="$runs/warm-$seed/model" $BY_REWARD steps=$((ANSWERS / 128)) answers="$ANSWERS" $options
+  LOOK=20 train "$arm" "$seed" model="$runs/warm-$seed/model" $BY_REWARD steps=$((ANSWERS / 128)) answers="$ANSWERS" $options
   measure "$arm" "$seed" before="$runs/warm-$seed/model"
 }
 

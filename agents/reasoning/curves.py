@@ -133,14 +133,14 @@ def curve(runs: Sequence[TrainingRun], metric: str, x: str = "epoch") -> Curve |
     """A metric of an arm over `x`, as far as every seed has come; None where a seed lacks it or no stretch is common.
 
     Places are those of all seeds together, values between a seed's own places lie on a line: seeds that ask on until
-    their groups teach (dynamic sampling) meet the end of an epoch at different steps. Of two rows at one place the
-    later counts; a value that is not a finite number is passed over.
+    their groups teach (dynamic sampling) meet the end of an epoch at different steps. Step 0 is at place 0 of every
+    axis. Of two rows at one place the later counts; a value that is not a finite number is passed over.
     """
     series: list[dict[float, float]] = []
     for run in runs:
         points = {}
         for row in run.rows:
-            value, place = row.get(metric), row.get(x)
+            value, place = row.get(metric), row.get(x) if row["step"] else 0
             if isinstance(value, int | float) and isinstance(place, int | float) and math.isfinite(value):
                 points[float(place)] = float(value)
         series.append(dict(sorted(points.items())))
@@ -155,7 +155,7 @@ def curve(runs: Sequence[TrainingRun], metric: str, x: str = "epoch") -> Curve |
 
 
 def over_epochs(found: Curve) -> dict[str, Any]:
-    """Mean, best and last of a curve: each seed's own, then mean and 95 % interval over seeds (Student's t).
+    """Mean, best and last of a curve: each seed's own, then mean and 95 % interval over seeds (Student's t; None: one).
 
     The best is chosen on the curve itself: it flatters, and stands beside the mean for comparison with MAYE's tables.
     """
@@ -164,7 +164,10 @@ def over_epochs(found: Curve) -> dict[str, Any]:
         "seeds": len(found.values),
         "points": len(found.x),
         **{
-            name: {"value": float(values.mean()), "interval": list(t_interval(values.tolist()))}
+            name: {
+                "value": float(values.mean()),
+                "interval": list(t_interval(values.tolist())) if len(values) > 1 else None,
+            }
             for name, values in each.items()
         },
     }

@@ -121,7 +121,7 @@ def run(cfg: EvaluateReasonerConfig) -> dict[str, Any]:
         result: dict[str, Any] = {
             "model": cfg.model, "before": cfg.before, "k": cfg.k, "max_new_tokens": cfg.max_new_tokens,
             "seed": cfg.seed, "style": cfg.style,
-            "sets": {name: figures(cfg, sets[name].samples, judged[name]) for name in sets},
+            "sets": {name: figures(cfg, name, sets[name].samples, judged[name]) for name in sets},
         }  # fmt: skip
         panels, result["curves"] = curves_of(arms)
         first = next(iter(sets))
@@ -148,13 +148,18 @@ def open_sets(cfg: EvaluateReasonerConfig) -> dict[str, SampleSet]:
     sets = {Path(cfg.data).stem if file else cfg.split: open_samples(cfg.data, cfg.split)}
     for item in cfg.also:
         own = item.endswith(".jsonl")
-        name = f"{Path(item).parent.name}/{Path(item).stem}" if own else item
+        name = set_name(item)
         if name in sets:
             raise InputError(f"also={item} names a set that is measured already ({name}); give each once")
         sets[name] = open_samples(item) if own else open_samples(cfg.data, item)
     for found in sets.values():
         check_samples(found.samples)
     return {name: spread_over(found, cfg.questions) if cfg.questions else found for name, found in sets.items()}
+
+
+def set_name(item: str) -> str:
+    """What a set given in `also` is called: a split by its name, a file by its folder's and its own."""
+    return f"{Path(item).parent.name}/{Path(item).stem}" if item.endswith(".jsonl") else item
 
 
 def spread_over(questions: SampleSet, count: int) -> SampleSet:
@@ -214,11 +219,13 @@ def judge(samples: Sequence[Sample], answered: Answered, style: str) -> Judged:
     return Judged(answered, said, score, right > 0)
 
 
-def figures(cfg: EvaluateReasonerConfig, samples: Sequence[Sample], judged: dict[str, Judged]) -> dict[str, Any]:
+def figures(
+    cfg: EvaluateReasonerConfig, name: str, samples: Sequence[Sample], judged: dict[str, Judged]
+) -> dict[str, Any]:
     """All figures of one set."""
     rows = per_question(samples, judged, cfg.k, oracle(samples, cfg.style))
     return {
-        "data": cfg.data,
+        "data": next((item for item in cfg.also if item.endswith(".jsonl") and set_name(item) == name), cfg.data),
         "questions": len(samples),
         "groups": len({sample.group for sample in samples}),
         "need_pictures": sum(sample.needs_picture for sample in samples),

@@ -6,7 +6,6 @@ frequent answer and chance reach, and answers before and after training.
 """
 
 import io
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -134,12 +133,12 @@ def reasoner_page(
 
 
 def row_names(k: int) -> dict[str, str]:
-    """What tables and plots call the rows of accuracy, in order; the first of each kind of asking is its headline."""
+    """What the plot and the terminal's table call the rows of accuracy that they show, in order."""
     return {
         "cold": "once, T = 0.01",
         "warm": "once, T = 0.6",
         pass_name(1): "once, T = 1",
-        pass_name(k): f"one of {k}, T = 1",
+        **({pass_name(k): f"one of {k}, T = 1"} if k > 1 else {}),
         BEFORE: "before training, T = 0.01",
         **{name: name for name in (MAJORITY, CHANCE)},
         "exchanged": "other pictures, T = 0.01",
@@ -311,8 +310,7 @@ def _curves(figures: Mapping[str, Any], panels: Mapping[str, Mapping[str, Curve]
 
 
 def _spread(found: Mapping[str, Any]) -> str:
-    low, high = found["interval"]
-    around = "" if low is None or math.isnan(low) else f" ({low:.3f} to {high:.3f})"
+    around = "" if found["interval"] is None else " ({:.3f} to {:.3f})".format(*found["interval"])
     return f"{found['value']:.3f}{around}"
 
 
