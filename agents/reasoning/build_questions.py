@@ -22,7 +22,7 @@ from omegaconf import MISSING
 
 from agents.reasoning.action_questions import next_actions
 from agents.reasoning.question_balance import Asked, balanced, blind_guess, words_only
-from agents.reasoning.question_views import View, look
+from agents.reasoning.question_views import View, look, png_bytes
 from agents.reasoning.questions import (
     asked_labels,
     asked_nouns,
@@ -154,7 +154,7 @@ def _write_split(cfg: BuildQuestionsConfig, store: SceneStore, split: str, file:
             for one in found:
                 asked[one.sample.kind].append(one)
             needed = {name for one in found for name in one.sample.pictures}
-            png |= {f"{view.name}.png": view.png for view in views if f"{view.name}.png" in needed}
+            png |= {f"{view.name}.png": png_bytes(view.rgb) for view in views if f"{view.name}.png" in needed}
             progress.advance()
     rng = np.random.default_rng([cfg.seed, SPLITS.index(split)])
     samples: list[Sample] = []

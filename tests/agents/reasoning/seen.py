@@ -1,5 +1,7 @@
 """Pictures of homes written down by hand: what they show, without drawing anything."""
 
+import numpy as np
+
 from agents.reasoning.question_views import Thing, View
 
 
@@ -13,7 +15,7 @@ def thing(id, label, color="", column=0.5, *, clear=None, sure=True, distance_m=
 
 def view(*things, name="home-00"):
     """A picture of 64 x 64 pixels."""
-    return View(name, name.partition("-")[0], b"", list(things), 64, 64)
+    return View(name, name.partition("-")[0], np.zeros((64, 64, 3), np.uint8), list(things))
 
 
 def told(asked):
