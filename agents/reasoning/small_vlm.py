@@ -17,7 +17,7 @@ from agents.reasoning.word_tokenizer import ASSISTANT, END, PAD, USER, build_wor
 from core.errors import InputError, check_choice
 
 
-@dataclass(frozen=True)
+@dataclass
 class SmallVLMConfig:
     """Sizes of a model made here; the defaults are a LLaVA of about 1.5 million parameters."""
 
