@@ -13,13 +13,34 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from agents.reasoning.data_flow import Questions
-from agents.reasoning.group_advantages import informative
-from agents.reasoning.padding import join_prompts, join_responses
+from agents.reasoning.episode_source import EpisodesSource
+from agents.reasoning.group_advantages import informative, overlong_penalty
+from agents.reasoning.padding import join_prompts, join_responses, tokens_read
+from agents.reasoning.rewards import RewardConfig, reward_of
 from agents.reasoning.types import Prompts, Responses, Sample
 from core import distributed
 
-Pay = Callable[[Sequence[Sample], Responses], tuple[Float[Tensor, " B"], dict[str, Float[Tensor, " B"]]]]
-"""Rewards of responses to the samples they answer, and the parts they are made of; see agents/reasoning/rewards.py."""
+
+@dataclass(frozen=True)
+class Pay:
+    """What answers earn, at one step of a run."""
+
+    reward: RewardConfig
+    longest: int  # tokens of an answer
+    overlong: int  # tokens before the limit over which DAPO's penalty grows, 0 = none
+    step: int  # harder rules of a reward hold from some step on
+    device: torch.device
+
+    def __call__(
+        self, samples: Sequence[Sample], responses: Responses
+    ) -> tuple[Float[Tensor, " B"], dict[str, Float[Tensor, " B"]]]:
+        """The reward of each response to its sample, and the parts it is made of."""
+        length = responses.mask.sum(1)
+        reward, parts = reward_of(samples, responses.texts, responses.ended, length, self.reward, step=self.step)
+        if self.overlong:
+            parts["overlong"] = overlong_penalty(length.cpu(), longest=self.longest, cache=self.overlong)
+            reward = reward + parts["overlong"]
+        return reward.to(self.device), {name: part.to(self.device) for name, part in parts.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +51,12 @@ class Collected:
     responses: Responses
     samples: tuple[Sample, ...]
     reward: Float[Tensor, " B"]
-    parts: dict[str, Float[Tensor, " B"]]  # of the reward, "accuracy" among them
+    parts: dict[str, Float[Tensor, " B"]]  # of the reward; "accuracy" and "right" of answers to questions
     group: Int64[Tensor, " B"]
     all_accuracy: Float[Tensor, " R"]
     all_group: Int64[Tensor, " R"]
     tokens: int  # that went through the model of this process to get these, and those that were dropped
+    advantage: Float[Tensor, "B T"] | None = None  # of turns in episodes, which have their own ways to divide a return
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -96,6 +118,22 @@ def collect(
         distributed.gather_rows(group),
         int(asked.attention_mask.sum() + responses.mask.sum()),
     )
+
+
+def play(
+    vlm: Any, episodes: EpisodesSource, step: int, generator: torch.Generator
+) -> tuple[Collected, dict[str, float]]:
+    """The turns of a step's episodes in the simulator, one row each, and what is told of the episodes.
+
+    A group is all turns of the episodes from one start. Every process calls this.
+    """
+    rows = episodes.collect(vlm, step, generator)
+    starts = torch.arange(episodes.starts, device=rows.group.device)
+    tokens = tokens_read(rows.prompts, rows.responses)
+    nothing = rows.reward.new_zeros(0)
+    played = Collected(rows.prompts, rows.responses, (), rows.reward, {}, rows.group, nothing, starts, tokens,
+                       rows.advantage)  # fmt: skip
+    return played, rows.metrics
 
 
 def join(one: Collected, other: Collected, pad_id: int) -> Collected:

@@ -4,31 +4,49 @@ Keys and values live in tensors with room for the whole answer and are written i
 copies all of them at every token. The prompt is read once for all its answers; rows that have ended can be left out.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+
+from agents.reasoning.types import Prompts
+from agents.reasoning.vlm import VLM, next_position
 
 
-def positions_after(position_ids: Int64[Tensor, "*axes B L"], steps: int) -> Int64[Tensor, "*axes B steps"]:
-    """Positions of the tokens after prompts, words as they all are.
-
-    With the three axes of M-RoPE (Qwen2-VL, arXiv:2409.12191, section 2.1) words go on from the largest of the three,
-    alike on each; a fourth row before them counts plain tokens and goes on by itself.
-    """
-    last = position_ids.amax(-1, keepdim=True)
-    if position_ids.ndim == 3:
-        spatial = last[-3:].amax(0, keepdim=True).expand(3, -1, -1)
-        last = torch.cat([last[:-3], spatial])
-    return last + torch.arange(1, steps + 1, device=last.device)
+def final_states(vlm: VLM, inputs: dict[str, Any]) -> Float[Tensor, "B S D"]:
+    """States after the final norm; transformers applies the head as well, here to one position only."""
+    held: list[Tensor] = []
+    hook = vlm.final_norm().register_forward_hook(lambda module, given, made: held.append(made))
+    try:
+        vlm.model(**({"use_cache": False} | inputs), logits_to_keep=1)
+    finally:
+        hook.remove()
+    return held[-1]
 
 
-def text_decoder(model: Any) -> Any:
-    """The text decoder within an image-text model (embeddings, layers, final norm), within an adapter or not."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return inner.get_decoder()
+@dataclass(frozen=True)
+class PromptsRead:
+    """Prompts that went through the model, pictures included."""
+
+    states: Float[Tensor, "P L D"]  # after the final norm; with left padding the last column is a token in every row
+    attention_mask: Int64[Tensor, "P L"]
+    position_ids: Int64[Tensor, "... P L"]
+    cache: Any  # of transformers: their keys and values
+
+    def positions(self, steps: int) -> Int64[Tensor, "... P steps"]:
+        """Of the tokens that follow; words have the same one on all axes (Qwen2-VL, arXiv:2409.12191, section 2.1)."""
+        following = next_position(self.position_ids)[:, None] + torch.arange(steps, device=self.position_ids.device)
+        return following.expand(*self.position_ids.shape[:-1], steps)
+
+
+def read_prompts(vlm: VLM, prompts: Prompts) -> PromptsRead:
+    """One forward pass of the prompts, each with its pictures."""
+    inputs, cache = vlm.forward_inputs(prompts), DynamicCache()
+    states = final_states(vlm, {**inputs, "past_key_values": cache, "use_cache": True})
+    return PromptsRead(states, inputs["attention_mask"], inputs["position_ids"], cache)
 
 
 class RoomyLayer(DynamicLayer):
@@ -69,36 +87,26 @@ def _with_room(part: Tensor, times: int, room: int) -> Tensor:
 class Decoder:
     """The answers so far of some rows; any model of transformers with a key-value cache."""
 
-    def __init__(
-        self,
-        model: Any,
-        head: Any,
-        cache: Any,
-        attention_mask: Int64[Tensor, "P L"],
-        position_ids: Int64[Tensor, "*axes P L"],
-        times: int,
-        room: int,
-    ) -> None:
+    def __init__(self, vlm: VLM, read: PromptsRead, times: int, room: int) -> None:
         """
         Args:
-            head: from states to logits.
-            cache: of transformers, filled by the prompts.
-            times: answers to each prompt.
+            times: answers to each prompt, next to each other.
             room: tokens that an answer may have.
         """
-        self.decoder, self.head = text_decoder(model), head
-        self.layers = [RoomyLayer(layer.keys, layer.values, times, room) for layer in cache.layers]
-        self.cache = Cache(layers=self.layers)
-        ones = attention_mask.new_ones(len(attention_mask), room)
-        self.mask = torch.cat([attention_mask, ones], 1).repeat_interleave(times, 0)
-        self.positions = positions_after(position_ids, room).repeat_interleave(times, -2)
-        self.before, self.step = attention_mask.shape[1], 0
+        self.language: Any = vlm.family.language_model(vlm.model)
+        self.head = vlm.lm_head()
+        self.layers = [RoomyLayer(layer.keys, layer.values, times, room) for layer in read.cache.layers]
+        self.cache = Cache(layers=list(self.layers))
+        ones = read.attention_mask.new_ones(len(read.attention_mask), room)
+        self.mask = torch.cat([read.attention_mask, ones], 1).repeat_interleave(times, 0)
+        self.positions = read.positions(room).repeat_interleave(times, -2)
+        self.before, self.step = read.attention_mask.shape[1], 0
 
     def logits(self, tokens: Int64[Tensor, " B"]) -> Float[Tensor, "B V"]:
         """What comes after `tokens`, the next ones of each row."""
         here = self.step
         self.step += 1
-        states = self.decoder(
+        states = self.language(
             input_ids=tokens[:, None],
             attention_mask=self.mask[:, : self.before + here + 1],
             position_ids=self.positions[..., here : here + 1],

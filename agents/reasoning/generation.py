@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from agents.reasoning.decoding import Decoder
+from agents.reasoning.decoding import Decoder, read_prompts
 from agents.reasoning.types import Prompts, Responses
+from agents.reasoning.vlm import VLM
 from core.errors import InputError
 
 LOOK_EVERY: Final = 4  # tokens between looks at which rows have ended; on CUDA each look waits for the device
@@ -25,7 +26,7 @@ class GenerateFn(Protocol):
 
     def __call__(
         self,
-        vlm: Any,
+        vlm: VLM,
         prompts: Prompts,
         *,
         samples: int,
@@ -38,7 +39,7 @@ class GenerateFn(Protocol):
 
 
 def generate(
-    vlm: Any,
+    vlm: VLM,
     prompts: Prompts,
     *,
     samples: int = 1,
@@ -79,7 +80,7 @@ def generate(
     return answers
 
 
-def _check(vlm: Any, prompts: Prompts, samples: int, max_new_tokens: int, temperature: float, top_p: float) -> None:
+def _check(vlm: VLM, prompts: Prompts, samples: int, max_new_tokens: int, temperature: float, top_p: float) -> None:
     if samples < 1 or max_new_tokens < 1:
         raise InputError(f"samples={samples} and max_new_tokens={max_new_tokens} must be at least 1")
     if temperature < 0 or not 0 < top_p <= 1:
@@ -96,7 +97,7 @@ def _check(vlm: Any, prompts: Prompts, samples: int, max_new_tokens: int, temper
 
 @torch.no_grad()
 def _generate(
-    vlm: Any,
+    vlm: VLM,
     prompts: Prompts,
     *,
     samples: int,
@@ -106,8 +107,6 @@ def _generate(
     generator: torch.Generator,
     first_prompt: int | Sequence[int],
 ) -> Responses:
-    from transformers import DynamicCache
-
     count, device = len(prompts) * samples, prompts.input_ids.device
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     numbers = range(first_prompt, first_prompt + len(prompts)) if isinstance(first_prompt, int) else first_prompt
@@ -117,12 +116,10 @@ def _generate(
     ends = torch.tensor(vlm.eos_ids, dtype=torch.int64, device=device)
     ids = torch.full((count, max_new_tokens), vlm.pad_id, dtype=torch.int64, device=device)
     with evaluating(vlm.model):
-        inputs, cache = vlm.forward_inputs(prompts, None), DynamicCache()
-        first = vlm.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
-        logits = first.repeat_interleave(samples, 0)
-        placed = (inputs["attention_mask"], inputs["position_ids"])
-        decoder = Decoder(vlm.model, vlm.lm_head(), cache, *placed, samples, max_new_tokens)
-        del cache
+        read = read_prompts(vlm, prompts)
+        logits = vlm.lm_head()(read.states[:, -1]).repeat_interleave(samples, 0)
+        decoder = Decoder(vlm, read, samples, max_new_tokens)
+        del read
         rows = torch.arange(count, device=device)  # still asked for tokens
         alive = torch.ones(count, dtype=torch.bool, device=device)  # of those, not ended
         for step in range(max_new_tokens):
@@ -143,7 +140,7 @@ def _generate(
     return _responses(vlm, ids, ends)
 
 
-def _responses(vlm: Any, ids: Int64[Tensor, "B T"], ends: Int64[Tensor, " E"]) -> Responses:
+def _responses(vlm: VLM, ids: Int64[Tensor, "B T"], ends: Int64[Tensor, " E"]) -> Responses:
     """Cuts each row after its first end token, and all behind the longest."""
     end = torch.isin(ids, ends)
     mask = end.cumsum(1) - end.long() == 0  # no end before
@@ -161,7 +158,7 @@ def draw(
         return logits.argmax(-1)
     probability = torch.softmax(logits / temperature, -1)
     if top_p < 1:
-        sorted_p, order = probability.sort(-1, descending=True, stable=True)
+        sorted_p, order = probability.sort(dim=-1, descending=True, stable=True)
         sorted_p = sorted_p.masked_fill(sorted_p.cumsum(-1) - sorted_p >= top_p, 0.0)
         probability = torch.zeros_like(probability).scatter(-1, order, sorted_p)
     cumulated = probability.cumsum(-1)

@@ -14,13 +14,14 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from agents.reasoning.decoding import positions_after, text_decoder
+from agents.reasoning.decoding import final_states, read_prompts
 from agents.reasoning.types import Prompts, Responses, Scored
+from agents.reasoning.vlm import VLM
 from core.errors import InputError
 
 
 def score(
-    vlm: Any,
+    vlm: VLM,
     prompts: Prompts,
     responses: Responses,
     *,
@@ -63,7 +64,7 @@ def score(
 
 
 def _score_rows(
-    vlm: Any, prompts: Prompts, responses: Responses, temperature: float, chunk: int, entropy: bool, hidden: bool
+    vlm: VLM, prompts: Prompts, responses: Responses, temperature: float, chunk: int, entropy: bool, hidden: bool
 ) -> Scored:
     states = answer_states(vlm, prompts, responses, as_inputs=hidden)
     where = responses.mask[:, : states.predicting.shape[1]].flatten().nonzero().squeeze(1)
@@ -135,7 +136,7 @@ class AnswerStates:
     prototype: Float[Tensor, "B D"] | None  # mean over the prompt's picture tokens; 0 without any; no gradient
 
 
-def answer_states(vlm: Any, prompts: Prompts, responses: Responses, *, as_inputs: bool) -> AnswerStates:
+def answer_states(vlm: VLM, prompts: Prompts, responses: Responses, *, as_inputs: bool) -> AnswerStates:
     """One forward pass of prompts and answers, equal prompts once.
 
     With gradient checkpointing transformers keeps no keys and values, so every row then reads its own prompt.
@@ -149,33 +150,31 @@ def answer_states(vlm: Any, prompts: Prompts, responses: Responses, *, as_inputs
         return _shared(vlm, prompts.rows(first), owner.to(ids.device), ids, mask, as_inputs)
     start = prompts.input_ids.shape[1]
     cut = Responses(ids, mask, responses.ended, responses.texts)
-    states = _final_states(vlm, vlm.forward_inputs(prompts, cut))
+    states = final_states(vlm, vlm.forward_inputs(prompts, cut))
     read = states[:, start:].detach() if as_inputs else None
     prototype = _prototype(states[:, :start], prompts.on_picture) if as_inputs else None
     return AnswerStates(states[:, start - 1 : -1], read, prototype)
 
 
 def _shared(
-    vlm: Any, prompts: Prompts, owner: Int64[Tensor, " B"], ids: Tensor, mask: Bool[Tensor, "B T"], as_inputs: bool
+    vlm: VLM, prompts: Prompts, owner: Int64[Tensor, " B"], ids: Tensor, mask: Bool[Tensor, "B T"], as_inputs: bool
 ) -> AnswerStates:
     """Each prompt once; its keys and values serve all its answers."""
-    from transformers import DynamicCache
-
-    inputs, cache = vlm.forward_inputs(prompts, None), DynamicCache()
-    before = _final_states(vlm, {**inputs, "past_key_values": cache, "use_cache": True})
-    prototype = _prototype(before, prompts.on_picture).index_select(0, owner) if as_inputs else None
-    predicting = before[:, -1:].index_select(0, owner)  # left padding: the last prompt token is in the last column
+    before = read_prompts(vlm, prompts)
+    prototype = _prototype(before.states, prompts.on_picture).index_select(0, owner) if as_inputs else None
+    predicting = before.states[:, -1:].index_select(0, owner)
     read = ids if as_inputs else ids[:, :-1]
     if not read.shape[1]:
         return AnswerStates(predicting, None, prototype)
-    for layer in cache.layers:
+    for layer in before.cache.layers:
         layer.keys, layer.values = layer.keys.index_select(0, owner), layer.values.index_select(0, owner)
-    old, own = inputs["attention_mask"].index_select(0, owner), mask[:, : read.shape[1]]
-    after = text_decoder(vlm.model)(
+    own = mask[:, : read.shape[1]].to(before.attention_mask.dtype)
+    language: Any = vlm.family.language_model(vlm.model)
+    after = language(
         input_ids=read,
-        attention_mask=torch.cat([old, own.to(old.dtype)], 1),
-        position_ids=positions_after(inputs["position_ids"], read.shape[1]).index_select(-2, owner),
-        past_key_values=cache,
+        attention_mask=torch.cat([before.attention_mask.index_select(0, owner), own], 1),
+        position_ids=before.positions(read.shape[1]).index_select(-2, owner),
+        past_key_values=before.cache,
         use_cache=True,
     ).last_hidden_state
     predicting = torch.cat([predicting, after[:, : ids.shape[1] - 1]], 1)
@@ -213,17 +212,6 @@ def without_empty_columns(prompts: Prompts) -> Prompts:
         prompts.pictures,
         {name: value[:, start:] for name, value in prompts.extra.items()},
     )
-
-
-def _final_states(vlm: Any, inputs: dict[str, Any]) -> Float[Tensor, "B S D"]:
-    """States after the final norm; the head is applied to one position, since transformers cannot leave it out."""
-    held: list[Tensor] = []
-    hook = vlm.final_norm().register_forward_hook(lambda module, given, made: held.append(made))
-    try:
-        vlm.model(**({"use_cache": False} | inputs), logits_to_keep=1)
-    finally:
-        hook.remove()
-    return held[-1]
 
 
 def _prototype(states: Float[Tensor, "B L D"], on_picture: Bool[Tensor, "B L"]) -> Float[Tensor, "B D"]:

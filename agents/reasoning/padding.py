@@ -8,6 +8,7 @@ from jaxtyping import Int64
 from torch import Tensor
 from torch.nn.functional import pad
 
+from agents.reasoning.log_probs import distinct_prompts
 from agents.reasoning.types import Prompts, Responses
 
 
@@ -57,9 +58,9 @@ def microbatches(group: Int64[Tensor, " B"], length: Int64[Tensor, " B"], rows: 
     return list(by_group[torch.argsort(most[number[by_group]], descending=True, stable=True)].split(rows))
 
 
-def tokens_read(prompts: Prompts, responses: Responses, group: Int64[Tensor, " B"]) -> int:
-    """Tokens that one pass over these rows reads; the prompt of a group is read once."""
-    first = torch.unique(group, return_inverse=True)[1]
-    once = torch.zeros(int(first.max()) + 1 if len(first) else 0, dtype=torch.int64, device=first.device)
-    once.index_copy_(0, first, prompts.attention_mask.sum(1))  # rows of a group have one prompt
-    return int(once.sum() + responses.mask.sum())
+def tokens_read(prompts: Prompts, responses: Responses) -> int:
+    """Tokens that one pass over these rows reads; equal prompts are read once."""
+    if not len(prompts):
+        return 0
+    first, _ = distinct_prompts(prompts)
+    return int(prompts.attention_mask[first].sum() + responses.mask.sum())

@@ -35,19 +35,26 @@ def learned(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value for name, value in model.named_parameters() if value.requires_grad}
 
 
-def save(checkpoints: Checkpoints, done: Done, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Writes a checkpoint of the step that is done."""
+def save(
+    checkpoints: Checkpoints, done: Done, model: nn.Module, optimizer: torch.optim.Optimizer, more: dict[str, Any]
+) -> None:
+    """Writes a checkpoint of the step that is done; `more` is what else a run needs, see `resume`."""
     checkpoints.save(
         done.step,
-        {"model": dict(learned(model)), "optimizer": optimizer.state_dict(), "done": asdict(done)},
+        {"model": learned(model), "optimizer": optimizer.state_dict(), "done": asdict(done), "more": more},
     )
 
 
-def resume(checkpoints: Checkpoints, model: nn.Module, optimizer: torch.optim.Optimizer, *, writes: bool) -> Done:
+def resume(
+    checkpoints: Checkpoints, model: nn.Module, optimizer: torch.optim.Optimizer, *, writes: bool
+) -> tuple[Done, dict[str, Any]]:
     """Puts model and optimiser where the newest whole checkpoint left them, in every process alike.
 
     Args:
         writes: whether this process is the one that wrote them; it decides which is the newest.
+
+    Returns:
+        The counters, and what else was saved.
 
     Raises:
         InputError: the checkpoint is of a model of another shape.
@@ -55,11 +62,11 @@ def resume(checkpoints: Checkpoints, model: nn.Module, optimizer: torch.optim.Op
     found = checkpoints.latest() if writes else None
     step = distributed.from_main(found[0] if found else 0)
     if not step:
-        return Done()
+        return Done(), {}
     state: dict[str, Any] = found[1] if found else load_checkpoint(checkpoints.path(step))
     load_learned(model, state["model"], checkpoints.path(step))
     optimizer.load_state_dict(state["optimizer"])
-    return Done(**state["done"])
+    return Done(**state["done"]), state["more"]
 
 
 def load_learned(model: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 
 from agents.reasoning.collection import Collected, unique
+from agents.reasoning.group_advantages import informative
+from agents.reasoning.reflection import reflects
 from core import distributed
 
 
@@ -24,19 +26,18 @@ def total(value: float) -> float:
 
 
 def of_answers(collected: Collected) -> dict[str, float]:
-    """Means over all answers of a step, before any are dropped."""
-    length = collected.responses.mask.sum(1)
-    groups = unique(collected.all_group)
+    """Means over all answers of a step to questions, before any are dropped."""
     return {
         **means(
             {
                 "reward": collected.reward,
                 "accuracy": collected.parts["right"],
                 **{f"reward_{name}": part for name, part in sorted(collected.parts.items()) if name != "right"},
-                "length": length,
+                "length": collected.responses.mask.sum(1),
+                "informative": informative(collected.reward, collected.group),  # share of groups whose rewards differ
                 "ended": collected.responses.ended,
+                "reflection_ratio": [float(reflects(text)) for text in collected.responses.texts],
             }
         ),
-        "informative": len(collected.teaching()) / max(1, len(groups)),
-        "groups": float(len(groups)),
+        "groups": float(len(unique(collected.all_group))),
     }

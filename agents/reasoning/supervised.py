@@ -17,7 +17,6 @@ from agents.reasoning.update import Descent
 from core import distributed
 from core.errors import InputError
 
-
 PLAIN: Final = {
     "tags": "<think> </think> <answer> {} </answer>",
     "boxed": "\\boxed{{{}}}",
@@ -45,11 +44,15 @@ def worked_answers(vlm: Any, samples: Sequence[Sample], style: str, longest: int
 def imitate(vlm: Any, descent: Descent, prompts: Prompts, responses: Responses, *, micro_rows: int) -> dict[str, float]:
     """One update towards the given responses of all processes; each brings its own rows, or none.
 
+    Where no process has any, nothing changes.
+
     Returns:
         The loss (nats per token), the gradient norm, and the tokens that went through the model.
     """
     began = time.perf_counter()
     tokens = int(distributed.sum_over_ranks(responses.mask.sum()))
+    if not tokens:
+        return {"loss": 0.0, "grad_norm": 0.0, "updates": 0.0, "update_tokens": 0.0, "seconds_update": 0.0}
     total: Tensor = torch.zeros((), device=vlm.device)
     passed = 0
     number = torch.arange(len(prompts), device=vlm.device)
@@ -60,11 +63,12 @@ def imitate(vlm: Any, descent: Descent, prompts: Prompts, responses: Responses, 
         loss = -(log_prob * said.mask).sum() / tokens
         loss.backward()
         total += loss.detach()
-        passed += tokens_read(asked, said, number[rows])
+        passed += tokens_read(asked, said)
     norm = descent.step()
     return {
         "loss": float(distributed.sum_over_ranks(total)),
         "grad_norm": norm,
+        "updates": 1.0,
         "update_tokens": float(distributed.sum_over_ranks(torch.tensor(passed))),
         "seconds_update": time.perf_counter() - began,
     }

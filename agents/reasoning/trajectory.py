@@ -81,11 +81,13 @@ def make_trajectory(
     if reference is not None:
         reference_log_prob = reference.log_prob(prompts, responses, temperature=temperature, rows=rows)
 
-    cost = None
-    if kl_cost:
-        assert old is not None and reference_log_prob is not None
-        cost = kl_cost * kl_divergence(old.log_prob, reference_log_prob, responses.mask, kind=kl_kind)
-    advantage = advantages(algorithm, collected.reward, collected.group, responses.mask, cost=cost)
+    advantage = collected.advantage
+    if advantage is None:
+        cost = None
+        if kl_cost:
+            assert old is not None and reference_log_prob is not None
+            cost = kl_cost * kl_divergence(old.log_prob, reference_log_prob, responses.mask, kind=kl_kind)
+        advantage = advantages(algorithm, collected.reward, collected.group, responses.mask, cost=cost)
     statistics: dict[str, float] = {}
     if vgpo is not None:
         assert old is not None and old.hidden is not None and old.prototype is not None and old.sees is not None
@@ -94,7 +96,7 @@ def make_trajectory(
         statistics = {f"vgpo_{name}": float(value) for name, value in weighed.statistics.items()}
 
     passes = int(old is not None) + int(reference is not None)
-    tokens = float(passes * tokens_read(prompts, responses, collected.group))
+    tokens = float(passes * tokens_read(prompts, responses))
     statistics |= {"trajectory_tokens": tokens, "seconds_trajectory": time.perf_counter() - began}
     old_log_prob = old.log_prob if old is not None and updates > 1 else None
     trajectory = Trajectory(

@@ -142,7 +142,7 @@ def update_policy(
                     found["kl"] = (penalty * mask).sum() / (kl_coef * totals.tokens)
                 for name, value in found.items():
                     sums[name] = sums.get(name, 0.0) + value.detach()
-                passed += tokens_read(micro.prompts, micro.responses, micro.group)
+                passed += tokens_read(micro.prompts, micro.responses)
             norms.append(descent.step())
 
     return {
@@ -159,6 +159,6 @@ def means_of(sums: dict[str, Tensor], updates: int, penalised: bool) -> dict[str
     names = ["loss", "clipped_low", "clipped_high", "clipped_dual", "ratio", "moved", "entropy"]
     names += ["kl"] if penalised else []
     own = torch.stack([torch.as_tensor(sums.get(name, 0.0), dtype=torch.float64).cpu() for name in names])
-    return {
-        name: value / max(1, updates) for name, value in zip(names, distributed.sum_over_ranks(own).tolist())
-    }
+    found = dict(zip(names, distributed.sum_over_ranks(own).tolist()))
+    found["clip_share"] = sum(found.pop(f"clipped_{side}") for side in ("low", "high", "dual"))
+    return {name: value / max(1, updates) for name, value in found.items()}

@@ -1,32 +1,34 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from agents.reasoning.generation import generate
 from agents.reasoning.log_probs import distinct_prompts, score, token_log_probs
-from agents.reasoning.types import Prompts, Responses
+from agents.reasoning.types import PICTURE, Prompts, Responses
+from agents.reasoning.vlm import VLM
 from core.errors import InputError
-from tests.agents.reasoning.tiny_vlm import TinyVLM, tiny_prompts
+from tests.agents.reasoning.tiny_vlm import tiny_prompts, tiny_vlm
 
 SAMPLES = 3
 
 
 @pytest.fixture(scope="module")
-def vlm() -> TinyVLM:
-    return TinyVLM()
+def vlm() -> VLM:
+    return tiny_vlm()
 
 
 @pytest.fixture(scope="module")
-def answered(vlm: TinyVLM) -> tuple[Prompts, Responses]:
+def answered(vlm: VLM) -> tuple[Prompts, Responses]:
     prompts = tiny_prompts(vlm)
     answers = generate(vlm, prompts, samples=SAMPLES, max_new_tokens=14, generator=torch.Generator().manual_seed(3))
     assert answers.ended.any() and not answers.ended.all()
     return prompts.repeat(SAMPLES), answers
 
 
-def plain(vlm: TinyVLM, prompts: Prompts, answers: Responses, temperature: float) -> dict[str, Tensor]:
+def plain(vlm: VLM, prompts: Prompts, answers: Responses, temperature: float) -> dict[str, Tensor]:
     """The whole B x T x V table at once, every row with its own prompt and pictures."""
     made = vlm.model(**vlm.forward_inputs(prompts, answers), output_hidden_states=True)
     start = prompts.input_ids.shape[1]
@@ -37,12 +39,15 @@ def plain(vlm: TinyVLM, prompts: Prompts, answers: Responses, temperature: float
     entropy = -(log_p.exp() * log_p).sum(-1).masked_fill(~answers.mask, 0.0)
     states = made.hidden_states[-1].detach()
     prototype = torch.stack(
-        [row[shown].mean(0) if shown.any() else 0 * row[0] for row, shown in zip(states, prompts.on_picture)]
+        [
+            row[: len(shown)][shown].mean(0) if shown.any() else row[0] * 0
+            for row, shown in zip(states, prompts.on_picture)
+        ]
     )
     return {"log_prob": said, "entropy": entropy, "hidden": states[:, start:], "prototype": prototype}
 
 
-def gradients(vlm: TinyVLM, value: Tensor) -> dict[str, Tensor]:
+def gradients(vlm: VLM, value: Tensor) -> dict[str, Tensor]:
     vlm.model.zero_grad()
     value.backward()
     return {name: p.grad.clone() for name, p in vlm.model.named_parameters() if p.grad is not None}
@@ -144,8 +149,9 @@ def test_the_head_never_sees_more_than_a_chunk_of_tokens_and_no_padding(vlm, ans
 
 def test_answers_of_one_token_need_no_second_pass(vlm):
     prompts = tiny_prompts(vlm).repeat(2)
-    ids = torch.arange(5, 5 + len(prompts))[:, None]
-    answers = Responses(ids, torch.ones_like(ids).bool(), ids[:, 0] > 0, ("",) * len(ids))
+    allowed = [i for i in range(len(vlm.tokenizer)) if i not in vlm.vision_ids]
+    ids = torch.tensor(allowed[: len(prompts)])[:, None]
+    answers = Responses(ids, torch.ones_like(ids).bool(), torch.zeros(len(ids)).bool(), ("",) * len(ids))
     wanted = plain(vlm, prompts, answers, 1.0)
     torch.testing.assert_close(score(vlm, prompts, answers).log_prob, wanted["log_prob"].detach(), rtol=1e-4, atol=1e-5)
 
@@ -163,11 +169,12 @@ def test_by_hand_two_tokens_of_which_one_is_banned():
 
 
 def test_prompts_are_one_when_words_and_pictures_are():
-    vlm = TinyVLM()
+    vlm = tiny_vlm()
     prompts = tiny_prompts(vlm)
     first, owner = distinct_prompts(prompts.rows([1, 0, 1, 2, 0]))
     assert first == [0, 1, 3] and owner.tolist() == [0, 1, 0, 2, 1]
-    same_words = vlm.encode([[2, 3, 3, 3, 3, 7], [2, 3, 3, 3, 3, 7]])
+    black, white = np.zeros((32, 32, 3), dtype=np.uint8), np.full((32, 32, 3), 255, dtype=np.uint8)
+    same_words = vlm.encode([f"{PICTURE} how many ?"] * 2, [[black], [white]])
     assert distinct_prompts(same_words)[0] == [0, 1], "other pictures"
 
 
