@@ -13,7 +13,7 @@ def load_processor(name: str, local: bool) -> Any:
     """The processor of a folder (`local`) or hub id, without its video side where torchvision is not installed.
 
     Raises:
-        InputError: there is none that reads both pictures and words. Whatever transformers raises when it does not load.
+        InputError: there is none that reads both pictures and words. Also whatever transformers raises while loading.
     """
     from transformers import AutoConfig, AutoProcessor
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING

@@ -12,6 +12,8 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vl.encoders import NORM_OF_POOLED_ONLY
+
 Pictures = dict[str, Tensor]
 """The picture tensors of one row, without a row dimension: the leading one counts pictures, tiles or patches."""
 
@@ -21,25 +23,30 @@ class Family:
 
     language = "language_model"  # the module in `model.model` that reads words; the rest, but for the head, is vision
     special: tuple[str, ...] = ("<image>",)  # tokens that a tokenizer made here needs; the first stands for a picture
+    tiles: tuple[str, ...] = ()  # more tokens that a processor may write around pictures
 
     def row_pictures(self, processed: dict[str, Tensor]) -> Pictures:
         """The picture tensors in what the processor makes of one row; {} for a row without pictures."""
         return {"pixel_values": processed["pixel_values"]} if "pixel_values" in processed else {}
 
     def together(self, rows: Sequence[Pictures]) -> dict[str, Tensor]:
-        """The picture tensors of several rows as the model takes them; the placeholders of a batch meet them in order."""
+        """The picture tensors of several rows as the model takes them: in the order of the placeholders."""
         shown = [row for row in rows if row]
         return {name: torch.cat([row[name] for row in shown]) for name in (shown[0] if shown else ())}
 
     def positions(
         self, model: nn.Module, input_ids: Int64[Tensor, "B L"], mask: Int64[Tensor, "B L"], pictures: dict[str, Tensor]
     ) -> Tensor:
-        """Positions of prompts padded on the left, (B, L) or with more dimensions in front; those of padding are void."""
+        """Positions of prompts padded on the left, (B, L) or (3, B, L); those of padding are void."""
         return (mask.cumsum(1) - 1).clamp(min=0)
 
     def token_kinds(self, on_picture: Int64[Tensor, "B L"], answers: int) -> dict[str, Int64[Tensor, "B L+T"]]:
         """Further inputs per token, for prompts followed by `answers` tokens of responses."""
         return {}
+
+    def words_alone(self, text: str, bos: str | None) -> str:
+        """A prompt without pictures as the processor would lay it out; some take none."""
+        return text
 
     def idle(self, model: Any) -> list[nn.Module]:
         """Modules whose output nothing reads: they never get a gradient."""
@@ -47,9 +54,12 @@ class Family:
         tower = getattr(tower, "vision_model", tower)
         if not isinstance(layer, int) or not hasattr(tower, "encoder"):
             return []
-        layers = tower.encoder.layers  # feature k of a tower with n layers is what k of them make, feature -1 the last
-        used = layer if layer >= 0 else len(layers) + 1 + layer
-        return [*layers[used:], *([tower.post_layernorm] if hasattr(tower, "post_layernorm") else [])]
+        layers = tower.encoder.layers
+        used = layer if layer >= 0 else len(layers) + 1 + layer  # feature k is what k layers make, feature -1 all
+        idle = list(layers[used:])
+        if hasattr(tower, "post_layernorm") and (idle or tower.config.model_type in NORM_OF_POOLED_ONLY):
+            idle.append(tower.post_layernorm)
+        return idle
 
     def language_model(self, model: Any) -> nn.Module:
         """The part that reads words and picture features, without the head."""
@@ -61,6 +71,7 @@ class Idefics3(Family):
 
     language = "text_model"
     special = ("<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
+    tiles = tuple(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7))
 
     def row_pictures(self, processed: dict[str, Tensor]) -> Pictures:
         if "pixel_values" not in processed:
@@ -126,6 +137,9 @@ class PaliGemma(Family):
 
     def token_kinds(self, on_picture: Int64[Tensor, "B L"], answers: int) -> dict[str, Int64[Tensor, "B L+T"]]:
         return {"token_type_ids": functional.pad(torch.zeros_like(on_picture), (0, answers), value=1)}
+
+    def words_alone(self, text: str, bos: str | None) -> str:
+        return f"{bos or ''}{text}\n"
 
     def idle(self, model: Any) -> list[nn.Module]:
         return []

@@ -4,7 +4,7 @@ Pictures and prompts go through the model once, however many answers each gets. 
 function of seed, row and token, so that neighbours in a batch change an answer only through float sums.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
@@ -34,7 +34,7 @@ class GenerateFn(Protocol):
         temperature: float,
         top_p: float,
         generator: torch.Generator,
-        first_prompt: int,
+        first_prompt: int | Sequence[int],
     ) -> Responses: ...
 
 
@@ -47,7 +47,7 @@ def generate(
     temperature: float = 1.0,
     top_p: float = 1.0,
     generator: torch.Generator,
-    first_prompt: int = 0,
+    first_prompt: int | Sequence[int] = 0,
     engine: GenerateFn | None = None,
 ) -> Responses:
     """Draws answers; rows i * samples to (i + 1) * samples - 1 answer prompt i.
@@ -59,7 +59,7 @@ def generate(
         top_p: draw from the fewest likeliest tokens that together have this probability; ties to the lower id.
         generator: one number is drawn from it, the seed of the rows' noise.
         first_prompt: number of the first prompt in a batch that several processes share: with generators of one state
-            they draw what one process would.
+            they draw what one process would. Or the number of each prompt, where they do not stand in a row.
         engine: answers instead of the model here.
 
     Raises:
@@ -105,11 +105,13 @@ def _generate(
     temperature: float,
     top_p: float,
     generator: torch.Generator,
-    first_prompt: int,
+    first_prompt: int | Sequence[int],
 ) -> Responses:
     count, device = len(prompts) * samples, prompts.input_ids.device
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-    noise = row_noise(seed, range(first_prompt * samples, first_prompt * samples + count), max_new_tokens).to(device)
+    numbers = range(first_prompt, first_prompt + len(prompts)) if isinstance(first_prompt, int) else first_prompt
+    keys = [number * samples + sample for number in numbers for sample in range(samples)]
+    noise = row_noise(seed, keys, max_new_tokens).to(device)
     never = torch.tensor(sorted(vlm.vision_ids), dtype=torch.int64, device=device)
     ends = torch.tensor(vlm.eos_ids, dtype=torch.int64, device=device)
     ids = torch.full((count, max_new_tokens), vlm.pad_id, dtype=torch.int64, device=device)
@@ -181,7 +183,7 @@ def draw(
     return torch.searchsorted(cumulated, point, right=True).squeeze(1)
 
 
-def row_noise(seed: int, rows: range, steps: int) -> Float[Tensor, "B T"]:
+def row_noise(seed: int, rows: Sequence[int], steps: int) -> Float[Tensor, "B T"]:
     """Uniform numbers in [0, 1), each a function of seed, row and step (Philox with seed and row as its key)."""
     drawn = np.empty((len(rows), steps), dtype=np.float32)
     for place, row in enumerate(rows):

@@ -103,6 +103,8 @@ def _labels(text: str) -> set[str]:
 def text(answer: str, sample: Sample) -> float:
     """F1 of the words of both texts, without articles and marks; a word counts as often as both have it.
 
+    The order of words does not count: where it decides ("the bed is left of the lamp"), "exact" is the check.
+
     Source: SQuAD (Rajpurkar et al., 2016), section 6.1.
     """
     said, true = _bag(answer), _bag(sample.answer)
@@ -281,7 +283,7 @@ class _Paid:
         score, right = 0.0, False
         if ended and answer.text is not None:
             check = answer_check(sample.reward)
-            right = _score(check.score, sample, answer.text) >= check.right_from
+            right = is_right(sample, answer.text)
             late = check.late is not None and step >= config.late_from
             score = _score(check.late if late and check.late else check.score, sample, answer.text)
         return cls(
@@ -291,6 +293,16 @@ class _Paid:
             language=cjk_share(response),
             length=min(1.0, tokens / config.length_limit),
         )
+
+
+def is_right(sample: Sample, answer: str) -> bool:
+    """Whether accuracies count an answer (without its tags) as right.
+
+    Raises:
+        InputError: the check is unknown, raises, or gives no finite number.
+    """
+    check = answer_check(sample.reward)
+    return _score(check.score, sample, answer) >= check.right_from
 
 
 def _score(check: Check, sample: Sample, answer: str) -> float:

@@ -67,7 +67,7 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
     | {"vision_width": 1280, "vision_layers": 32, "vision_heads": 16, "vision_mlp": 3420, "patch": 14}
     | {"image_size": 448, "context": 32768, "vocabulary": 151936, "pad_vocabulary": True},
 }
-"""Sizes by name, as arguments of SmallVLMConfig: for tests; the default; at least 5 million parameters; a released one."""
+"""Arguments of SmallVLMConfig by name: for tests; the default; over 5 million parameters; a released model's."""
 
 
 def make_tokenizer(config: SmallVLMConfig, texts: Iterable[str]) -> PreTrainedTokenizerFast:
@@ -119,7 +119,7 @@ def make_processor(config: SmallVLMConfig, tokenizer: PreTrainedTokenizerFast) -
     if len(tokenizer) > config.vocabulary:
         raise InputError(f"the tokenizer has {len(tokenizer)} ids, the model takes vocabulary={config.vocabulary}")
     size = {"height": config.image_size, "width": config.image_size}
-    half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    half: dict[str, Any] = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     picture = FAMILIES[config.family].special[0]
     if config.family == "llava":
         return transformers.LlavaProcessor(
@@ -131,7 +131,7 @@ def make_processor(config: SmallVLMConfig, tokenizer: PreTrainedTokenizerFast) -
             chat_template=_template(picture),
         )
     if config.family == "idefics3":
-        images = transformers.Idefics3ImageProcessorPil(
+        images: Any = transformers.Idefics3ImageProcessorPil(
             do_resize=False, do_image_splitting=False, max_image_size={"longest_edge": config.image_size}, **half
         )
         return transformers.Idefics3Processor(
@@ -172,6 +172,10 @@ def _cuda(device: str | torch.device) -> list[torch.device]:
     return [torch.device(device)] if torch.device(device).type == "cuda" else []
 
 
+def _id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
+    return tokenizer.get_vocab()[token]
+
+
 def _text_options(config: SmallVLMConfig, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     return {
         "vocab_size": config.vocabulary if config.pad_vocabulary else len(tokenizer),
@@ -205,7 +209,7 @@ def _llava(config: SmallVLMConfig, tokenizer: PreTrainedTokenizerFast) -> tuple[
     made = LlavaConfig(
         vision_config=CLIPVisionConfig(**_vision_options(config)),
         text_config=LlamaConfig(**_text_options(config, tokenizer)),
-        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_token_index=_id(tokenizer, "<image>"),
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
         image_seq_length=config.picture_tokens,
@@ -219,7 +223,7 @@ def _idefics3(config: SmallVLMConfig, tokenizer: PreTrainedTokenizerFast) -> tup
     made = Idefics3Config(
         vision_config=_vision_options(config),
         text_config=LlamaConfig(**_text_options(config, tokenizer)),
-        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        image_token_id=_id(tokenizer, "<image>"),
         scale_factor=2,
     )
     return made, Idefics3ForConditionalGeneration
@@ -244,10 +248,10 @@ def _qwen2_5_vl(config: SmallVLMConfig, tokenizer: PreTrainedTokenizerFast) -> t
         # every fourth layer sees the whole picture, the others windows of 8 patches, as in the released model
         | {"window_size": min(8 * config.patch, size), "fullatt_block_indexes": list(range(depth - 1, -1, -4))[::-1]},
         tie_word_embeddings=True,
-        **{
-            f"{name}_token_id": tokenizer.convert_tokens_to_ids(token)
-            for name, token in zip(("image", "video", "vision_start", "vision_end"), FAMILIES["qwen2_5_vl"].special)
-        },
+        image_token_id=_id(tokenizer, "<|image_pad|>"),
+        video_token_id=_id(tokenizer, "<|video_pad|>"),
+        vision_start_token_id=_id(tokenizer, "<|vision_start|>"),
+        vision_end_token_id=_id(tokenizer, "<|vision_end|>"),
     )
     return made, Qwen2_5_VLForConditionalGeneration
 
@@ -258,7 +262,7 @@ def _paligemma(config: SmallVLMConfig, tokenizer: PreTrainedTokenizerFast) -> tu
     made = PaliGemmaConfig(
         vision_config=SiglipVisionConfig(**_vision_options(config), vision_use_head=False),
         text_config=GemmaConfig(**_text_options(config, tokenizer)),
-        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_token_index=_id(tokenizer, "<image>"),
         vocab_size=len(tokenizer),
         projection_dim=config.width,
         hidden_size=config.width,

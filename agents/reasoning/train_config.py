@@ -111,19 +111,12 @@ class TrainReasonerConfig(JobConfig):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name}={getattr(self, name)} should be positive")
         for name in (
-            "steps",
-            "lora",
-            "answers",
-            "overlong_buffer",
-            "eval_every",
-            "val_questions",
-            "weight_decay",
-            "dual_clip",
-        ):
+            "steps", "lora", "answers", "overlong_buffer", "eval_every", "val_questions", "weight_decay", "dual_clip",
+        ):  # fmt: skip
             if getattr(self, name) < 0:
                 raise InputError(f"{name}={getattr(self, name)} should not be negative")
-        if not (self.epochs > 0 or self.steps):
-            raise InputError(f"epochs={self.epochs} should be positive where steps are not given")
+        if not (self.epochs > 0 or self.steps or self.answers):
+            raise InputError(f"epochs={self.epochs} should be positive where neither steps nor answers are given")
         if not self.temperature > 0 or not 0 < self.top_p <= 1:
             raise InputError(
                 f"temperature={self.temperature} should be positive and top_p={self.top_p} in (0, 1]: without chance "

@@ -148,10 +148,12 @@ def collect_turns(
     cut: list[tuple[Prompts, Tensor]] = []
     turn = 0
     while len(state):
-        draws = {"temperature": temperature, "top_p": top_p, "seed": (seed + turn) % TURN_SEEDS}
         going = row.tolist()
         own = [past[number] for number in going]
-        taken = take_turn(vlm, simulator, style, state, frame, own, numbers=[numbers[k] for k in going], **draws)
+        taken = take_turn(
+            vlm, simulator, style, state, frame, own, temperature=temperature, top_p=top_p,
+            seed=(seed + turn) % TURN_SEEDS, numbers=[numbers[number] for number in going],
+        )  # fmt: skip
         anchor = torch.tensor([_anchor(view, text) for view, text in zip(frame.rgb, state.text.tolist())])
         for number, action in zip(going, taken.action.tolist()):
             past[number].append(simulator.action_names[action])

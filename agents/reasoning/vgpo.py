@@ -128,7 +128,8 @@ def weights(
         sees: rows with a picture. The others, and rows without a token, have weight 1 and no part in a mean.
     """
     with torch.no_grad():
-        return _weights(focus, mask, group, sees, config)
+        # in float64: stretching two means that differ by rounding alone would make a difference of it
+        return _weights(focus.double(), mask, group, sees, config)
 
 
 def _weights(focus: Tensor, mask: Tensor, group: Tensor, sees: Tensor, config: VGPOConfig) -> VGPOWeights:
@@ -152,7 +153,8 @@ def _weights(focus: Tensor, mask: Tensor, group: Tensor, sees: Tensor, config: V
     if config.inter:
         phi = (v * live).sum(1) if config.choice("accumulate") == "sum" else _row_mean(v, live)
         answer = torch.where(counted, _answer_weights(phi, counted, group, config), answer)
-    return VGPOWeights(token, answer, v * live, _statistics(w, v, gate, step, live, token, answer))
+    statistics = _statistics(w, v, gate, step, live, token, answer)
+    return VGPOWeights(token.float(), answer.float(), v.float(), {name: x.float() for name, x in statistics.items()})
 
 
 def _stretched_focus(focus: Tensor, live: Tensor, over: str) -> Float[Tensor, "B T"]:

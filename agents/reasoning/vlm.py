@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
+from PIL import Image
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from agents.reasoning.families import FAMILIES, Family
 from agents.reasoning.small_vlm import SmallVLMConfig, make_model, make_processor, make_tokenizer
@@ -45,7 +46,7 @@ class VLM:
         self.model = model
         self.processor = processor
         self.family: Family = FAMILIES[kind]
-        self.tokenizer: PreTrainedTokenizerBase = processor.tokenizer
+        self.tokenizer: Any = processor.tokenizer
         self.picture_id: int = model.config.image_token_id
         text = model.config.get_text_config()
         self.context: int = int(text.max_position_embeddings)
@@ -57,9 +58,10 @@ class VLM:
         pad = self.tokenizer.pad_token_id
         self.pad_id: int = self.eos_ids[0] if pad is None else pad
         rows = model.get_output_embeddings().weight.shape[0]
-        named = [getattr(model.config, f"{name}_token_id", None) for name in ("image", "video")]
-        never = {*named, *self.tokenizer.all_special_ids, *range(len(self.tokenizer), rows)} - listed
-        self.vision_ids: tuple[int, ...] = tuple(sorted(i for i in never if i is not None and i < rows))
+        known = self.tokenizer.get_vocab()
+        around = [known[token] for token in (*self.family.special, *self.family.tiles) if token in known]
+        never = {self.picture_id, *around, *self.tokenizer.all_special_ids, *range(len(self.tokenizer), rows)} - listed
+        self.vision_ids: tuple[int, ...] = tuple(sorted(i for i in never if i < rows))
 
     @classmethod
     def create(
@@ -119,7 +121,8 @@ class VLM:
                     known = ", ".join(FAMILIES)
                     raise InputError(f"it is a {kind} model, which is no image-text policy; expected one of {known}")
                 processor = load_processor(name, local)
-                model, report = AutoModelForImageTextToText.from_pretrained(
+                auto: Any = AutoModelForImageTextToText
+                model, report = auto.from_pretrained(
                     name, local_files_only=local, dtype=dtype, output_loading_info=True
                 )
         except Exception as error:  # safetensors, tokenizers, PIL and the hub client each raise their own kinds
@@ -173,8 +176,9 @@ class VLM:
         for number, (ids, _) in enumerate(rows):
             if len(ids) + reserve > self.context:
                 raise InputError(
-                    f"prompt {number} takes {len(ids)} tokens with its {len(pictures[number])} pictures; with {reserve} "
-                    f"of the response that is more than the {self.context} which the model reads: {prompts[number][:80]!r}"
+                    f"prompt {number} takes {len(ids)} tokens with its {len(pictures[number])} pictures, which leaves "
+                    f"no room for {reserve} of the response: the model reads {self.context} in all. Shorten it, show "
+                    f"fewer pictures or allow a shorter response: {prompts[number][:80]!r}"
                 )
         length = max((len(ids) for ids, _ in rows), default=0)
         ids = torch.full((len(rows), length), self.pad_id, dtype=torch.int64)
@@ -297,18 +301,24 @@ class VLM:
             raise InputError(
                 f"prompt {number} holds {token!r}, which stands for a picture in this model; write {PICTURE}"
             )
-        text = self._worded(parts, token)
         bos = self.tokenizer.bos_token
+        text = self._worded(parts, token) if shown else self.family.words_alone(self._worded(parts, token), bos)
         written = bool(bos and text.startswith(bos))  # by the chat template
-        images = [np.ascontiguousarray(picture) for picture in shown] or None
+        for picture in shown:
+            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+                raise InputError(
+                    f"prompt {number} came with a picture of shape {picture.shape} and type {picture.dtype}, expected "
+                    "(H, W, 3) of uint8; read files with vl.pictures"
+                )
+        if not shown:  # some processors insist on a picture
+            ids = self.tokenizer(text, add_special_tokens=not written)["input_ids"]
+            return torch.tensor(ids, dtype=torch.int64), {}
+        images = [Image.fromarray(picture) for picture in shown]  # an array of height 3 could be taken for channels
         try:
-            if images is None:
-                ids = self.tokenizer(text, add_special_tokens=not written)["input_ids"]
-                return torch.tensor(ids, dtype=torch.int64), {}
             processed = self.processor(
                 images=[images], text=[text], add_special_tokens=not written, return_tensors="pt"
             )
-        except ValueError as error:
+        except (ValueError, TypeError) as error:  # TypeError: a processor that lacks its settings
             said = (str(error).splitlines() or [""])[0][:200]
             sizes = [picture.shape for picture in shown]
             raise InputError(f"prompt {number}: the processor does not take pictures of {sizes}: {said}") from error

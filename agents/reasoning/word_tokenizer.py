@@ -77,7 +77,8 @@ def build_word_tokenizer(
         bos_token=USER,  # prompts begin with it
         eos_token=END,
         unk_token=UNKNOWN,
-        additional_special_tokens=[ASSISTANT, *special],
+        sep_token=ASSISTANT,  # between prompt and response; a processor may replace the additional tokens, not this one
+        additional_special_tokens=list(special),
         padding_side="left",
         model_max_length=max_length,
         clean_up_tokenization_spaces=False,

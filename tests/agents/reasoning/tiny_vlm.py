@@ -1,28 +1,42 @@
-"""Tiny models of every family for tests of generation and scoring, with prompts of several lengths."""
+"""Tiny image-text models and questions with pictures, shared by tests."""
 
 import numpy as np
 import torch
 
 from agents.reasoning.small_vlm import PRESETS, SmallVLMConfig
-from agents.reasoning.types import PICTURE, Prompts
+from agents.reasoning.types import PICTURE
 from agents.reasoning.vlm import VLM
 
-TEXTS = ["what is on the left of the red chair ?", "how many lamps are there ? 1 2 3 4", "no yes blue green near far"]
+FAMILY_NAMES = ("llava", "idefics3", "qwen2_5_vl", "paligemma")
+TEXTS = ("how many red chairs are there ?", "what is left of the bed", "<think> i see 2 .</think> <answer> 2 </answer>")
+PROMPTS = (
+    "<picture> how many red chairs are there ?",
+    "<picture> <picture> what is left of the red bed ?",
+    "<picture> bed ?",
+    "how many are 2 and 3 ?",
+)
+ANSWERS = ("<think> i see 2 red .</think> <answer> 2 </answer>", "<answer> bed </answer>", "2", "a chair")
+SIZES = ([(32, 32)], [(40, 64), (32, 32)], [(24, 48)], [])
 
 
-def tiny_vlm(family: str = "llava") -> VLM:
-    """Weights times ten: as they are drawn, logits hardly depend on anything."""
-    vlm = VLM.create(SmallVLMConfig(family=family, **PRESETS["tiny"]), TEXTS, seed=0)
+def tiny_vlm(family="llava", seed=0, spread=10.0, **sizes):
+    """A model whose weight matrices are `spread` times as large as drawn, so that pictures and places matter."""
+    vlm = VLM.create(SmallVLMConfig(**{**PRESETS["tiny"], "family": family, **sizes}), TEXTS, seed=seed)
     with torch.no_grad():
         for parameter in vlm.model.parameters():
             if parameter.ndim > 1:
-                parameter.mul_(10)
+                parameter.mul_(spread)
     return vlm
 
 
-def tiny_prompts(vlm: VLM) -> Prompts:
-    """With one picture, with two, with none."""
-    rng = np.random.default_rng(0)
-    one, *two = (rng.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(3))
+def some_pictures(sizes=SIZES, seed=0):
+    """Noise of the given sizes (H, W), a list for each prompt."""
+    rng = np.random.default_rng(seed)
+    return [[rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in row] for row in sizes]
+
+
+def tiny_prompts(vlm):
+    """Encoded prompts with one picture, with two, with none."""
+    one, *two = some_pictures([[(32, 32)] * 3])[0]
     asked = [f"{PICTURE} how many lamps ?", f"{PICTURE} {PICTURE} is the left one near the chair ?", "yes or no"]
     return vlm.encode(asked, [[one], two, []])
