@@ -109,7 +109,7 @@ class EpisodesSource:
         Args:
             generator: one number is drawn from it, the seed of all answers.
         """
-        seed = int(torch.randint(TURN_SEEDS, (), generator=generator))
+        seed = int(torch.randint(TURN_SEEDS, (), generator=generator, device=generator.device))
         first = self.simulator.reset(replace(self._first, episode=torch.full_like(self._first.episode, step - 1)))
         turns = collect_turns(
             vlm, self.simulator, first, self.style, temperature=self.temperature, top_p=self.top_p, seed=seed,
