@@ -12,6 +12,8 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vl.encoders import NORM_OF_POOLED_ONLY
+
 Pictures = dict[str, Tensor]
 """The picture tensors of one row, without a row dimension: the leading one counts pictures, tiles or patches."""
 
@@ -52,9 +54,12 @@ class Family:
         tower = getattr(tower, "vision_model", tower)
         if not isinstance(layer, int) or not hasattr(tower, "encoder"):
             return []
-        layers = tower.encoder.layers  # feature k of a tower with n layers is what k of them make, feature -1 the last
-        used = layer if layer >= 0 else len(layers) + 1 + layer
-        return [*layers[used:], *([tower.post_layernorm] if hasattr(tower, "post_layernorm") else [])]
+        layers = tower.encoder.layers
+        used = layer if layer >= 0 else len(layers) + 1 + layer  # feature k is what k layers make, feature -1 all
+        idle = list(layers[used:])
+        if hasattr(tower, "post_layernorm") and (idle or tower.config.model_type in NORM_OF_POOLED_ONLY):
+            idle.append(tower.post_layernorm)
+        return idle
 
     def language_model(self, model: Any) -> nn.Module:
         """The part that reads words and picture features, without the head."""

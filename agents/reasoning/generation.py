@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from agents.reasoning.decoding import Decoder, read_prompts
+from agents.reasoning.decoding import decoder_for, read_prompts
 from agents.reasoning.types import Prompts, Responses
 from agents.reasoning.vlm import VLM
 from core.errors import InputError
@@ -118,7 +118,7 @@ def _generate(
     with evaluating(vlm.model):
         read = read_prompts(vlm, prompts)
         logits = vlm.lm_head()(read.states[:, -1]).repeat_interleave(samples, 0)
-        decoder = Decoder(vlm, read, samples, max_new_tokens)
+        decoder = decoder_for(vlm, read, samples, max_new_tokens)
         del read
         rows = torch.arange(count, device=device)  # still asked for tokens
         alive = torch.ones(count, dtype=torch.bool, device=device)  # of those, not ended

@@ -318,7 +318,7 @@ class VLM:
             processed = self.processor(
                 images=[images], text=[text], add_special_tokens=not written, return_tensors="pt"
             )
-        except ValueError as error:
+        except (ValueError, TypeError) as error:  # TypeError: a processor that lacks its settings
             said = (str(error).splitlines() or [""])[0][:200]
             sizes = [picture.shape for picture in shown]
             raise InputError(f"prompt {number}: the processor does not take pictures of {sizes}: {said}") from error

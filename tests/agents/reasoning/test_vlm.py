@@ -239,6 +239,31 @@ def test_tiles_of_several_sizes_and_numbers_keep_to_their_rows():
     assert family.together([{}, {}]) == {}
 
 
+def test_pictures_cut_into_tiles_keep_to_their_rows():
+    vlm = tiny_vlm("idefics3")
+    images = vlm.processor.image_processor
+    images.do_image_splitting = True  # into tiles of 32 pixels and the whole, shrunk to one
+    pictures = some_pictures([[(32, 32)], [(64, 32), (32, 32)], [(64, 96)], []])
+    prompts, responses = vlm.encode(PROMPTS, pictures), vlm.encode_answers(ANSWERS)
+    assert [len(row.get("pixel_values", ())) for row in prompts.pictures] == [1, 2 + 1 + 1, 6 + 1, 0]
+    assert prompts.on_picture.sum(1).tolist() == [4, 16, 28, 0]
+    together = answer_logits(vlm, prompts, responses)
+    for row in range(len(PROMPTS)):
+        own = responses.rows([row])
+        alone = answer_logits(vlm, vlm.encode([PROMPTS[row]], [pictures[row]]), own)
+        assert largest_gap(alone, together[[row]], own.mask) < CLOSE
+
+
+def test_layers_of_a_tower_that_are_not_read_do_not_learn(llava):
+    tower, layer = llava.model.model.vision_tower, llava.model.config.vision_feature_layer
+    assert layer == -1 and llava.family.idle(llava.model) == [tower.post_layernorm]
+    llava.model.config.vision_feature_layer = -2  # as LLaVA 1.5
+    try:
+        assert llava.family.idle(llava.model) == [tower.encoder.layers[1], tower.post_layernorm]
+    finally:
+        llava.model.config.vision_feature_layer = layer
+
+
 def test_answers_come_back_as_text_and_end(llava):
     responses = llava.encode_answers(["<think> I see 12 .</think> <answer> 3.5 </answer>", "bed"])
     assert responses.texts == ("<think> i see 12 .</think><answer> 3.5</answer>", "bed")
