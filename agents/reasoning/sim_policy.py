@@ -8,7 +8,7 @@ from torch import Tensor
 
 from agents.reasoning.action_text import instead
 from agents.reasoning.turn_config import TurnStyle, read_style
-from agents.reasoning.turns import take_turn
+from agents.reasoning.turns import Taken, take_turn
 from core.errors import InputError
 from envs import counter_random
 from envs.simulator import Simulator
@@ -28,6 +28,7 @@ class VLMAgent:
     Attributes:
         answers: how many there were.
         unreadable: of them, those that named no action.
+        last: what was asked and answered in the last turn.
 
     Raises:
         InputError: the simulator's actions have no names (control="continuous").
@@ -46,6 +47,7 @@ class VLMAgent:
         self.seed, self.temperature = seed, temperature
         self.past: dict[int, list[str]] = {}  # of each environment
         self.answers = self.unreadable = 0
+        self.last: Taken | None = None
 
     @classmethod
     def from_pretrained(
@@ -86,6 +88,7 @@ class VLMAgent:
             self.vlm, self.simulator, self.style, state, frame, past,
             temperature=self.temperature, top_p=1.0, seed=DRAWS, numbers=numbers,
         )  # fmt: skip
+        self.last = taken
         self.answers += len(places)
         self.unreadable += sum(answer.action is None for answer in taken.answers)
         for done, action in zip(past, taken.action.tolist()):

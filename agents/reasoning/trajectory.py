@@ -38,7 +38,15 @@ class Reference:
     ) -> Float[Tensor, "B T"]:
         """Of the tokens of responses that the policy gave."""
         with self.vlm.without_lora() if self.adapted else nullcontext():
-            return score(self.vlm, prompts, responses, temperature=temperature, rows=rows).log_prob
+            return scored(self.vlm, prompts, responses, temperature=temperature, rows=rows, hidden=False).log_prob
+
+
+def scored(vlm: Any, prompts: Prompts, responses: Responses, *, hidden: bool, temperature: float, rows: int) -> Scored:
+    """`score`, also of no rows at all, as where dynamic sampling left a process without a group."""
+    if len(prompts):
+        return score(vlm, prompts, responses, temperature=temperature, rows=rows, hidden=hidden)
+    none = torch.zeros(responses.ids.shape, device=vlm.device)
+    return Scored(none, hidden=none[..., None], prototype=none[:, :1], sees=none[:, 0] > 0)
 
 
 def make_trajectory(
@@ -68,7 +76,7 @@ def make_trajectory(
         rows: responses per forward pass.
 
     Returns:
-        The trajectory; statistics of the weights, and `trajectory_tokens` that went through a model for it.
+        The trajectory; statistics of this process's weights, and `trajectory_tokens` that went through a model.
     """
     began = time.perf_counter()
     prompts, responses = collected.prompts, collected.responses
@@ -76,7 +84,7 @@ def make_trajectory(
         responses = replace(responses, mask=without_cut_off(responses.mask, responses.ended))
     old: Scored | None = None
     if updates > 1 or kl_cost or vgpo is not None:
-        old = score(vlm, prompts, responses, temperature=temperature, rows=rows, hidden=vgpo is not None)
+        old = scored(vlm, prompts, responses, temperature=temperature, rows=rows, hidden=vgpo is not None)
     reference_log_prob = None
     if reference is not None:
         reference_log_prob = reference.log_prob(prompts, responses, temperature=temperature, rows=rows)

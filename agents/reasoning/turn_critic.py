@@ -29,7 +29,8 @@ class TurnCritic:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, 1))
-        nn.init.zeros_(self.network[-1].weight)  # before anything is known, every turn is worth nothing
+        for parameter in self.network[-1].parameters():
+            nn.init.zeros_(parameter)  # before anything is known, every turn is worth nothing
         self.network.to(device)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=RATE)
 
