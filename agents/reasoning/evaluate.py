@@ -97,6 +97,8 @@ PANELS: Final = {  # metric of train-reasoner -> what its panel is called
     "informative": "questions that teach",
     "loss": "loss",
 }
+RISING: Final = ("val_accuracy", "accuracy", "reward")
+"""Of these the highest is the best."""
 
 
 def run(cfg: EvaluateReasonerConfig) -> dict[str, Any]:
@@ -261,7 +263,8 @@ def curves_of(arms: dict[str, list[TrainingRun]]) -> tuple[dict[str, dict[str, C
         found = {name: line for name, runs in arms.items() if (line := curve(runs, metric)) is not None}
         if found:
             panels[title] = found
-            over[title] = {name: over_epochs(line) for name, line in found.items()}
+            if metric in RISING:
+                over[title] = {name: over_epochs(line) for name, line in found.items()}
     described = {
         name: {"runs": [str(run.folder) for run in runs], "seeds": [run.seed for run in runs]}
         for name, runs in arms.items()

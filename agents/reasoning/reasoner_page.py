@@ -50,6 +50,7 @@ main { max-width: 1120px; } p { max-width: 100ch; }
 td small { display: block; color: var(--soft); font-size: 11.5px; line-height: 1.35; }
 tr.control td { color: var(--soft); } tr.lead td { font-weight: 600; background: #eef3fb; }
 tr.lead td small { font-weight: 400; }
+.beside, figure { margin-bottom: 16px; }
 .beside { display: grid; grid-template-columns: 1fr 1fr; gap: 18px; align-items: start; }
 figure img { max-height: none; }
 h3 { font-size: 16px; margin: 18px 0 6px; }
