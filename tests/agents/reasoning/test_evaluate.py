@@ -9,7 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from agents.reasoning import evaluate
+from agents.reasoning import evaluate, reasoner_plots
 from agents.reasoning.evaluate import oracle, spread_over
 from agents.reasoning.types import PICTURE, Sample
 from agents.reasoning.ways import WAYS
@@ -50,7 +50,8 @@ def evaluated(root: Path, *words: str) -> dict:
     return evaluate.run(load_config("evaluate-reasoner", evaluate.CONFIG, asked))
 
 
-def test_all_ways_are_asked_and_table_answers_and_page_are_left(trained):
+def test_all_ways_are_asked_and_table_answers_and_page_are_left(trained, monkeypatch):
+    monkeypatch.setattr(reasoner_plots, "figure_html", lambda figure, alt, *_, **__: alt)  # drawn in test_reasoner_page
     out = trained / "out"
     words = (f"out={out}", "k=2", "also=[val]", f"before={trained}/run/model", "shown=3")
     found = evaluated(trained, *words)

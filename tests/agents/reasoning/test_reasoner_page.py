@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from agents.reasoning import reasoner_plots
 from agents.reasoning.answer_figures import (
     ALL,
     BEFORE,
@@ -63,7 +64,7 @@ SAMPLED = (np.arange(80) % 9 + 1, np.arange(80) % 2 == 0)
 @pytest.fixture(scope="module")
 def page() -> str:
     lines = {f"seed of {name}": Curve(np.arange(3.0), np.full((3, 3), 0.5)) for name in ("grpo", "dapo")}
-    whole = result(test=figures(), val=figures(before=False))
+    whole = result(test=figures(), val=figures(before=False) | {"kinds": []})
     arms = {name: {"runs": ["a", "b", "c"], "seeds": [0, 1, 2]} for name in lines}
     whole["curves"] = {"x": "epoch", "arms": arms, "over": {"reward": {k: over_epochs(v) for k, v in lines.items()}}}
     picture = np.zeros((8, 8, 3), np.uint8)
@@ -99,7 +100,13 @@ def test_the_page_fetches_nothing_shows_answers_as_text_and_closes_every_tag(pag
     assert not Nesting.open
 
 
-def test_what_is_known_has_its_section_and_what_is_not_has_none(page):
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures are named, not drawn: the page above has them."""
+    monkeypatch.setattr(reasoner_plots, "figure_html", lambda figure, alt, *_, **__: f"<figure>{alt}</figure>")
+
+
+def test_what_is_known_has_its_section_and_what_is_not_has_none(page, undrawn):
     sections = ["In short", "Accuracy", "Does it look?", "How it answers", "Learning curves", "Sample answers",
                 "How it was measured"]  # fmt: skip
     assert re.findall(r"<h2>(.*?)</h2>", page) == sections
@@ -107,6 +114,7 @@ def test_what_is_known_has_its_section_and_what_is_not_has_none(page):
     assert "cut off at the limit" in page and "<dt>before</dt>" in page
     bare = reasoner_page("a model", result(test=figures(before=False)), SAMPLED, {}, [])
     assert not re.search("Learning curves|Sample answers|before training", bare)
+    assert re.findall("<figure>(.*?)</figure>", bare)[1] == "accuracy by kind of question"
 
 
 @pytest.mark.browser
