@@ -113,9 +113,13 @@ def gains(samples: Sequence[Sample], rows: Mapping[str, Float[ndarray, " Q"]]) -
     }
 
 
-def entry(values: Float[ndarray, " M"], groups: ndarray) -> Entry:
-    """A mean, its 95 % interval over groups, and what it counts."""
-    whole = np.isin(values, (0, 1)).all()  # a rate, for which all right and all wrong have an interval too
+def entry(values: Float[ndarray, " M"], groups: ndarray, rate: bool = True) -> Entry:
+    """A mean, its 95 % interval over groups, and what it counts.
+
+    Args:
+        rate: ones and zeros are hits and misses, of which all or none have an interval too; differences are not.
+    """
+    whole = rate and np.isin(values, (0, 1)).all()
     return {
         "value": float(values.mean()),
         "interval": list((grouped_rate if whole else grouped_mean)(values, groups)),

@@ -171,7 +171,7 @@ def verdict(figures: Mapping[str, Any], name: str) -> tuple[str, str]:
     looks = gain["interval"][0] > 0
     said.append(
         f"With grey pictures it is right on {blind['value']:.0%} {which}: seeing "
-        + (f"adds {points(gain)}." if looks else f"adds nothing that shows ({points(gain)}).")
+        + (f"adds {points(gain)}." if looks else f"adds nothing that shows: {points(gain)}.")
     )
     if not looks:
         return "bad", " ".join(said)

@@ -55,7 +55,9 @@ def accuracy_plot(table: Table, names: Mapping[str, str]) -> str:
         for number, part in enumerate(parts):
             height = place + (number - (len(parts) - 1) / 2) * 0.24
             if row in (MAJORITY, CHANCE):  # what is known exactly has no interval
-                axes.plot([table[row][part]["value"]], [height], "|", color=SUBSETS[part], markersize=9)
+                axes.plot(
+                    [table[row][part]["value"]], [height], "|", color=SUBSETS[part], markersize=11, markeredgewidth=2
+                )
             else:
                 interval_line(axes, table[row][part], height, SUBSETS[part], hollow=row in CONTROLS)
     for part in parts:

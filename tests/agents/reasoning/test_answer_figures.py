@@ -87,6 +87,8 @@ def test_what_seeing_and_training_add_is_counted_question_by_question():
     assert list(found) == ["blind", BEFORE]
     assert found["blind"][SEEN]["value"] == pytest.approx(2 / 3) and found["blind"][TOLD]["value"] == 0
     assert found[BEFORE][ALL]["value"] == -0.25
+    same = gains(SAMPLES, {"cold": np.ones(4), "blind": np.ones(4)})["blind"][ALL]
+    assert (same["value"], same["interval"]) == (0, [0, 0])  # not the interval of a rate of which none hit
 
 
 def test_length_is_told_apart_for_right_and_wrong_answers():
