@@ -81,17 +81,6 @@ def processes(device: str = "cpu") -> Iterator[torch.device]:
         PartialState._reset_state()  # it is a singleton: a later block of this process joins anew
 
 
-def check_one_process(job: str) -> None:
-    """For a job that trains in one process.
-
-    Raises:
-        InputError: torchrun started several.
-    """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count > 1:
-        raise InputError(f"{job} trains in one process, torchrun started {count}; start it as `sightline {job} ...`")
-
-
 def leave(code: int = 0) -> NoReturn:
     """Ends a process that was one of several, its work done, without taking the interpreter down in order.
 

@@ -14,6 +14,7 @@ from jaxtyping import Float32, Int64, UInt8
 from numpy import ndarray
 from torch import Tensor
 
+from core import distributed
 from core.errors import InputError
 from vl.data import colour_gain
 from vl.picture_cache import GREY, Crop, PictureCache
@@ -121,7 +122,7 @@ class AnswerBatches:
     """Training batches without replacement within an epoch; batch `step` is a function of (seed, step) alone.
 
     Examples with an unreadable picture are left out of their batch and counted in the cache. The rest of an epoch that
-    does not fill a batch is left out, another one each epoch.
+    does not fill a batch is left out, another one each epoch. Of several processes each takes every W-th question.
     """
 
     def __init__(
@@ -165,6 +166,7 @@ class AnswerBatches:
             order = np.random.default_rng([self.seed, ORDER, epoch]).permutation(len(self.examples))
             self._order = (epoch, order)
         chosen = self._order[1][index * self.batch_size : (index + 1) * self.batch_size]
+        chosen = chosen[distributed.rank() :: distributed.world_size()]
         examples, asks = [], []
         for row in chosen:
             example = self.examples[row]
@@ -178,7 +180,7 @@ class AnswerBatches:
                 f"{bad} of {len(self.names)} pictures cannot be read ({self.cache.causes()}), more than the share "
                 f"max_unreadable={self.max_unreadable}; mend the files or raise it"
             )
-        rng = np.random.default_rng([self.seed, JITTER, step])
+        rng = np.random.default_rng([self.seed, JITTER, step, distributed.rank()])
         return examples, collate(asks, self.cache, self.tokens, self.jitter, rng, pixels=self.pixels)
 
     def _readable(self, one: Ask) -> bool:

@@ -28,7 +28,7 @@ from vl.kept_states import KeptStates
 from vl.model import VLModel
 from vl.model_files import encoder_shapes
 from vl.picture_cache import PictureCache
-from vl.tasks import Example, Task
+from vl.tasks import Example, Task, TaskData
 
 CHECKED = 1000
 """Examples looked at together before a run."""
@@ -187,6 +187,30 @@ def check_examples(model: VLModel, task: Task, examples: Sequence[Example], *, l
         model.tokens(texts[start : start + CHECKED])
     for start in range(0, len(examples) if labels else 0, CHECKED):
         targets(task, model.config.answers, examples[start : start + CHECKED])
+
+
+def leave_out_unreadable(model: VLModel, data: TaskData, most: float) -> None:
+    """Takes examples whose text the model cannot read out of a split and counts them in `data.dropped`.
+
+    Raises:
+        InputError: more than the share `most` of the examples.
+    """
+    faults: dict[str, InputError] = {}
+    for text in dict.fromkeys(example.text for example in data.examples):
+        try:
+            model.tokens([text])
+        except InputError as error:
+            faults[text] = error
+    kept = [example for example in data.examples if example.text not in faults]
+    count = len(data.examples) - len(kept)
+    if count > most * len(data.examples):
+        raise InputError(
+            f"{count} of {len(data.examples)} examples have a text that the model cannot read, more than the share "
+            f"max_unreadable={most:g}; e.g. {next(iter(faults.values()))}"
+        )
+    if count:
+        data.examples = kept
+        data.dropped["unreadable text"] = data.dropped.get("unreadable text", 0) + count
 
 
 def answer_loss(scores: Float[Tensor, "B A"], target: Tensor) -> Float[Tensor, ""]:

@@ -3,19 +3,21 @@
 sightline finetune-vl task=nlvr1 data=FOLDER model=FOLDER        (a model with a fusion, from `sightline pretrain-vl`)
 
 `data` holds files of the task's official form. Leaves model/ (weights of the evaluation that was best on the val split
-by the task's official metric; its config has the answers), metrics.jsonl and result.json in its run folder.
+by the task's official metric; its config has the answers), metrics.jsonl and result.json in its run folder. Several
+processes train one model when torchrun starts the job: each takes its questions of a batch.
 """
 
 import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from core import distributed
-from core.checkpoint import load_weights
+from core.checkpoint import Checkpoints, load_checkpoint, load_weights
 from core.errors import InputError, check_choice
 from core.files import replace_folder
 from core.help import field_comments
@@ -30,6 +32,7 @@ from vl.answering import (
     answers_of,
     check_blind,
     check_examples,
+    leave_out_unreadable,
     predict,
     targets,
     with_answers,
@@ -70,7 +73,7 @@ class FinetuneVLConfig(JobConfig):
     blind: bool = False  # every picture is grey: what can be known from the text alone
     jitter: float = 0.0  # largest relative change of brightness in training
     cache_gb: float = 1.0  # memory for decoded pictures, and as much for a frozen tower's states; the rest is read anew
-    max_unreadable: float = 0.05  # share of unreadable training pictures above which the run stops
+    max_unreadable: float = 0.05  # share of unreadable training pictures, or of texts, above which the run stops
     precision: str = "auto"  # float32, bfloat16, or auto = bfloat16 where native
     eval_every: int = 0  # updates between evaluations on the val split; 0 = ten in all
     checkpoint_every: int = 100  # updates between checkpoints
@@ -127,28 +130,48 @@ def run(cfg: FinetuneVLConfig) -> dict[str, Any]:
     for name in ("task", "data", "model"):
         if not getattr(cfg, name):
             raise InputError(f"{name} is required: {name}=... ({field_comments(FinetuneVLConfig)[name]})")
-    distributed.check_one_process("finetune-vl")
-    task = task_named(cfg.task)
-    if cfg.blind:
-        check_blind(task)
-    train, val = task.load(cfg.data, cfg.train_split), task.load(cfg.data, cfg.val_split)
-    model = with_answers(
-        VLModel.from_pretrained(cfg.model),
-        answers_of(task, train.examples, cfg.least_answers),
-        task.images,
-        seed=cfg.seed,
-        freeze_image=cfg.freeze_image,
-        freeze_text=cfg.freeze_text,
-        freeze_fusion=cfg.freeze_fusion,
-    ).to(cfg.device)
-    check_examples(model, task, train.examples, labels=True)
-    check_examples(model, task, val.examples, labels=True)
-    folder = RunFolder.open(cfg, "finetune-vl")
-    finished = folder.result()
-    if finished is not None:
-        folder.close()
-        return finished
+    with distributed.processes(cfg.device) as device:
+        if distributed.world_size() > 1 and not cfg.out:
+            raise InputError("several processes share one run folder; name it with out=FOLDER")
+        if cfg.batch_size < distributed.world_size():
+            raise InputError(
+                f"batch_size={cfg.batch_size} leaves some of {distributed.world_size()} processes without a question; "
+                "give at least one for each"
+            )
+        task = task_named(cfg.task)
+        if cfg.blind:
+            check_blind(task)
+        train_data, val = task.load(cfg.data, cfg.train_split), task.load(cfg.data, cfg.val_split)
+        model = with_answers(
+            VLModel.from_pretrained(cfg.model),
+            answers_of(task, train_data.examples, cfg.least_answers),
+            task.images,
+            seed=cfg.seed,
+            freeze_image=cfg.freeze_image,
+            freeze_text=cfg.freeze_text,
+            freeze_fusion=cfg.freeze_fusion,
+        ).to(device)
+        for data in (train_data, val):
+            leave_out_unreadable(model, data, cfg.max_unreadable)
+            check_examples(model, task, data.examples, labels=True)
+        folder = RunFolder.open(cfg, "finetune-vl") if distributed.is_main() else None
+        finished = folder.result() if folder is not None else None
+        if distributed.from_main(int(finished is not None)):
+            if folder is not None:
+                folder.close()
+            return finished or {}
+        return train(cfg, task, model, train_data, val, folder)
 
+
+def train(
+    cfg: FinetuneVLConfig, task: Task, model: VLModel, train: TaskData, val: TaskData, folder: RunFolder | None
+) -> dict[str, Any]:
+    """The loop: ask, loss, step, log, evaluate, checkpoint.
+
+    Args:
+        model: with the task's answer head, on the device of this process.
+        folder: of the run; None in all processes but the main one.
+    """
     model.train()
     groups = model.parameter_groups(cfg.lr, cfg.fusion_factor, cfg.head_factor, cfg.weight_decay)
     optimizer = make_optimizer("adamw", groups)
@@ -173,17 +196,21 @@ def run(cfg: FinetuneVLConfig) -> dict[str, Any]:
     )
     steps = cfg.steps or max(1, round(cfg.epochs * batches.steps_per_epoch))
     eval_every = cfg.eval_every or max(1, math.ceil(steps / 10))
-    half = uses_bfloat16(cfg.precision, cfg.device)
+    half = uses_bfloat16(cfg.precision, model.device.type)
 
-    start, seconds = 0, 0.0
+    seconds = 0.0
     best: dict[str, Any] = {"step": 0, "score": -1.0, "metrics": {}, "weights": {}}
-    latest = folder.checkpoints.latest()
-    if latest is not None:
-        start, state = latest
-        load_weights(model, state["model"], f"the checkpoint in {folder.path}")
-        optimizer.load_state_dict(state["optimizer"])
-        best, seconds = state["best"], state["seconds"]
-    folder.rewind(start)
+    place = Path(cfg.out).expanduser() if folder is None else folder.path
+    checkpoints = Checkpoints(place / "checkpoints") if folder is None else folder.checkpoints
+    latest = checkpoints.latest() if folder is not None else None
+    start = distributed.from_main(latest[0] if latest else 0)
+    saved = latest[1] if latest else load_checkpoint(checkpoints.path(start)) if start else None
+    if saved is not None:
+        load_weights(model, saved["model"], f"the checkpoint in {place}")
+        optimizer.load_state_dict(saved["optimizer"])
+        best, seconds = saved["best"], saved["seconds"]
+    if folder is not None:
+        folder.rewind(start)
 
     with track(steps, task.name) as progress:
         progress.advance(start)
@@ -192,20 +219,22 @@ def run(cfg: FinetuneVLConfig) -> dict[str, Any]:
             rate = rate_factor(step, steps, round(cfg.warmup * steps), cfg.schedule)
             set_rates(optimizer, rate)
             examples, batch = batches.batch(step)
-            target = targets(task, model.config.answers, examples).to(cfg.device)
+            target = targets(task, model.config.answers, examples).to(model.device)
+            share = len(examples) / distributed.sum_over_ranks(torch.tensor(float(len(examples)), device=model.device))
             with (
-                seeded(model.device, cfg.seed, step),  # dropout depends on the step alone
+                seeded(model.device, cfg.seed, step, distributed.rank()),  # dropout depends on the step alone
                 torch.autocast(model.device.type, torch.bfloat16, enabled=half),
             ):
                 scores = answer_scores(model, batch, kept.of(batch.crops) if kept else None)
-            loss = answer_loss(scores, target)
+            part = answer_loss(scores, target) * share
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            part.backward()
+            loss = distributed.sum_over_ranks(part.detach()).item()
+            if not math.isfinite(loss):
+                raise InputError(f"the loss became {loss} at step {step}; lower lr (now {cfg.lr})")
             norm = update(optimizer, model.parameters(), cfg.grad_clip)
-            if not math.isfinite(loss.item()):
-                raise InputError(f"the loss became {loss.item()} at step {step}; lower lr (now {cfg.lr})")
-            done, shown = step + 1, {"loss": loss.item()}
-            metrics = {"loss": loss.item(), "lr": rate * cfg.lr, "grad_norm": norm.item()}
+            done, shown = step + 1, {"loss": loss}
+            metrics = {"loss": loss, "lr": rate * cfg.lr, "grad_norm": norm.item()}
             if done % eval_every == 0 or done == steps:
                 found = evaluate(model, task, val, val_cache, cfg.blind, cfg.batch_size, val_kept)
                 metrics |= found
@@ -214,10 +243,11 @@ def run(cfg: FinetuneVLConfig) -> dict[str, Any]:
                     weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
                     best = {"step": done, "score": score, "metrics": found, "weights": weights}
             seconds += time.perf_counter() - began
-            folder.log(done, **metrics)
+            if folder is not None:
+                folder.log(done, **metrics)
             progress.advance(1, **shown)
-            if done % cfg.checkpoint_every == 0 and done < steps:
-                folder.checkpoints.save(
+            if folder is not None and done % cfg.checkpoint_every == 0 and done < steps:
+                checkpoints.save(
                     done,
                     {
                         "model": model.state_dict(),
@@ -227,29 +257,35 @@ def run(cfg: FinetuneVLConfig) -> dict[str, Any]:
                     },
                 )
 
-    load_weights(model, best["weights"], "the best evaluation")
-    replace_folder(folder.path / "model", model.save_pretrained)
-    print(f"{task.name} {task.main} on {cfg.val_split} {best['score']:.3f}; the model is in {folder.path / 'model'}")
-    return folder.finish(
-        {
-            "model": "model",
-            "task": task.name,
-            "blind": cfg.blind,
-            "best_step": best["step"],
-            **best["metrics"],
-            "steps": steps,
-            "train_examples": len(train.examples),
-            "val_examples": len(val.examples),
-            "dropped": {"train": train.dropped, "val": val.dropped},
-            "unreadable": {"train": train_cache.causes(), "val": val_cache.causes()},
-            "answers": len(model.config.answers),
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-            "kept_states": kept is not None,
-            "precision": "bfloat16" if half else "float32",
-            "seconds": round(seconds, 1),
-        }
-    )
+    result: dict[str, Any] = {}
+    if folder is not None:
+        load_weights(model, best["weights"], "the best evaluation")
+        replace_folder(folder.path / "model", model.save_pretrained)
+        print(
+            f"{task.name} {task.main} on {cfg.val_split} {best['score']:.3f}; the model is in {folder.path / 'model'}"
+        )
+        result = folder.finish(
+            {
+                "model": "model",
+                "task": task.name,
+                "blind": cfg.blind,
+                "best_step": best["step"],
+                **best["metrics"],
+                "steps": steps,
+                "train_examples": len(train.examples),
+                "val_examples": len(val.examples),
+                "dropped": {"train": train.dropped, "val": val.dropped},
+                "unreadable": {"train": train_cache.causes(), "val": val_cache.causes()},
+                "answers": len(model.config.answers),
+                "parameters": sum(parameter.numel() for parameter in model.parameters()),
+                "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+                "kept_states": kept is not None,
+                "precision": "bfloat16" if half else "float32",
+                "seconds": round(seconds, 1),
+            }
+        )
+    distributed.barrier()
+    return result
 
 
 def all_crops(data: TaskData) -> Iterator[Crop]:

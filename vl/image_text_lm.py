@@ -1,8 +1,6 @@
 """An image-text model of transformers in this process, as a generator (vl/generator.py) that reads pictures.
 
-LLaVA, Idefics, Qwen-VL, Gemma and whatever else `AutoModelForImageTextToText` loads: one path, no list of models. The
-processors of some families insist on a video processor, which needs torchvision; since only pictures are read here,
-`_without_video` builds those without one.
+LLaVA, Idefics, Qwen-VL, Gemma and whatever else `AutoModelForImageTextToText` loads: one path, no list of models.
 """
 
 import zlib
@@ -16,6 +14,7 @@ from core.errors import InputError, MissingFileError
 from vl.causal_lm import continuations, prepared_ends, weights_identity
 from vl.encoders import looks_like_path
 from vl.generator import Failure, GeneratorCounts, Picture, Pictures, check_request, picture_label
+from vl.processors import load_processor
 
 
 class ImageTextGenerator:
@@ -38,7 +37,7 @@ class ImageTextGenerator:
         from transformers import AutoModelForImageTextToText
 
         try:
-            self.processor: Any = _processor(name, local)
+            self.processor: Any = load_processor(name, local)
             self.model: Any = AutoModelForImageTextToText.from_pretrained(name, local_files_only=local, dtype="auto")
         except Exception as error:  # safetensors, tokenizers, PIL and the hub client each raise their own kinds
             first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
@@ -170,31 +169,3 @@ def is_image_text_model(path_or_id: str | Path) -> bool:
     except Exception:  # what is wrong there is said by the generator that then tries to load it
         return False
     return type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
-
-
-def _processor(name: str, local: bool) -> Any:
-    """The processor of a model, without its video side where torchvision is not installed."""
-    from transformers import AutoConfig, AutoProcessor
-    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
-    from transformers.utils import is_torchvision_available
-
-    kind: Any = PROCESSOR_MAPPING.get(type(AutoConfig.from_pretrained(name, local_files_only=local)), None)
-    if kind is not None and "video_processor" in kind.get_attributes() and not is_torchvision_available():
-        processor = _without_video(kind).from_pretrained(name, local_files_only=local)
-    else:
-        processor = AutoProcessor.from_pretrained(name, local_files_only=local)
-    if getattr(processor, "image_processor", None) is None or getattr(processor, "tokenizer", None) is None:
-        raise InputError("there is no processor for pictures and words beside the weights (preprocessor_config.json)")
-    return processor
-
-
-def _without_video(kind: Any) -> Any:
-    """A processor class like `kind` that has and loads no video processor."""
-
-    class Pictures(kind):
-        @classmethod
-        def get_attributes(cls) -> list[str]:
-            return [name for name in super().get_attributes() if name != "video_processor"]
-
-    Pictures.__name__ = kind.__name__  # by which transformers recognises families
-    return Pictures

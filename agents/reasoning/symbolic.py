@@ -354,9 +354,6 @@ def _raised(base: Value, exponent: Value) -> Value:
         raise _Unreadable("the exponent is too large")
     if isinstance(base, Fraction) and isinstance(exponent, Fraction):
         if exponent.denominator == 1:
-            bits = max(base.numerator.bit_length(), base.denominator.bit_length())
-            if bits * abs(exponent) > 2 * BITS:
-                raise _Unreadable("the power is too large")
             return _exact(base**exponent.numerator)
         if exponent == Fraction(1, 2) and base >= 0:
             top, bottom = math.isqrt(base.numerator), math.isqrt(base.denominator)

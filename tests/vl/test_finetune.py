@@ -10,6 +10,7 @@ from PIL import Image
 from core.errors import InputError, MissingFileError
 from core.job import load_config
 from core.run import read_metrics
+from tests.core.test_distributed import launch
 from tests.vl.conftest import COLORS
 from tests.vl.fusing import fusing_model
 from tests.vl.nlvr_on_disk import write_nlvr1
@@ -17,6 +18,7 @@ from tests.vl.tasks.files import write_json, write_lines
 from vl.evaluate import EvaluateVLConfig
 from vl.evaluate import run as evaluate
 from vl.finetune import FinetuneVLConfig, run
+from vl.fusion import FusionConfig
 from vl.model import VLModel
 
 
@@ -104,6 +106,36 @@ def test_kept_states_of_a_frozen_tower_change_nothing_but_the_time(config, tmp_p
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
+def test_questions_of_unknown_words_are_left_out_and_counted_up_to_a_share(config, root, tmp_path):
+    data = write_nlvr1(tmp_path / "data", {"train": 8, "val": 4})
+    lines = (data / "train.json").read_text().splitlines()
+    lines[0] = lines[0].replace("there is a red box", "zyx wvu")
+    (data / "train.json").write_text("\n".join(lines))
+    cfg = dataclasses.replace(config, data=str(data), steps=2, eval_every=2, max_unreadable=0.2)
+    result = run(cfg)
+    assert result["dropped"] == {"train": {"unreadable text": 6}, "val": {}} and result["train_examples"] == 42
+    with pytest.raises(InputError, match="6 of 48 examples have a text that the model cannot read.*'zyx wvu'"):
+        run(dataclasses.replace(cfg, out=str(tmp_path / "strict"), max_unreadable=0.05))
+    assert not (tmp_path / "strict").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_train_to_the_weights_of_one(root, tiny_config, tmp_path):
+    fusion = FusionConfig(layers=1, width=16, heads=2, dropout=0.0)  # each process draws its own
+    fusing_model(tiny_config, fusion=fusion).save_pretrained(tmp_path / "model")
+    words = [
+        "task=nlvr1", f"data={root / 'data'}", f"model={tmp_path / 'model'}", "steps=3", "batch_size=15",
+        "eval_every=3", "precision=float32",
+    ]  # fmt: skip
+    for name, world in (("one", 1), ("two", 2)):
+        launch(["-m", "vl.finetune", *words, f"out={tmp_path / name}"], world)
+    first, second = (VLModel.from_pretrained(tmp_path / name / "model").state_dict() for name in ("one", "two"))
+    for name in first:
+        torch.testing.assert_close(second[name], first[name], rtol=1e-3, atol=1e-4, msg=name)
+    losses = [[row["loss"] for row in read_metrics(tmp_path / name)] for name in ("one", "two")]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
 def picture(path, color):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (32, 32), COLORS[color]).save(path)
@@ -184,11 +216,7 @@ def test_published_settings_compose(task, batch_size, lr):
     assert load_config("finetune-vl", FinetuneVLConfig, []) == FinetuneVLConfig()  # the laptop's are the defaults
 
 
-def test_impossible_settings_stop_before_anything_is_written(config, root, tmp_path, tiny_model, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(InputError, match="finetune-vl trains in one process, torchrun started 2"):
-        run(config)
-    monkeypatch.undo()
+def test_impossible_settings_stop_before_anything_is_written(config, root, tmp_path, tiny_model):
     tiny_model.save_pretrained(tmp_path / "towers")
     with pytest.raises(InputError, match="never see each other"):
         run(dataclasses.replace(config, model=str(tmp_path / "towers")))

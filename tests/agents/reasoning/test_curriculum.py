@@ -52,6 +52,13 @@ def test_an_equal_answer_in_other_words_is_never_shown_as_wrong():
     ]
 
 
+def test_one_option_in_two_spellings_is_shown_once():
+    colours = [
+        replace(one, answer=word, reward="exact") for one, word in zip(counts(4), ("blue", "red", "Red", "red."))
+    ]
+    assert len(in_form(colours, "choice", seed=0)[0].choices) == 2
+
+
 def test_wrong_boxes_lie_elsewhere():
     boxes = ["[0, 0, 10, 10]", "[0, 0, 10, 9]", "[30, 30, 40, 40]"]
     asked = in_form(

@@ -13,7 +13,9 @@ def test_words_are_found_whatever_their_case_and_spacing(text):
     assert reflects(text) and reflects(text, as_maye=True)
 
 
-@pytest.mark.parametrize("text", ["a waiting room", "the eyetest", "verifying it", "the waiter rechecked"])
+@pytest.mark.parametrize(
+    "text", ["a waiting room", "they await it", "the eyetest", "verifying it", "the waiter rechecked"]
+)
 def test_words_inside_other_words_count_only_as_maye_counts(text):
     assert not reflects(text) and reflects(text, as_maye=True)
 

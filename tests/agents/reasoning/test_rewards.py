@@ -140,7 +140,7 @@ def test_a_response_cut_off_earns_the_override_whatever_it_says():
     config = RewardConfig(min_length=5, format=1)
     reward, parts = paid([tagged("2")] * 3, sample("2", "number"), config, ended=[True, False, True], lengths=[5, 5, 4])
     assert reward.tolist() == pytest.approx([2, -0.1, -0.1])
-    assert parts["right"].tolist() == [1, 0, 1]
+    assert parts["right"].tolist() == [1, 0, 1] == parts["format"].tolist()
     reward, _ = paid([tagged("2")], sample("2", "number"), RewardConfig(not_ended=None), ended=[False])
     assert reward.tolist() == [0]
 
@@ -192,6 +192,7 @@ def test_every_check_refuses_hostile_answers(name):
     [
         ("cat", "number"),
         ("blue", "choice"),
+        ("a, a", "choice"),
         ("perhaps", "yes-no"),
         ("[0, 0, 0, 0]", "box"),
         ("[1]", "boxes"),

@@ -54,6 +54,7 @@ def test_numbers_are_equal_however_they_are_written(answer, truth):
         ("2^-1", "1/2"),
         ("2^3^2", "512"),
         ("8/2/2", "2"),
+        ("2x + 3m", "3m + 2x"),
     ],
 )
 def test_formulas_are_equal_when_they_agree_everywhere(answer, truth):
@@ -99,6 +100,7 @@ def test_units_are_converted_and_must_measure_the_same(answer, truth, equal):
         ("x", "y"),
         ("x+1", "x"),
         ("sqrt(x^2)", "x"),
+        ("sqrt(-4)", "-2"),
         ("10^64", "10^63"),
         ("1000000000000000000000000000001", "1000000000000000000000000000002"),
     ],
@@ -154,6 +156,7 @@ def test_different_values_are_not_equal(answer, truth):
         "2^99999999",
         "10^64^64",
         "1e99",
+        "1^65",
         "exp(exp(exp(9)))",
         "(x+y)^64^64",
         "0." + "1" * 300,
