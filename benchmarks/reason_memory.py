@@ -119,11 +119,15 @@ def draw(used: Used, sizes: Sizes, path: Path) -> None:
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     for number, vocabulary in enumerate(used.update):
         colour = f"C{number}"
-        axes.plot(tokens, used.update[vocabulary], "o-", color=colour, label=f"{int(vocabulary):,} words, in chunks")
-        axes.plot(tokens, used.whole[vocabulary], "x:", color=colour, label=f"{int(vocabulary):,} words, all at once")
+        axes.plot(
+            tokens, used.update[vocabulary], "o-", color=colour, label=f"vocabulary of {int(vocabulary):,}, in chunks"
+        )
+        axes.plot(
+            tokens, used.whole[vocabulary], "x:", color=colour, label=f"vocabulary of {int(vocabulary):,}, all at once"
+        )
     axes.set_xlabel("answer tokens in the update")
     axes.set_ylabel("memory of the update, MB")
-    axes.set_yscale("log")
+    axes.set_ylim(bottom=0)
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=120)
     plt.close(figure)
