@@ -2,6 +2,7 @@
 
     sightline evaluate-agent scenes=SCENES policy=random|oracle task=find_referral
     sightline evaluate-agent scenes=SCENES policy=runs/train-agent/.../policy vl=MODEL video=4
+    sightline evaluate-agent scenes=SCENES policy=runs/train-reasoner/.../model   a language model that sees and answers
     sightline evaluate-agent episode_set=procedural-test policy=oracle     a named set brings its homes along
     sightline evaluate-agent scenes=SCENES policy=keyboard                 you play, in the terminal
     sightline evaluate-agent scenes=SCENES replay=RUN/recording.parquet    what record=true kept, to the byte
@@ -21,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agents.agent import Agent, read_description
+from agents.reasoning.turn_config import is_language_policy, read_style
 from core.errors import InputError, check_choice
 from core.files import atomic_file
 from core.intervals import grouped_mean, grouped_rate
@@ -55,7 +57,7 @@ class EvaluateAgentConfig(JobConfig):
     """Measure a policy on unseen homes: sightline evaluate-agent scenes=SCENES policy=random|oracle|keyboard|PATH"""
 
     scenes: str = ""  # folder of homes made by build-scenes; a named episode_set needs none
-    policy: str = "random"  # random, oracle, keyboard (you play), or the policy/ folder of a train-agent run
+    policy: str = "random"  # random, oracle, keyboard (you play), policy/ of train-agent, or a vision-language model
     vl: str = ""  # the two-tower model a trained policy sees with; empty = the one it was trained with
     grounder: str = ""  # the grounder a trained policy perceives with; empty = the one it was trained with
     task: str = "find_object"  # what to do in the homes
@@ -195,7 +197,7 @@ def make_simulator(cfg: EvaluateAgentConfig, recording: Recording | None) -> tup
     if episodes is not None and cfg.episodes:
         episodes = first_episodes(episodes, cfg.episodes)
     count = len(episodes) if episodes is not None else cfg.episodes or EPISODES
-    trained = 0 if cfg.policy in BASELINES else read_description(policy_folder(cfg))["max_steps"]
+    trained = 0 if cfg.policy in BASELINES else trained_for(policy_folder(cfg))[1]
     simulator = Simulator(
         homes,
         task,
@@ -241,13 +243,28 @@ def make_policy(cfg: EvaluateAgentConfig, simulator: Simulator) -> tuple[PolicyF
     if cfg.policy == "oracle":
         return Expert(simulator), None
     folder = policy_folder(cfg)
-    trained = read_description(folder)["task"]
-    if trained != cfg.task:
+    trained, _ = trained_for(folder)
+    if trained not in ("", cfg.task):
         Console().print(f"Note: {folder} was trained for task={trained}; here it does task={cfg.task}.", soft_wrap=True)
+    if is_language_policy(folder):
+        cfg._refuse(("vl", "grounder"), f"policy={folder} is a language model that looks at pictures itself")
+        from agents.reasoning.sim_policy import VLMAgent  # needs transformers
+
+        speaker = VLMAgent.from_pretrained(folder, simulator, seed=cfg.seed, greedy=cfg.greedy)
+        return speaker, speaker.sensors
     agent = Agent.from_pretrained(
         folder, simulator, vl=cfg.vl or None, grounder=cfg.grounder or None, seed=cfg.seed, greedy=cfg.greedy
     )
     return agent, agent.sensors
+
+
+def trained_for(folder: Path) -> tuple[str, int]:
+    """The task a policy was trained for, and how many actions its episodes had; "" and 0 where nothing says so."""
+    if not is_language_policy(folder):
+        document = read_description(folder)
+        return document["task"], document["max_steps"]
+    style = read_style(folder)
+    return style.task, style.max_turns
 
 
 def policy_folder(cfg: EvaluateAgentConfig) -> Path:
@@ -314,6 +331,10 @@ def run(cfg: EvaluateAgentConfig) -> dict[str, Any]:
     if recording is not None:
         title += f"; every state{' and picture' if simulator.sensors else ''} as recorded"
     Console().print(results_table(groups, title, simulator.fields.stages > 1))
+    unreadable = getattr(policy, "unreadable_share", None)
+    answered = {} if unreadable is None else {"unreadable_share": unreadable}
+    if unreadable:
+        Console().print(f"{100 * unreadable:.1f} % of the answers named no action; the agent then turned to the left.")
     if recorder is not None:  # large: after the results, should the disk be full
         save_recording(recorder.finish(results, name), folder.file("recording.parquet"))
     videos = []
@@ -336,6 +357,7 @@ def run(cfg: EvaluateAgentConfig) -> dict[str, Any]:
             **groups["all"],
             "groups": groups,
             "videos": videos,
+            **answered,
         }
     )
 

@@ -28,6 +28,10 @@ JOBS = {  # name: (module, what it does)
         "agents.train_vlm_rm",
         "train an agent on any Gymnasium task, paid by how well pictures fit a sentence",
     ),
+    "train-reasoner": (
+        "agents.reasoning.train",
+        "train a vision-language model to reason, by reward on its answers or by imitation",
+    ),
     "evaluate-agent": ("agents.evaluate", "measure a policy on fixed episodes: trained, random, oracle or you"),
     "build-questions": ("agents.reasoning.build_questions", "ask questions with exact answers about pictures of homes"),
     "doctor": ("core.doctor", "check this machine, naming each fault with its fix"),

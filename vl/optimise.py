@@ -23,12 +23,13 @@ OPTIMIZERS: Final[dict[str, Callable[..., torch.optim.Optimizer]]] = {
 SCHEDULES: Final[dict[str, Callable[[float], float]]] = {
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
     "linear": lambda done: 1 - done,
+    "constant": lambda done: 1.0,
 }
 """Share of the peak learning rate when this share of the way down is done."""
 
 
 def rate_factor(step: int, steps: int, warmup_steps: int, schedule: str) -> float:
-    """Linear up to 1 over the warm-up, then down to 0 after the last step."""
+    """Linear up to 1 over the warm-up, then down to 0 after the last step (constant: not at all)."""
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     return SCHEDULES[schedule](min((step - warmup_steps) / max(1, steps - warmup_steps), 1.0))

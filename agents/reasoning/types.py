@@ -101,7 +101,7 @@ class Trajectory:
 
     prompts: Prompts
     responses: Responses
-    old_log_prob: Float[Tensor, "B T"]
+    old_log_prob: Float[Tensor, "B T"] | None  # None: one update is made, from the very policy that answered
     reference_log_prob: Float[Tensor, "B T"] | None  # None: no reference model
     reward: Float[Tensor, " B"]
     group: Int64[Tensor, " B"]  # number of the prompt, unique over all processes of the batch

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from agents.reasoning.small_vlm import PRESETS, SmallVLMConfig
+from agents.reasoning.types import PICTURE
 from agents.reasoning.vlm import VLM
 
 FAMILY_NAMES = ("llava", "idefics3", "qwen2_5_vl", "paligemma")
@@ -32,3 +33,10 @@ def some_pictures(sizes=SIZES, seed=0):
     """Noise of the given sizes (H, W), a list for each prompt."""
     rng = np.random.default_rng(seed)
     return [[rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in row] for row in sizes]
+
+
+def tiny_prompts(vlm):
+    """Encoded prompts with one picture, with two, with none."""
+    one, *two = some_pictures([[(32, 32)] * 3])[0]
+    asked = [f"{PICTURE} how many lamps ?", f"{PICTURE} {PICTURE} is the left one near the chair ?", "yes or no"]
+    return vlm.encode(asked, [[one], two, []])

@@ -1,0 +1,122 @@
+"""How a run begins: what it learns from, read and checked, and the model that shall learn it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from agents.reasoning.curriculum import in_form
+from agents.reasoning.data_flow import Order
+from agents.reasoning.episode_source import EpisodesSource
+from agents.reasoning.rewards import check_samples
+from agents.reasoning.supervised import PLAIN
+from agents.reasoning.task_files import SampleSet, open_samples
+from agents.reasoning.train_config import TrainReasonerConfig
+from agents.reasoning.types import PICTURE
+from agents.reasoning.vlm import VLM
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a run: a form of the questions and a way to learn from them."""
+
+    algorithm: str
+    order: Order | None  # of questions, or of the oracle's turns; None = episodes are played
+    first: int  # step of the run that it begins with
+    steps: int
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a run learns from, and what it is looked at with."""
+
+    stages: tuple[Stage, ...]
+    epoch: int  # questions of an epoch; homes, where episodes are played
+    val: SampleSet | None
+    episodes: EpisodesSource | None  # in the simulator, instead of questions
+
+    @property
+    def steps(self) -> int:
+        """Of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+    def stage(self, step: int) -> Stage:
+        """The one that a step belongs to."""
+        return next(stage for stage in reversed(self.stages) if stage.first <= step)
+
+    def words(self, style: str) -> Iterator[str]:
+        """Everything a small model has to be able to read and say."""
+        if self.episodes is not None:
+            yield from self.episodes.texts()
+        asked = [stage.order.samples for stage in self.stages if stage.order is not None]
+        for samples in (*asked, self.val.samples if self.val is not None else ()):
+            for sample in samples:
+                yield sample.prompt.replace(PICTURE, " ")
+                yield PLAIN[style].format(sample.answer)
+                yield sample.worked
+                yield from sample.choices
+
+
+def open_material(cfg: TrainReasonerConfig) -> Material:
+    """Questions in all forms that they are asked in, or episodes.
+
+    Raises:
+        InputError: a file, split or home is not there, a line is no sample, a reward is unknown, or an answer is one
+            that its reward could never pay; the message names the sample.
+    """
+    if cfg.environment.scenes:
+        return _episodes(cfg)
+    train, val = open_samples(cfg.data, cfg.train_split), open_samples(cfg.data, cfg.val_split)
+    check_samples(train.samples)
+    check_samples(val.samples)
+    steps = cfg.steps_over(len(train))
+    stages = []
+    for number, name in enumerate(cfg.stages or ["open"]):
+        algorithm = name if name == "best-of" else cfg.algorithm
+        samples = in_form(train.samples, "open" if name == "best-of" else name, seed=cfg.seed)
+        stages.append(Stage(algorithm, Order(samples, train.pictures_of, seed=cfg.seed), number * steps, steps))
+    return Material(tuple(stages), len(train), val.first(cfg.val_questions) if cfg.val_questions else val, None)
+
+
+def _episodes(cfg: TrainReasonerConfig) -> Material:
+    episodes = EpisodesSource(
+        cfg.environment,
+        starts=cfg.prompts,
+        copies=cfg.samples,
+        max_new_tokens=cfg.max_new_tokens,
+        temperature=cfg.temperature,
+        top_p=cfg.top_p,
+        rows=cfg.micro_rows,
+        seed=cfg.seed,
+    )
+    order, epoch = None, len(episodes.simulator.homes)
+    if cfg.algorithm == "sft":
+        worked = episodes.worked(cfg.oracle_episodes)
+        order, epoch = Order(worked.samples, worked.pictures_of, seed=cfg.seed), len(worked)
+    return Material((Stage(cfg.algorithm, order, 0, cfg.steps_over(epoch)),), epoch, None, episodes)
+
+
+def make_vlm(cfg: TrainReasonerConfig, material: Material, device: torch.device, half: bool) -> VLM:
+    """The model to begin with: loaded, or made from `small` with the words of the material.
+
+    Args:
+        half: passes will be in bfloat16; weights that do not learn are then kept so.
+
+    Raises:
+        InputError: nothing that answers questions about pictures loads from there.
+    """
+    if cfg.model:
+        return VLM.from_pretrained(
+            cfg.model,
+            device=device,
+            dtype=torch.bfloat16 if half and cfg.lora else torch.float32,
+            lora=cfg.lora,
+            freeze_vision=cfg.freeze_vision,
+            gradient_checkpointing=cfg.gradient_checkpointing,
+        )
+    vlm = VLM.create(cfg.small, material.words(cfg.reward.style), seed=cfg.seed, device=device)
+    if cfg.freeze_vision:
+        vlm.freeze_vision()
+    if cfg.gradient_checkpointing:
+        vlm.model.gradient_checkpointing_enable({"use_reentrant": False})
+    return vlm
