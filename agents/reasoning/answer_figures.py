@@ -107,7 +107,10 @@ def gains(samples: Sequence[Sample], rows: Mapping[str, Float[ndarray, " Q"]]) -
     """
     parts, groups = subsets(samples), group_names(samples)
     return {
-        control: {name: entry((rows["cold"] - rows[control])[chosen], groups[chosen]) for name, chosen in parts.items()}
+        control: {
+            name: entry((rows["cold"] - rows[control])[chosen], groups[chosen], rate=False)
+            for name, chosen in parts.items()
+        }
         for control in ("blind", "exchanged", BEFORE)
         if control in rows
     }
