@@ -76,7 +76,7 @@ class BuildQuestionsConfig(JobConfig):
     kinds: list[str] = field(default_factory=lambda: list(KINDS))  # of questions
     splits: list[str] = field(default_factory=lambda: list(SPLITS))  # of the scenes
     per_home: int = 6  # questions of each kind for each home, on average and at most
-    views: int = 12  # pictures looked at in each home
+    views: int = 16  # pictures looked at in each home
     size: int = 64  # of pictures, pixels
     fov_deg: float = 90.0  # field of view, degrees
 

@@ -56,11 +56,17 @@ def balanced(asked: Sequence[Asked], wanted: int, least: int, rng: np.random.Gen
 def blind_guess(samples: Sequence[Sample]) -> float:
     """What saying always the same gets right, or one of the choices that the question names, whichever is more.
 
-    Of boxes the same is the box of median edges, and right is an IoU above a half.
+    Questions of different checks (yes or no, left or right) are guessed apart: their words tell which they are. Of
+    boxes the same is the box of median edges, and right is an IoU above a half.
     """
-    if not samples:
-        return 0.0
-    if all(sample.reward == "box" for sample in samples):
+    by_check: defaultdict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        by_check[sample.reward].append(sample)
+    return sum(_guess(rows) * len(rows) for rows in by_check.values()) / max(len(samples), 1)
+
+
+def _guess(samples: Sequence[Sample]) -> float:
+    if samples[0].reward == "box":
         median = np.median([json.loads(sample.answer) for sample in samples], axis=0).round().astype(int).tolist()
         return float(np.mean([box_iou(json.dumps(median), sample.answer) > 0.5 for sample in samples]))
     same = max(Counter(sample.answer for sample in samples).values()) / len(samples)

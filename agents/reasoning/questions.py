@@ -10,7 +10,7 @@ from itertools import combinations, permutations
 from typing import Final
 
 from agents.reasoning.question_balance import Asked
-from agents.reasoning.question_views import Thing, View, can_be_asked
+from agents.reasoning.question_views import Thing, View, can_be_asked, family
 from agents.reasoning.types import PICTURE, Sample
 from scene.english import plural, with_article
 from scene.palette import GOAL_COLORS
@@ -19,6 +19,9 @@ COUNTED: Final = 4  # more are not asked for
 APART: Final = 0.15  # of the width, between the middles of things of which one is left of the other
 NEARER_M: Final = 0.6  # at least so much nearer, by its footprint and by its pixels
 BOX_SHARE: Final = 0.6  # of a thing must show before its box is asked for
+BASES: Final = frozenset({"table", "cabinet"})  # families of things that others are put on
+FITTED: Final = frozenset({"countertop", "counter"})  # hobs and sinks are part of them, and not
+ON_PIXELS: Final = 15  # of a 64 x 64 picture: something is there, whatever it is
 TOLD_COLORS: Final = frozenset(GOAL_COLORS)
 SIDE_WORDS: Final = {"left": "on the left", "middle": "in the middle", "right": "on the right"}
 
@@ -129,21 +132,27 @@ def left_or_right(view: View) -> Iterator[Asked]:
 
 
 def on_top(view: View, support: Sequence[int]) -> Iterator[Asked]:
-    """ "is the lamp on the nightstand?"; a "no" where the lamp is elsewhere in the picture.
+    """ "is there anything on the table?"; asked of tables, desks and low furniture.
+
+    A "yes" has a thing of another colour on it, large enough to be noticed; a "no" nothing that could seem to be on it:
+    whatever reaches into its box stands before it.
 
     Args:
         support: of each object what it rests on or in, by the scene's graph; below 0 = a part of the room.
     """
-    for a, first, b, second in _pairs(view):
-        for thing, noun, base, anchor in ((a, first, b, second), (b, second, a, first)):
-            on = support[thing.id] == base.id
-            beside = thing.box[2] <= base.box[0] or base.box[2] <= thing.box[0]
-            if on or beside:  # what stands before or behind the base could be taken to be on it
-                what = f"the {noun} stands on the {anchor}" if on else f"the {noun} and the {anchor} are apart"
-                yield about(
-                    "relation", [view], f"is the {noun} on the {anchor}?", "yes" if on else "no", f"{what}.",
-                    reward="yes-no", key=f"{thing.label} on {base.label}",
-                )  # fmt: skip
+    for base in view.sure:
+        noun = view.noun_for(base)
+        if not noun or family(base.label) not in BASES or base.label in FITTED or base.share < BOX_SHARE:
+            continue
+        things = [thing for thing in view.things if support[thing.id] == base.id]
+        seen = [t for t in things if t.pixels >= ON_PIXELS * view.width**2 / 4096 and t.color != base.color]
+        left, top, right, low = base.box
+        reaching = [t for t in view.things if t.id != base.id and t.box[0] < right and t.box[2] > left
+                    and t.box[1] < low and top < t.box[3] <= low]  # fmt: skip
+        if seen or not (things or reaching):
+            what = f"{with_article(seen[0].label)} is" if seen else "nothing is"
+            yield about("relation", [view], f"is there anything on the {noun}?", "yes" if seen else "no",
+                        f"{what} on the {noun}.", reward="yes-no", key=f"on {base.label}")  # fmt: skip
 
 
 def nearer(view: View) -> Iterator[Asked]:

@@ -39,6 +39,8 @@ def test_a_turn_is_balanced_instead_of_the_answer_where_it_is_given():
 def test_the_blind_guess_is_the_most_common_answer_or_one_of_the_choices():
     samples = [Sample(str(k), "?", (), answer) for k, answer in enumerate(["a", "a", "a", "b"])]
     assert blind_guess(samples) == 0.75
+    both = [*samples, Sample("yes", "?", (), "yes", "yes-no"), Sample("no", "?", (), "no", "yes-no")]
+    assert blind_guess(both) == pytest.approx((0.75 * 4 + 0.5 * 2) / 6)
     named = [Sample(str(k), "?", (), f"noun {k}", choices=(f"noun {k}", "other")) for k in range(4)]
     assert blind_guess(named) == 0.5
     boxes = [

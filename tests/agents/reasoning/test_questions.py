@@ -51,12 +51,15 @@ def test_things_of_one_kind_are_told_apart_by_their_colours_or_not_named():
     assert told(ask.left_or_right(view(pair[0], unclear, LAMP))) == {}
 
 
-def test_on_is_what_the_graph_says_and_not_what_stands_before_it():
-    desk, tv = thing(0, "desk", column=0.3, width=20), thing(1, "tv", column=0.3)
-    assert told(ask.on_top(view(desk, tv), [-1, 0]))["is the tv on the desk?"] == "yes"
-    assert told(ask.on_top(view(desk, tv), [-1, -1])) == {}
-    apart = told(ask.on_top(view(desk, thing(1, "tv", column=0.9)), [-1, -1]))
-    assert set(apart.values()) == {"no"}
+def test_on_is_what_the_graph_says_where_it_can_be_noticed():
+    desk = thing(0, "desk", "red", column=0.3, width=20)
+    question = "is there anything on the desk?"
+    assert told(ask.on_top(view(desk, thing(1, "mug", "blue", 0.3, sure=False)), [-1, 0])) == {question: "yes"}
+    assert told(ask.on_top(view(desk, thing(1, "mug", "red", 0.3)), [-1, 0])) == {}  # red on red
+    assert told(ask.on_top(view(desk, thing(1, "mug", "blue", 0.3, width=1)), [-1, 0])) == {}  # a few pixels
+    assert told(ask.on_top(view(desk, thing(1, "mug", "blue", 0.3)), [-1, -1])) == {}  # behind it, seems to be on it
+    assert told(ask.on_top(view(desk, thing(1, "mug", "blue", 0.9)), [-1, -1])) == {question: "no"}
+    assert told(ask.on_top(view(thing(0, "countertop", "red")), [-1])) == {}
 
 
 def test_nearer_takes_both_the_footprint_and_the_pixels():
