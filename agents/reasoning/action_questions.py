@@ -21,6 +21,7 @@ from envs.simulator import Simulator
 from envs.state import Sensors
 from envs.tasks.find_object import FindObject, phrase
 from scene.types import Scene
+from scene.visibility import score_points
 
 STEPS: Final = 24  # of an episode, at most
 AHEAD: Final = 0.1  # of the width: a goal so near to the middle is walked to
@@ -47,23 +48,29 @@ def next_actions(
     except InputError:
         return [], []
     expert, lens = Expert(sim), intrinsics_from_fov(size, size, np.deg2rad(fov_deg))
+    points = score_points(scene)
     state = sim.reset()
+    frame = sim.observe(state)
     asked: list[Asked] = []
     views: list[View] = []
     for step in range(STEPS):
-        frame, action = sim.observe(state), expert(state)
-        names = [f"{scene.id}-way{env:02d}-{step:02d}" for env in range(episodes)]
+        action, poses = expert(state), sim.poses(state)
+        shown, _ = sim.goal_visibility(frame.instance, state)
+        rows = np.flatnonzero(~state.done.numpy() & (shown.numpy() > 0))
         seen = views_of(
-            scene, names, sim.poses(state), lens, frame.rgb.numpy(), frame.depth.numpy(), frame.instance.numpy()
-        )
-        for env in np.flatnonzero(~state.done.numpy()):
+            scene, points, [f"{scene.id}-way{env:02d}-{step:02d}" for env in rows], poses[rows], lens,
+            frame.rgb.numpy()[rows], frame.depth.numpy()[rows], frame.instance.numpy()[rows],
+        )  # fmt: skip
+        for env, view in zip(rows, seen):
             goal = sim.goal(state, int(env))
             name = sim.action_names[int(action[env])]
-            thing = _in_sight(seen[env], goal.label, goal.color)
+            thing = _in_sight(view, goal.label, goal.color)
             if thing is not None and _plain(thing, name):
-                views.append(seen[env])
-                asked.append(_asked(seen[env], thing, name, sim.action_names))
-        state, _ = sim.step(state, action)
+                views.append(view)
+                asked.append(_asked(view, thing, name, sim.action_names))
+        state, taken = sim.step(state, action)
+        assert taken.frame is not None  # the simulator has a camera
+        frame = taken.frame
         if bool(state.done.all()):
             break
     return asked, views

@@ -22,7 +22,7 @@ from omegaconf import MISSING
 
 from agents.reasoning.action_questions import next_actions
 from agents.reasoning.question_balance import Asked, balanced, blind_guess, words_only
-from agents.reasoning.question_views import View, look
+from agents.reasoning.question_views import View, look, png_bytes
 from agents.reasoning.questions import (
     asked_labels,
     asked_nouns,
@@ -114,7 +114,7 @@ def run(cfg: BuildQuestionsConfig) -> dict[str, Any]:
             if not file.exists():  # written after its pictures
                 _write_split(cfg, store, split, file)
             samples = open_samples(file).samples
-            summary[split] = {"homes": len(homes[split])} | counts(samples, train)
+            summary[split] = {"homes": len(homes[split])} | counts(samples, train, cfg.kinds)
             train = samples if split == "train" else train
             folder.log(step, **{f"{split}_questions": len(samples)})
             print(f"{split}: {len(samples)} questions about {len(homes[split])} homes")
@@ -129,9 +129,9 @@ def run(cfg: BuildQuestionsConfig) -> dict[str, Any]:
     return summary
 
 
-def counts(samples: Sequence[Sample], train: Sequence[Sample] | None) -> dict[str, Any]:
+def counts(samples: Sequence[Sample], train: Sequence[Sample] | None, asked: Sequence[str]) -> dict[str, Any]:
     """By kind: how many, what a blind guess gets right, and what is learnt from the words of training questions."""
-    by_kind: defaultdict[str, list[Sample]] = defaultdict(list)
+    by_kind: dict[str, list[Sample]] = {kind: [] for kind in asked}  # 0 where homes give too few to be even
     for sample in samples:
         by_kind[sample.kind].append(sample)
     kinds: dict[str, dict[str, float]] = {}
@@ -154,18 +154,17 @@ def _write_split(cfg: BuildQuestionsConfig, store: SceneStore, split: str, file:
             for one in found:
                 asked[one.sample.kind].append(one)
             needed = {name for one in found for name in one.sample.pictures}
-            png |= {f"{view.name}.png": view.png for view in views if f"{view.name}.png" in needed}
+            png |= {f"{view.name}.png": png_bytes(view.rgb) for view in views if f"{view.name}.png" in needed}
             progress.advance()
     rng = np.random.default_rng([cfg.seed, SPLITS.index(split)])
     samples: list[Sample] = []
     for kind in cfg.kinds:
-        chosen = balanced(asked[kind], cfg.per_home * len(ids), KINDS[kind], rng)
-        if not chosen:
-            raise InputError(
-                f"the {len(ids)} homes of {split} give no {kind} questions that their words do not give away; give "
-                f"more homes or views, or leave {kind} out of kinds="
-            )
-        samples += chosen
+        samples += balanced(asked[kind], cfg.per_home * len(ids), KINDS[kind], rng)
+    if not samples:
+        raise InputError(
+            f"the {len(ids)} homes of {split} give no questions of {', '.join(cfg.kinds)} that their words do not give "
+            "away; give more homes, views or kinds"
+        )
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:  # stored: PNG files are packed already
         for name in sorted({name for sample in samples for name in sample.pictures}):

@@ -2,8 +2,8 @@
 
 Keys and values live in tensors with room for the whole answer and are written in place: transformers' `DynamicCache`
 copies all of them at every token. The prompt is read once for all its answers; rows that have ended can be left out.
-`LlamaDecoder` walks through layers of Llama's shape itself, since for one token a row most of the time of transformers'
-own walk is Python's; its modules and thus adapters within them are those of the model.
+`LlamaDecoder` walks through layers of Llama's shape itself, so that the prompt's keys and values are also held and read
+once for all its answers; their modules, and thus adapters within them, are called as they are.
 """
 
 from dataclasses import dataclass
@@ -122,8 +122,8 @@ class Decoder:
         ).last_hidden_state
         return self.head(states[:, -1])
 
-    def keep(self, rows: Int64[Tensor, " K"]) -> None:
-        """Leaves out all other rows."""
+    def keep(self, rows: Int64[Tensor, " K"], times: int) -> None:
+        """Leaves out all other rows; of those kept, `times` next to each other answer one prompt."""
         self.mask = self.mask.index_select(0, rows)
         self.positions = self.positions.index_select(-2, rows)
         for layer in self.kept:
@@ -134,19 +134,27 @@ LLAMA_SHAPED: Final = ("LlamaDecoderLayer", "Qwen2DecoderLayer", "Qwen2VLDecoder
 """Layers of transformers: RMS norm, rotated heads, SwiGLU, every token seen by all later ones."""
 
 
-class LlamaDecoder(Decoder):
-    """The same from layers of Llama's shape (arXiv:2302.13971, section 2.2), one walk through their modules a token."""
+class LlamaDecoder:
+    """The same from layers of Llama's shape (arXiv:2302.13971, section 2.2), one walk through their modules a token.
+
+    Answers to a prompt look at one copy of its keys and values, so that these are read once a token for all of them.
+    """
 
     def __init__(self, vlm: VLM, read: PromptsRead, times: int, room: int) -> None:
-        super().__init__(vlm, read, times, room)
-        # words have one position on all axes, so M-RoPE is plain rotation here; (B, T, D)
-        cosine, sine = self.language.rotary_emb(read.states, self.positions)
+        """Arguments as of `Decoder`."""
+        self.language: Any = vlm.family.language_model(vlm.model)
+        self.head = vlm.lm_head()
+        self.times, self.step = times, 0
+        self.prompt = [(layer.keys, layer.values) for layer in read.cache.layers]  # each (P, H, L, D)
+        first = self.prompt[0][0]
+        shape = (*first.shape[:2], times, room, first.shape[-1])
+        self.own = [(first.new_empty(shape), first.new_empty(shape)) for _ in self.prompt]  # (P, H, times, room, D)
+        # words have one position on all axes, so M-RoPE is plain rotation here
+        cosine, sine = self.language.rotary_emb(read.states, read.positions(room))
         sine = torch.cat([-sine[..., : sine.shape[-1] // 2], sine[..., sine.shape[-1] // 2 :]], -1)
-        self.cosine, self.sine = (part.transpose(0, 1)[:, :, None].contiguous() for part in (cosine, sine))
-        self.bias: Tensor | None = None  # without padding everything is seen
-        if not bool(read.attention_mask.all()):
-            bias = torch.zeros(self.mask.shape, dtype=read.cache.layers[0].keys.dtype, device=self.mask.device)
-            self.bias = bias.masked_fill(self.mask == 0, -torch.inf)[:, None, None]
+        self.cosine, self.sine = (part.repeat_interleave(times, 0)[:, :, None] for part in (cosine, sine))
+        self.padding = (read.attention_mask == 0)[:, None, None, None]
+        self.padded = bool(self.padding.any())
 
     @classmethod
     def reads(cls, vlm: VLM) -> bool:
@@ -157,32 +165,56 @@ class LlamaDecoder(Decoder):
         return plain and kinds == {"full_attention"}
 
     def logits(self, tokens: Int64[Tensor, " B"]) -> Float[Tensor, "B V"]:
-        cosine, sine = self.cosine[self.step], self.sine[self.step]
-        self.step += 1
-        end = self.before + self.step
-        bias = None if self.bias is None else self.bias[..., :end]
+        """What comes after `tokens`, the next ones of each row."""
+        cosine, sine = self.cosine[:, self.step], self.sine[:, self.step]
         states = self.language.embed_tokens(tokens)
-        for layer, kept in zip(self.language.layers, self.kept):
+        for number, layer in enumerate(self.language.layers):
             attention, mlp = layer.self_attn, layer.mlp
             width = attention.head_dim
             read = _normed(states, layer.input_layernorm)
-            query = _rotated(attention.q_proj(read).unflatten(-1, (-1, width)), cosine, sine)
+            query = _rotated(attention.q_proj(read).unflatten(-1, (-1, width)), cosine, sine) * attention.scaling
             key = _rotated(attention.k_proj(read).unflatten(-1, (-1, width)), cosine, sine)
             value = attention.v_proj(read).unflatten(-1, (-1, width))
-            keys, values = kept.append(key[:, :, None], value[:, :, None])
-            # query heads that share keys stand where tokens would: (B, H, heads per key, D)
-            query = query.unflatten(1, (keys.shape[1], -1)).to(keys.dtype)
-            seen = functional.scaled_dot_product_attention(query, keys, values, bias, scale=attention.scaling)
-            states = states + attention.o_proj(seen.flatten(1))
+            states = states + attention.o_proj(self._seen(number, query, key, value))
             read = _normed(states, layer.post_attention_layernorm)
             states = states + mlp.down_proj(mlp.act_fn(mlp.gate_proj(read)) * mlp.up_proj(read))
+        self.step += 1
         return self.head(_normed(states, self.language.norm))
 
-    def keep(self, rows: Int64[Tensor, " K"]) -> None:
-        super().keep(rows)
-        self.cosine, self.sine = self.cosine.index_select(1, rows), self.sine.index_select(1, rows)
-        if self.bias is not None:
-            self.bias = self.bias.index_select(0, rows)
+    def _seen(
+        self, number: int, query: Float[Tensor, "B Q D"], key: Float[Tensor, "B H D"], value: Float[Tensor, "B H D"]
+    ) -> Float[Tensor, "B QD"]:
+        """Attention of one new token a row to its prompt, to its answer so far and to itself."""
+        (keys, values), (own_keys, own_values) = self.prompt[number], self.own[number]
+        count, heads, length, width = keys.shape
+        own_keys[:, :, :, self.step] = key.view(count, self.times, heads, width).transpose(1, 2)
+        own_values[:, :, :, self.step] = value.view(count, self.times, heads, width).transpose(1, 2)
+        own_keys, own_values = own_keys[:, :, :, : self.step + 1], own_values[:, :, :, : self.step + 1]
+        # (P, H, times, query heads to a key, D)
+        asked = query.to(keys.dtype).view(count, self.times, heads, -1, width).transpose(1, 2)
+        to_prompt = (asked.flatten(2, 3) @ keys.transpose(2, 3)).unflatten(2, asked.shape[2:4])
+        if self.padded:
+            to_prompt = to_prompt.masked_fill(self.padding, -torch.inf)
+        scores = torch.cat([to_prompt, asked @ own_keys.transpose(3, 4)], -1)
+        weight = torch.softmax(scores, -1, dtype=torch.float32).to(values.dtype)
+        seen = (weight[..., :length].flatten(2, 3) @ values).unflatten(2, asked.shape[2:4])
+        seen = seen + weight[..., length:] @ own_values
+        return seen.transpose(1, 2).reshape(len(query), -1)
+
+    def keep(self, rows: Int64[Tensor, " K"], times: int) -> None:
+        """Leaves out all other rows."""
+        places = rows // self.times
+        prompts, within = places[::times], (rows % self.times).view(-1, times)
+        self.prompt = [(keys[prompts], values[prompts]) for keys, values in self.prompt]
+        self.own = [
+            (
+                keys[prompts[:, None], :, within].transpose(1, 2).contiguous(),
+                values[prompts[:, None], :, within].transpose(1, 2).contiguous(),
+            )
+            for keys, values in self.own
+        ]
+        self.cosine, self.sine = self.cosine[rows], self.sine[rows]
+        self.padding, self.times = self.padding[prompts], times
 
 
 def _normed(states: Float[Tensor, "B D"], norm: Any) -> Float[Tensor, "B D"]:
@@ -196,6 +228,6 @@ def _rotated(
     return torch.addcmul(heads * cosine, heads.roll(heads.shape[-1] // 2, -1), sine)
 
 
-def decoder_for(vlm: VLM, read: PromptsRead, times: int, room: int) -> Decoder:
+def decoder_for(vlm: VLM, read: PromptsRead, times: int, room: int) -> Decoder | LlamaDecoder:
     """The quickest decoder that can read the model."""
-    return (LlamaDecoder if LlamaDecoder.reads(vlm) else Decoder)(vlm, read, times, room)
+    return LlamaDecoder(vlm, read, times, room) if LlamaDecoder.reads(vlm) else Decoder(vlm, read, times, room)

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from agents.reasoning.decoding import decoder_for, read_prompts
@@ -121,6 +121,7 @@ def _generate(
         decoder = decoder_for(vlm, read, samples, max_new_tokens)
         del read
         rows = torch.arange(count, device=device)  # still asked for tokens
+        times = samples  # of these, next to each other, answer one prompt
         alive = torch.ones(count, dtype=torch.bool, device=device)  # of those, not ended
         for step in range(max_new_tokens):
             logits = logits.float().index_fill(1, never, -torch.inf)
@@ -130,14 +131,28 @@ def _generate(
             if step + 1 == max_new_tokens:
                 break
             if (step + 1) % LOOK_EVERY == 0:
-                left = alive.nonzero().squeeze(1)
-                if not len(left):
+                if not bool(alive.any()):
                     break
+                left, most = still_asked(alive, times)
                 if 2 * len(left) <= len(rows):  # moving the keys costs about as much as a few tokens
-                    decoder.keep(left)
-                    rows, tokens, alive = rows[left], tokens[left], alive[left]
+                    decoder.keep(left, most)
+                    times, rows, tokens, alive = most, rows[left], tokens[left], alive[left]
             logits = decoder.logits(tokens)
     return _responses(vlm, ids, ends)
+
+
+def still_asked(alive: Bool[Tensor, " B"], times: int) -> tuple[Int64[Tensor, " K"], int]:
+    """Rows with which to go on, as many for each prompt that has one alive, in order; and how many that is.
+
+    Args:
+        times: rows of a prompt so far, next to each other.
+    """
+    groups = alive.view(-1, times)
+    most = int(groups.sum(1).max())
+    # those alive first, and each in its place among the others
+    chosen = groups.long().argsort(dim=1, descending=True, stable=True)[:, :most].sort(1).values
+    first = torch.arange(len(groups), device=alive.device)[:, None] * times
+    return (first + chosen)[groups.any(1)].flatten(), most
 
 
 def _responses(vlm: VLM, ids: Int64[Tensor, "B T"], ends: Int64[Tensor, " E"]) -> Responses:

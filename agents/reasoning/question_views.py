@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int32, UInt8
+from jaxtyping import Bool, Float, Float32, Float64, Int32, UInt8
 from numpy import ndarray
 from PIL import Image
 
@@ -91,10 +91,13 @@ class View:
 
     name: str  # of the picture's file
     home: str
-    png: bytes = field(repr=False)
+    rgb: UInt8[ndarray, "H W 3"] = field(repr=False)
     things: list[Thing]  # every object with a pixel in it, largest first
-    width: int
-    height: int
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+        return self.rgb.shape[1]
 
     @property
     def sure(self) -> list[Thing]:
@@ -147,7 +150,7 @@ def look(scene: Scene, count: int, seed: int, size: int, fov_deg: float) -> tupl
     frame = render(prepare(scene), np.concatenate([poses, turned]), lens, size, size)
     names = [f"{scene.id}-{k:02d}{part}" for part in ("", "t") for k in range(count)]
     views = views_of(
-        scene, names, np.concatenate([poses, turned]), lens,
+        scene, score_points(scene), names, np.concatenate([poses, turned]), lens,
         frame.rgb.numpy(), frame.depth.numpy(), frame.instance.numpy(),
     )  # fmt: skip
     return views[:count], views[count:]
@@ -163,6 +166,7 @@ def turned_camera(pose: Float64[ndarray, "4 4"], angle_rad: float) -> Float64[nd
 
 def views_of(
     scene: Scene,
+    points: Float32[ndarray, "N P 3"],
     names: Sequence[str],
     poses: Float[ndarray, "M 4 4"],
     lens: Float[ndarray, "3 3"],
@@ -172,10 +176,11 @@ def views_of(
 ) -> list[View]:
     """What each of M rendered pictures of a home shows.
 
-    Raises:
-        InputError: the scene has no mesh.
+    Args:
+        points: on its things (`scene.visibility.score_points`).
+        lens: the camera's intrinsics, the same for all.
     """
-    shares = visible_shares(score_points(scene), poses, lens, instance)
+    shares = visible_shares(points, poses, lens, instance)
     height, width = instance.shape[1:]
     least = SURE_PIXELS * height * width / 4096
     found = []
@@ -204,7 +209,7 @@ def views_of(
                 )  # fmt: skip
             )
         things.sort(key=lambda thing: (-thing.pixels, thing.id))
-        found.append(View(name, scene.id, png_bytes(rgb[m]), things, width, height))
+        found.append(View(name, scene.id, rgb[m], things))
     return found
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.reasoning.generation import draw, generate, row_noise
+from agents.reasoning.generation import draw, generate, row_noise, still_asked
 from agents.reasoning.small_vlm import BUILDERS
 from agents.reasoning.types import Prompts, Responses
 from agents.reasoning.vlm import VLM
@@ -75,6 +75,12 @@ def test_pictures_and_prompts_are_read_once_for_all_answers(vlm: VLM):
     hook.remove(), norm.remove()
     assert seen == [sum(len(each["pixel_values"]) for each in prompts.pictures if each)]
     assert lengths[0] == len(prompts)
+
+
+def test_rows_left_are_as_many_for_each_prompt_that_has_one_alive():
+    alive = torch.tensor([[0, 1, 0, 1], [0, 0, 0, 0], [1, 0, 0, 0]]).bool().flatten()
+    rows, times = still_asked(alive, 4)
+    assert times == 2 and rows.tolist() == [1, 3, 8, 9]
 
 
 def test_ids_of_pictures_are_never_drawn(vlm: VLM):

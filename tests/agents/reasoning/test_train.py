@@ -177,6 +177,12 @@ def test_what_cannot_be_learned_from_stops_with_a_reason(data, warm, tmp_path):
     nan = paid_by(data, tmp_path / "nan", "no_number")
     with pytest.raises(InputError, match="gave nan for sample 'val-1'"):
         job.run(config(nan, tmp_path / "run", model=str(warm / "model")))
+    long = tmp_path / "long"
+    shutil.copytree(data, long)
+    with open(long / "train.jsonl", "a") as file:
+        file.write(json.dumps({"id": "endless", "prompt": "and " * 200 + "?", "answer": "3"}))
+    with pytest.raises(InputError, match="question 'endless': prompt 0 takes 20"):
+        job.run(config(long, tmp_path / "run4", model=str(warm / "model"), steps=7))
     with pytest.raises(InputError, match="data is required"):
         job.run(TrainReasonerConfig())
     other = tmp_path / "clip"
@@ -195,6 +201,7 @@ def test_impossible_settings_are_refused_at_once():
         "some would be empty": {"minibatches": 17},
         "without chance": {"temperature": 0.0},
         "shorter than max_new_tokens": {"overlong_buffer": 64},
+        "counts what one way": {"algorithm": "sft", "answers": 100},
         "did you mean 'grpo'": {"algorithm": "gprpo"},
         "stages": {"stages": ["hard"]},
         "clip.dual": {"dual_clip": 1.0},

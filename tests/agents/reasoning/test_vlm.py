@@ -42,15 +42,21 @@ def largest_gap(one, other, mask):
     return float((one - other)[:, :-1][mask].abs().max())
 
 
+def gap_to_rows_alone(vlm, pictures, prompts, responses):
+    """How far the logits of any row in the batch are from those of the row by itself."""
+    together, gaps = answer_logits(vlm, prompts, responses), []
+    for row in range(len(PROMPTS)):
+        own = responses.rows([row])
+        alone = answer_logits(vlm, vlm.encode([PROMPTS[row]], [pictures[row]]), own)
+        gaps.append(largest_gap(alone, together[[row]], own.mask))
+    return max(gaps)
+
+
 def test_a_row_alone_equals_the_row_padded_among_others(vlm):
     pictures = some_pictures()
     prompts, responses = vlm.encode(PROMPTS, pictures), vlm.encode_answers(ANSWERS)
     assert (prompts.attention_mask == 0).any(1).sum() >= 2  # rows of several lengths
-    together = answer_logits(vlm, prompts, responses)
-    for row in range(len(PROMPTS)):
-        own = responses.rows([row])
-        alone = answer_logits(vlm, vlm.encode([PROMPTS[row]], [pictures[row]]), own)
-        assert largest_gap(alone, together[[row]], own.mask) < CLOSE
+    assert gap_to_rows_alone(vlm, pictures, prompts, responses) < CLOSE
 
 
 def test_rows_keep_their_pictures_when_they_are_shuffled_and_repeated(vlm):
@@ -247,11 +253,37 @@ def test_pictures_cut_into_tiles_keep_to_their_rows():
     prompts, responses = vlm.encode(PROMPTS, pictures), vlm.encode_answers(ANSWERS)
     assert [len(row.get("pixel_values", ())) for row in prompts.pictures] == [1, 2 + 1 + 1, 6 + 1, 0]
     assert prompts.on_picture.sum(1).tolist() == [4, 16, 28, 0]
-    together = answer_logits(vlm, prompts, responses)
-    for row in range(len(PROMPTS)):
-        own = responses.rows([row])
-        alone = answer_logits(vlm, vlm.encode([PROMPTS[row]], [pictures[row]]), own)
-        assert largest_gap(alone, together[[row]], own.mask) < CLOSE
+    assert gap_to_rows_alone(vlm, pictures, prompts, responses) < CLOSE
+
+
+@pytest.mark.parametrize(("made_as", "kind"), [("idefics3", "smolvlm"), ("qwen2_5_vl", "qwen2_vl")])
+def test_relatives_of_a_family_are_read_in_the_same_way(made_as, kind):
+    from transformers import (
+        Qwen2VLConfig,
+        Qwen2VLForConditionalGeneration,
+        SmolVLMConfig,
+        SmolVLMForConditionalGeneration,
+    )
+
+    base = tiny_vlm(made_as)
+    config = base.model.config.to_dict()
+    text, vision = config["text_config"], config["vision_config"]
+    named = {name: value for name, value in config.items() if name.endswith("token_id")}
+    if kind == "smolvlm":
+        text["model_type"], vision["model_type"] = "llama", "smolvlm_vision"
+        made = SmolVLMConfig(text_config=text, vision_config=vision, scale_factor=2, **named)
+        model = SmolVLMForConditionalGeneration(made)
+    else:
+        text["model_type"] = "qwen2_vl_text"
+        sizes = {"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 2, "patch_size": 8}
+        model = Qwen2VLForConditionalGeneration(Qwen2VLConfig(text_config=text, vision_config=sizes, **named))
+    vlm = VLM(model.eval(), base.processor)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(10 if parameter.ndim > 1 else 1)
+    pictures = some_pictures()
+    prompts, responses = vlm.encode(PROMPTS, pictures), vlm.encode_answers(ANSWERS)
+    assert gap_to_rows_alone(vlm, pictures, prompts, responses) < CLOSE
 
 
 def test_layers_of_a_tower_that_are_not_read_do_not_learn(llava):
