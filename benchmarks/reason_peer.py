@@ -18,7 +18,7 @@ from agents.reasoning.small_vlm import PRESETS, SmallVLMConfig
 from agents.reasoning.types import PICTURE, Picture, Sample
 from agents.reasoning.vlm import VLM
 
-WORDS = tuple(f"w{number}" for number in range(24))
+WORDS = tuple(letter * 2 for letter in "abcdefghijklmnopqrstuvwx")
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ def make_vlm(work: Work, vocabulary: int = 1024) -> VLM:
     return vlm
 
 
-def questions(work: Work) -> tuple[list[Sample], list[list[Picture]]]:
+def questions(work: Work, side: int = 64) -> tuple[list[Sample], list[list[Picture]]]:
     """Words and pictures at random: what they say costs nothing."""
     rng = np.random.default_rng(0)
     samples, pictures = [], []
     for number in range(work.prompts):
         text = " ".join(rng.choice(WORDS, work.words))
         samples.append(Sample(str(number), f"{PICTURE} {text}", (f"{number}.png",), answer="yes"))
-        pictures.append([rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)])
+        pictures.append([rng.integers(0, 256, (side, side, 3), dtype=np.uint8)])
     return samples, pictures
 
 
