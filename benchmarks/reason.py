@@ -129,9 +129,9 @@ def vgpo(size: Size, used: reason_memory.Used) -> Part:
     lines = [
         "## What VGPO adds",
         "",
-        f"{size.vgpo}. A GRPO step with a pass for old log-probs took {step:.3g} s; that pass and the advantages, "
-        f"fastest of {size.vgpo_rounds}, {without:.4g} s without VGPO and {with_it:.4g} s with it: {1e3 * added:.3g} ms "
-        f"more, {100 * added / step:.3g} % "
+        f"{size.vgpo}. A GRPO step with a pass for old log-probs took {step:.3g} s; pass and advantages, "
+        f"fastest of {size.vgpo_rounds}, {without:.4g} s without VGPO and {with_it:.4g} s with it: "
+        f"{1e3 * added:.3g} ms more, {100 * added / step:.3g} % "
         f"of the step. Memory of such a step in its own process ({size.memory.step}): {used.plain:.4g} MB without, "
         f"{used.vgpo:.4g} MB with VGPO.",
     ]

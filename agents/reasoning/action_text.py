@@ -21,6 +21,7 @@ INSTEAD: Final = "turn left"
 """What an agent does whose answer names no action."""
 FORM: Final = f"reply: {THINK} thought {END_THINK} {ANSWER} action {END_ANSWER}"
 SIDES: Final = ("left", "middle", "right")
+HANDS: Final = ("empty", "full")
 NEAR_M: Final = 1.0  # to the thing's footprint; as far as FindObject's success
 
 
@@ -40,16 +41,18 @@ class GoalView:
     near: bool = False  # the nearest one that is seen lies within NEAR_M
 
 
-def turn_prompt(goal: str, actions: Sequence[str], past: Sequence[str] = ()) -> str:
+def turn_prompt(goal: str, actions: Sequence[str], past: Sequence[str] = (), *, hands: str = "") -> str:
     """The question of one turn, with one picture.
 
     Args:
         goal: the task's sentence.
         actions: names of what can be done.
         past: names of what was done last, oldest first.
+        hands: one of HANDS, in tasks that have any.
     """
     done = f" done: {', '.join(past)}." if past else ""
-    return f"{PICTURE} goal: {goal}.{done} actions: {', '.join(actions)}. {FORM}"
+    has = f" hands: {hands}." if hands else ""
+    return f"{PICTURE} goal: {goal}.{done}{has} actions: {', '.join(actions)}. {FORM}"
 
 
 def read_action(text: str, actions: Sequence[str]) -> TurnAnswer:

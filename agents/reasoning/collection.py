@@ -94,7 +94,7 @@ def collect(
     pay: Pay,
     samples: int,
 ) -> Collected:
-    """Answers each question `samples` times and pays the answers.
+    """The policy answers each question `samples` times, and the answers are paid.
 
     Args:
         generate: answers every prompt that often, see `agents.reasoning.generation.generate`.
@@ -102,7 +102,7 @@ def collect(
     Raises:
         InputError: a prompt does not fit the model, or a reward is no number; the message names the sample.
     """
-    asked = vlm.encode([sample.prompt for sample in questions.samples], questions.pictures)
+    asked = questions.prompts(vlm, pay.longest)
     responses = generate(asked)
     rows = [sample for sample in questions.samples for _ in range(samples)]
     reward, parts = pay(rows, responses)

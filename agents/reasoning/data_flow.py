@@ -7,12 +7,13 @@ together what one would have asked alone.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
 from numpy import ndarray
 
-from agents.reasoning.types import Picture, Sample
+from agents.reasoning.types import Picture, Prompts, Sample
 from core import distributed
 from core.errors import InputError
 
@@ -29,6 +30,23 @@ class Questions:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def prompts(self, vlm: Any, reserve: int) -> Prompts:
+        """As inputs of a model, with room for an answer of `reserve` tokens.
+
+        Raises:
+            InputError: one does not fit the model; the message names the sample.
+        """
+        asked = [sample.prompt for sample in self.samples]
+        try:
+            return vlm.encode(asked, self.pictures, reserve=reserve)
+        except InputError:
+            for sample, prompt, shown in zip(self.samples, asked, self.pictures):
+                try:
+                    vlm.encode([prompt], [shown], reserve=reserve)
+                except InputError as fault:
+                    raise InputError(f"question {sample.id!r}: {fault}") from fault
+            raise
 
 
 class Order:

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from agents.homes import Homes
+from agents.reasoning.action_text import HANDS, SIDES, GoalView, turn_prompt, worked_turn
 from agents.reasoning.oracle_turns import OracleTurns, oracle_turns
 from agents.reasoning.sim_policy import VLMAgent
 from agents.reasoning.turn_config import EnvironmentConfig
@@ -96,10 +97,8 @@ class EpisodesSource:
 
     def texts(self) -> list[str]:
         """Questions and worked answers, for a tokenizer made from them: every word that the task may need."""
-        from agents.reasoning.action_text import SIDES, GoalView, turn_prompt, worked_turn
-
         names = self.simulator.action_names
-        asked = [turn_prompt(goal, names, names) for goal in self.simulator.texts]
+        asked = [turn_prompt(goal, names, names, hands=hands) for goal in self.simulator.texts for hands in HANDS]
         views = [GoalView(), *(GoalView(side, near) for side in SIDES for near in (False, True))]
         return asked + [worked_turn(name, view) for name in names for view in views]
 
@@ -109,7 +108,7 @@ class EpisodesSource:
         Args:
             generator: one number is drawn from it, the seed of all answers.
         """
-        seed = int(torch.randint(TURN_SEEDS, (), generator=generator))
+        seed = int(torch.randint(TURN_SEEDS, (), generator=generator, device=generator.device))
         first = self.simulator.reset(replace(self._first, episode=torch.full_like(self._first.episode, step - 1)))
         turns = collect_turns(
             vlm, self.simulator, first, self.style, temperature=self.temperature, top_p=self.top_p, seed=seed,

@@ -13,8 +13,9 @@ from jaxtyping import Int32
 from numpy import ndarray
 from torch import Tensor
 
-from agents.reasoning.action_text import NEAR_M, SIDES, GoalView, turn_prompt, worked_turn
+from agents.reasoning.action_text import NEAR_M, SIDES, GoalView, worked_turn
 from agents.reasoning.turn_config import TurnStyle
+from agents.reasoning.turns import questions
 from agents.reasoning.types import Picture, Sample
 from core.errors import InputError
 from envs.episodes import Episodes, make_episodes, run_episodes
@@ -66,16 +67,15 @@ def oracle_turns(simulator: Simulator, style: TurnStyle, episodes: int | Episode
         assert frame is not None
         action = expert(state)
         views = goal_views(simulator, state, frame)
+        rows = [past.setdefault(row, []) for row in state.episode.tolist()]
+        asked = questions(simulator, style, state, rows)
         for k, (row, turn, chosen) in enumerate(zip(state.episode.tolist(), state.step.tolist(), action.tolist())):
-            done = past.setdefault(row, [])
             name, home = names[chosen], simulator.homes.ids[int(state.home[k])]
             number = f"{home}-{row}-{turn}"
             pictures[number] = frame.rgb[k].cpu().numpy().copy()
             samples[row, turn] = Sample(
                 id=number,
-                prompt=turn_prompt(
-                    simulator.texts[int(state.text[k])], names, done[-style.history :] if style.history else []
-                ),
+                prompt=asked[k],
                 pictures=(number,),
                 answer=name,
                 choices=names,
@@ -83,7 +83,7 @@ def oracle_turns(simulator: Simulator, style: TurnStyle, episodes: int | Episode
                 group=home,
                 worked=worked_turn(name, views[k]),
             )
-            done.append(name)
+            rows[k].append(name)
         return action
 
     run_episodes(simulator, shown, episodes)

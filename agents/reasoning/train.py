@@ -229,7 +229,7 @@ class Learner:
 
     def by_imitation(self, questions: Questions) -> dict[str, float]:
         """Supervised fine-tuning on worked answers."""
-        prompts = self.vlm.encode([sample.prompt for sample in questions.samples], questions.pictures)
+        prompts = questions.prompts(self.vlm, self.cfg.max_new_tokens)
         answers = worked_answers(self.vlm, questions.samples, self.cfg.reward.style, self.cfg.max_new_tokens)
         learned = imitate(self.vlm, self.descent, prompts, answers, micro_rows=self.cfg.micro_rows)
         self.done.answers += self.cfg.prompts

@@ -138,6 +138,11 @@ class TrainReasonerConfig(JobConfig):
             raise InputError(f"minibatches={self.minibatches} is more than prompts={self.prompts}: some would be empty")
         if self.lora and not self.model:
             raise InputError(f"lora={self.lora} adapts a trained model; name one with model=, or leave lora out")
+        if self.answers and (self.algorithm == "sft" or self.stages):
+            raise InputError(
+                f"answers={self.answers} counts what one way of learning collects; give steps= for algorithm=sft and "
+                "for stages"
+            )
         if self.environment.scenes:
             self._check_environment()
         if self.algorithm in LOSSES:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
+from agents.homes import PROCEDURAL
 from core.errors import InputError, check_choice
 from core.files import atomic_write, plain, read_json
 from envs.state import Sensors
@@ -96,6 +97,8 @@ class EnvironmentConfig:
         for name in ("homes", "history", "omega", "malformed_cost"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"environment.{name}={getattr(self, name)} should not be negative")
+        if self.scenes == PROCEDURAL and not self.homes:
+            raise InputError(f"environment.scenes={PROCEDURAL} has no end: say how many homes, environment.homes=200")
         for name in ("max_turns", "image_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"environment.{name}={getattr(self, name)} should be positive")

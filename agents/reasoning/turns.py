@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from agents.reasoning.action_text import TurnAnswer, instead, read_action, turn_prompt
+from agents.reasoning.action_text import HANDS, TurnAnswer, instead, read_action, turn_prompt
 from agents.reasoning.answers import ANSWER
 from agents.reasoning.generation import generate
 from agents.reasoning.padding import join_prompts, join_responses
@@ -39,20 +39,36 @@ class Taken:
     action: Int64[Tensor, " B"]  # numbers of simulator.action_names; where none was named, what is done instead
 
 
-def ask(
-    vlm: Any, simulator: Simulator, style: TurnStyle, state: SimState, frame: Frame, past: Sequence[Sequence[str]]
-) -> Prompts:
-    """The questions of a turn.
+def questions(simulator: Simulator, style: TurnStyle, state: SimState, past: Sequence[Sequence[str]]) -> list[str]:
+    """What is asked in each environment.
 
     Args:
         past: names of the actions taken so far in each environment's episode.
+    """
+    last = style.history
+    goals = [simulator.texts[text] for text in state.text.tolist()]
+    return [
+        turn_prompt(goal, simulator.action_names, list(done)[-last:] if last else [], hands=hands)
+        for goal, done, hands in zip(goals, past, hands_of(simulator, state))
+    ]
+
+
+def hands_of(simulator: Simulator, state: SimState) -> list[str]:
+    """Whether each agent holds something, one of HANDS; empty text in tasks without hands."""
+    if not simulator.task.interactive or state.world is None:
+        return [""] * len(state)
+    return [HANDS[int(held >= 0)] for held in state.world.held.tolist()]
+
+
+def ask(
+    vlm: Any, simulator: Simulator, style: TurnStyle, state: SimState, frame: Frame, past: Sequence[Sequence[str]]
+) -> Prompts:
+    """The questions of a turn as the model's inputs; `past` as of `questions`.
 
     Raises:
         InputError: the question, its picture and an answer do not fit the model.
     """
-    names, last = simulator.action_names, style.history
-    goals = [simulator.texts[text] for text in state.text.tolist()]
-    texts = [turn_prompt(goal, names, list(done)[-last:] if last else []) for goal, done in zip(goals, past)]
+    texts = questions(simulator, style, state, past)
     return vlm.encode(texts, [[picture] for picture in frame.rgb.cpu().numpy()], reserve=style.max_new_tokens)
 
 
@@ -154,7 +170,8 @@ def collect_turns(
             vlm, simulator, style, state, frame, own, temperature=temperature, top_p=top_p,
             seed=(seed + turn) % TURN_SEEDS, numbers=[numbers[number] for number in going],
         )  # fmt: skip
-        anchor = torch.tensor([_anchor(view, text) for view, text in zip(frame.rgb, state.text.tolist())])
+        goals = zip(state.text.tolist(), hands_of(simulator, state))
+        anchor = torch.tensor([_anchor(view, f"{text} {hands}") for view, (text, hands) in zip(frame.rgb, goals)])
         for number, action in zip(going, taken.action.tolist()):
             past[number].append(simulator.action_names[action])
         state, step = simulator.step(state, taken.action)
@@ -195,8 +212,8 @@ def collect_turns(
     )
 
 
-def _anchor(view: Tensor, text: int) -> int:
-    digest = hashlib.blake2b(view.cpu().numpy().tobytes(), digest_size=8, salt=text.to_bytes(8, "little")).digest()
+def _anchor(view: Tensor, goal: str) -> int:
+    digest = hashlib.blake2b(view.cpu().numpy().tobytes() + goal.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from agents.reasoning.collection import Pay
+from agents.reasoning.data_flow import Questions
 from agents.reasoning.generation import generate
 from agents.reasoning.task_files import SampleSet
 from core import distributed
@@ -35,8 +36,9 @@ def validate(
     own = range(distributed.rank(), len(questions), distributed.world_size())
     for start in range(0, len(own), rows):
         numbers = own[start : start + rows]
-        samples = [questions.samples[i] for i in numbers]
-        prompts = vlm.encode([one.prompt for one in samples], [questions.pictures_of(i) for i in numbers])
+        samples = tuple(questions.samples[i] for i in numbers)
+        asked = Questions(samples, tuple(tuple(questions.pictures_of(i)) for i in numbers), tuple(numbers))
+        prompts = asked.prompts(vlm, max_new_tokens)
         with precision():
             answers = generate(
                 vlm, prompts, max_new_tokens=max_new_tokens, temperature=0.0, generator=torch.Generator()

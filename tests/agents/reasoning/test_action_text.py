@@ -11,6 +11,8 @@ def test_a_turn_asks_with_one_picture_the_goal_and_what_was_done():
     first = turn_prompt("find the red sofa", ACTIONS)
     later = turn_prompt("find the red sofa", ACTIONS, ["forward", "turn left"])
     assert first == f"{PICTURE} goal: find the red sofa. actions: stop, forward, turn left, turn right. {FORM}"
+    full = turn_prompt("take it", ACTIONS, hands="full")
+    assert "hands: full. actions" in full and "hands" not in later
     assert later.count(PICTURE) == 1 and "done: forward, turn left." in later
 
 

@@ -168,6 +168,23 @@ def test_the_words_of_a_task_are_known_beforehand(scenes):
         assert set(f"{sample.prompt} {sample.worked}".split()) <= words
 
 
+def test_processes_play_what_one_would(scenes, monkeypatch):
+    monkeypatch.undo()  # answers of a model, not of a script
+    vlm = VLM.create(SmallVLMConfig(**PRESETS["tiny"]), source(scenes).texts(), seed=0)
+
+    def played(*parts: range) -> list[tuple]:
+        found = []
+        for part in parts:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("core.distributed.share", lambda total, what, part=part: part)
+                own = source(scenes)
+            rows = own.collect(vlm, 0, torch.Generator().manual_seed(1))
+            found += zip(rows.group.tolist(), rows.reward.tolist(), rows.responses.texts, rows.advantage[:, 0].tolist())
+        return sorted(found)
+
+    assert played(range(2)) == played(range(1), range(1, 2))
+
+
 def test_one_copy_is_refused_where_copies_are_compared(scenes):
     with pytest.raises(InputError, match="samples=2 or more"):
         source(scenes, copies=1)

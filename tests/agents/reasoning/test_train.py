@@ -23,7 +23,7 @@ from core.run import read_metrics
 from tests.agents.reasoning.colour_questions import config, write_questions
 
 ROOT = Path(__file__).parents[3]
-WARM = {"algorithm": "sft", "steps": 50, "prompts": 8, "lr": 1e-2, "schedule": "cosine", "eval_every": 25}
+WARM = {"algorithm": "sft", "steps": 40, "prompts": 8, "lr": 1e-2, "schedule": "cosine", "eval_every": 20}
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +73,11 @@ def paid_by(data: Path, folder: Path, function: str) -> Path:
 
 def test_imitation_learns_the_form_and_leaves_a_model_and_a_curve(data, warm):
     logged, result = rows(warm), json.loads((warm / "result.json").read_text())
-    assert [row["step"] for row in logged] == list(range(51)) and logged[0]["epoch"] == 0
+    assert [row["step"] for row in logged] == list(range(41)) and logged[0]["epoch"] == 0
     assert logged[-1]["loss"] < 0.5 * logged[1]["loss"]
     assert result["val_format"] == 1.0 and result["val_accuracy"] == logged[-1]["val_accuracy"]
-    assert result["epochs"] == pytest.approx(50 * 8 / 24) and result["answers"] == 400 and result["idle_steps"] == 0
-    assert [row["step"] for row in logged if "val_accuracy" in row] == [0, 25, 50]
+    assert result["epochs"] == pytest.approx(40 * 8 / 24) and result["answers"] == 320 and result["idle_steps"] == 0
+    assert [row["step"] for row in logged if "val_accuracy" in row] == [0, 20, 40]
     assert job.run(config(data, warm, resume="auto", **WARM)) == result  # a finished run is not run again
 
 
@@ -85,13 +85,17 @@ def test_imitation_learns_the_form_and_leaves_a_model_and_a_curve(data, warm):
     ("algorithm", "changes"),
     [
         ("grpo", {"kl": KLConfig(0.1)}),
-        ("dr-grpo", {}),
-        ("dapo", {"minibatches": 2, "overlong_buffer": 4, "mask_cut_off": True, "most_rounds": 2}),
-        ("gspo", {"passes": 2}),
-        ("rloo", {"kl": KLConfig(0.1, "k1", "reward")}),
-        ("reinforce++", {"samples": 1, "freeze_vision": True}),
-        ("reinforce++-baseline", {"vgpo": VGPOConfig(enabled=True, preset="paper-code")}),
+        ("reinforce++", {"samples": 1, "prompts": 16, "freeze_vision": True}),
         ("best-of", {}),
+        pytest.param("dr-grpo", {}, marks=pytest.mark.slow),
+        pytest.param("dapo", {"overlong_buffer": 4, "mask_cut_off": True, "most_rounds": 2}, marks=pytest.mark.slow),
+        pytest.param("gspo", {"passes": 2}, marks=pytest.mark.slow),
+        pytest.param("rloo", {"kl": KLConfig(0.1, "k1", "reward")}, marks=pytest.mark.slow),
+        pytest.param(
+            "reinforce++-baseline",
+            {"vgpo": VGPOConfig(enabled=True, preset="paper-code")},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_every_algorithm_takes_its_steps(data, warm, tmp_path, algorithm, changes):
@@ -104,20 +108,14 @@ def test_every_algorithm_takes_its_steps(data, warm, tmp_path, algorithm, change
     assert ("kl" in row) == (algorithm == "grpo") and ("vgpo_alpha_mean" in row) == cfg.vgpo.enabled
 
 
-def test_dynamic_sampling_asks_on_and_learns_from_groups_that_teach_alone(data, warm, tmp_path):
-    options = {"algorithm": "dapo", "most_rounds": 3, "prompts": 6, "samples": 2, "model": str(warm / "model")}
-    job.run(config(data, tmp_path / "run", **options))
-    for row in rows(tmp_path / "run")[1:]:
-        assert 1 <= row["rounds"] <= 3 and row["groups"] == 6 * row["rounds"]
-    assert any(row["rounds"] > 1 for row in rows(tmp_path / "run")[1:])
-    assert rows(tmp_path / "run")[-1]["epoch"] == sum(r["groups"] for r in rows(tmp_path / "run")[1:]) / 24
-
-
-def test_a_number_of_answers_can_end_a_run(data, warm, tmp_path):
-    options = {"model": str(warm / "model"), "steps": 0, "answers": 40}
-    assert job.run(config(data, tmp_path / "run", **options))["steps"] == 3  # of 16 answers
-    more = job.run(config(data, tmp_path / "more", algorithm="dapo", most_rounds=4, **options))
-    assert more["answers"] >= 40 and more["steps"] <= 3
+def test_dynamic_sampling_asks_on_until_enough_answers_were_collected(data, warm, tmp_path):
+    options = {"algorithm": "dapo", "most_rounds": 3, "prompts": 6, "samples": 2, "steps": 0, "answers": 40}
+    cfg = config(data, tmp_path / "run", model=str(warm / "model"), **options)
+    result, steps = job.run(cfg), rows(tmp_path / "run")[1:]
+    assert cfg.steps_over(24) == 4 > result["steps"] and 40 <= result["answers"] < 40 + 3 * 12
+    assert all(1 <= row["rounds"] <= 3 and row["groups"] == 6 * row["rounds"] for row in steps)
+    assert any(row["rounds"] > 1 for row in steps)
+    assert steps[-1]["epoch"] == sum(row["groups"] for row in steps) / 24
 
 
 def test_a_curriculum_asks_each_form_in_turn(data, warm, tmp_path, monkeypatch):
@@ -141,21 +139,21 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("algorithm", ["dapo", "sft"])
+@pytest.mark.parametrize("algorithm", ["dapo", pytest.param("sft", marks=pytest.mark.slow)])
 def test_an_interrupted_run_continues_to_the_same_weights_and_rows(data, warm, tmp_path, monkeypatch, algorithm):
-    options: dict[str, Any] = {"algorithm": algorithm, "steps": 4, "checkpoint_every": 2, "eval_every": 3}
+    options: dict[str, Any] = {"algorithm": algorithm, "steps": 3, "checkpoint_every": 1, "eval_every": 2}
     options |= {"model": str(warm / "model"), "minibatches": 2, "most_rounds": 2, "vgpo": VGPOConfig(enabled=True)}
     whole = job.run(config(data, tmp_path / "whole", **options))
     real, calls = job.set_rates, []
 
-    def fails_at_the_fourth(*arguments):
+    def fails_at_the_third(*arguments):
         calls.append(1)
-        if len(calls) == 4:
+        if len(calls) == 3:
             raise Killed
         return real(*arguments)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(job, "set_rates", fails_at_the_fourth)
+        patch.setattr(job, "set_rates", fails_at_the_third)
         job.run(config(data, tmp_path / "broken", **options))
     continued = job.run(config(data, tmp_path / "broken", resume="auto", **options))
     assert without_times(whole) == without_times(continued)
@@ -165,18 +163,21 @@ def test_an_interrupted_run_continues_to_the_same_weights_and_rows(data, warm, t
 
 def test_a_reward_that_tells_nothing_apart_changes_nothing_and_is_counted(data, warm, tmp_path):
     flat = RewardConfig(accuracy=0.0, language=0.0, not_ended=None)
-    for algorithm in ("grpo", "dapo"):
-        out = tmp_path / algorithm
-        cfg = config(data, out, model=str(warm / "model"), algorithm=algorithm, most_rounds=2, reward=flat)
-        result = job.run(cfg)
-        assert result["idle_steps"] == 2 and same(warm, out)
-        assert rows(out)[-1]["informative"] == 0 and rows(out)[-1]["updates"] == 0
+    result = job.run(config(data, tmp_path / "run", model=str(warm / "model"), reward=flat))
+    assert result["idle_steps"] == 2 and same(warm, tmp_path / "run")
+    assert rows(tmp_path / "run")[-1]["informative"] == 0 and rows(tmp_path / "run")[-1]["updates"] == 0
 
 
 def test_what_cannot_be_learned_from_stops_with_a_reason(data, warm, tmp_path):
     nan = paid_by(data, tmp_path / "nan", "no_number")
     with pytest.raises(InputError, match="gave nan for sample 'val-1'"):
         job.run(config(nan, tmp_path / "run", model=str(warm / "model")))
+    long = tmp_path / "long"
+    shutil.copytree(data, long)
+    with open(long / "train.jsonl", "a") as file:
+        file.write(json.dumps({"id": "endless", "prompt": "and " * 200 + "?", "answer": "3"}))
+    with pytest.raises(InputError, match="question 'endless': prompt 0 takes"):
+        job.run(config(long, tmp_path / "run4", model=str(warm / "model"), steps=7))
     with pytest.raises(InputError, match="data is required"):
         job.run(TrainReasonerConfig())
     other = tmp_path / "clip"
@@ -195,6 +196,7 @@ def test_impossible_settings_are_refused_at_once():
         "some would be empty": {"minibatches": 17},
         "without chance": {"temperature": 0.0},
         "shorter than max_new_tokens": {"overlong_buffer": 64},
+        "counts what one way": {"algorithm": "sft", "answers": 100},
         "did you mean 'grpo'": {"algorithm": "gprpo"},
         "stages": {"stages": ["hard"]},
         "clip.dual": {"dual_clip": 1.0},
@@ -205,6 +207,7 @@ def test_impossible_settings_are_refused_at_once():
     assert not TrainReasonerConfig(algorithm="dapo", dynamic_sampling=False).asks_on
 
 
+@pytest.mark.slow
 def test_adapters_learn_against_a_reference_without_them_and_are_merged(data, warm, tmp_path):
     cfg = config(data, tmp_path / "run", model=str(warm / "model"), lora=2, lr=1e-2, kl=KLConfig(0.1), steps=2)
     result = job.run(cfg)

@@ -1,6 +1,7 @@
 """Episodes of a language model whose answers are scripted, so that what an episode does is known by hand."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from envs.pool import HomePool
 from envs.simulator import Simulator
 from envs.state import Sensors
 from tests.agents.reasoning.scripted import Scripted, by_script, say  # noqa: F401  a fixture
-from tests.envs.homes import three_homes
+from tests.envs.homes import lively_home, three_homes
 
 pytestmark = pytest.mark.usefixtures("by_script")
 STYLE = TurnStyle(history=2, max_new_tokens=12, image_size=16)
@@ -57,7 +58,7 @@ def test_episodes_that_end_leave_the_batch_and_the_others_go_on(pool):
     assert turns.metrics["turns"].tolist() == [3, 3, 3]
     lazy = {0: "stop", 2: "stop"}
     _, vlm, turns = play(pool, lambda asked: say(lazy.get(Scripted.row, "forward")))
-    assert vlm.batches[:2] == [3, 1] and turns.episode.tolist()[:4] == [0, 1, 2, 1]
+    assert vlm.batches[:2] == [3, 1] and vlm.numbers == [1] and turns.episode.tolist()[:4] == [0, 1, 2, 1]
 
 
 def test_a_question_tells_the_last_actions_alone(pool):
@@ -80,6 +81,19 @@ def test_equal_views_of_one_goal_have_one_anchor_and_others_have_not(pool):
     first, second = turns.anchor.view(2, 4).tolist()
     assert first[0] == first[1] == first[2] != first[3]
     assert second[0] == second[1] != second[2]
+
+
+def test_in_tasks_with_hands_the_question_says_whether_they_are_full():
+    sim = Simulator(HomePool([lively_home()], interactive=True), "rearrange", 2, sensors=Sensors(16, 16), max_steps=2)
+    vlm = Scripted(lambda asked: say("pick"))
+    state = sim.reset()
+    assert state.world is not None
+    held = state.merged(
+        torch.tensor([False, True]),
+        replace(state, world=replace(state.world, held=torch.zeros(2, dtype=torch.int64))),
+    )
+    turns = collect_turns(vlm, sim, held, STYLE, temperature=1.0, top_p=1.0, seed=0, numbers=[0, 1])
+    assert ["hands: full" in asked for asked in vlm.asked[:2]] == [False, True] and turns.named.all()
 
 
 def test_what_would_be_asked_next_is_made_for_episodes_that_were_cut_off(pool):
