@@ -292,7 +292,7 @@ def _check_continues(path: Path, cfg: "JobConfig", job: str) -> None:
         raise InputError(
             f"out={path} already holds {state} run; add resume=auto to continue it, or choose another out="
         )
-    before = _read_config(path)
+    before = read_config(path)
     if before.get("job") != job:
         raise InputError(f"out={path} holds a run of {before.get('job')}, not of {job}; choose another out=")
     changed = _differences(path, cfg)
@@ -310,7 +310,7 @@ def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _differences(path: Path, cfg: "JobConfig") -> list[str]:
-    before = {key: value for key, value in _read_config(path).items() if key not in {"job", *UNCOMPARED}}
+    before = {key: value for key, value in read_config(path).items() if key not in {"job", *UNCOMPARED}}
     now = {key: value for key, value in plain(cfg).items() if key not in UNCOMPARED}
     old, new = _flat(before), _flat(now)
     absent = object()
@@ -331,7 +331,12 @@ def _config_text(cfg: "JobConfig", job: str) -> str:
     return f"# sightline {job}\n" + yaml.safe_dump({"job": job, **plain(cfg)}, sort_keys=False, allow_unicode=True)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """The resolved configuration of a run folder, with `job`.
+
+    Raises:
+        InputError: not there, or damaged.
+    """
     import yaml
 
     file = path / CONFIG

@@ -33,6 +33,7 @@ JOBS = {  # name: (module, what it does)
         "train a vision-language model to reason, by reward on its answers or by imitation",
     ),
     "evaluate-agent": ("agents.evaluate", "measure a policy on fixed episodes: trained, random, oracle or you"),
+    "evaluate-reasoner": ("agents.reasoning.evaluate", "measure a reasoning model and whether its answers need seeing"),
     "build-questions": ("agents.reasoning.build_questions", "ask questions with exact answers about pictures of homes"),
     "doctor": ("core.doctor", "check this machine, naming each fault with its fix"),
 }

@@ -1,0 +1,107 @@
+"""The job evaluate-reasoner on a handful of questions and a model of a few thousand weights."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+import yaml
+from PIL import Image
+
+from agents.reasoning import evaluate, reasoner_plots
+from agents.reasoning.evaluate import oracle, spread_over
+from agents.reasoning.types import PICTURE, Sample
+from agents.reasoning.ways import WAYS
+from core.errors import InputError
+from core.job import load_config
+from tests.agents.reasoning.questions_on_hand import some_questions
+from tests.agents.reasoning.tiny_vlm import tiny_vlm
+
+
+def write_questions(folder: Path, split: str, count: int) -> None:
+    folder.mkdir(exist_ok=True)
+    draw = np.random.default_rng(0)
+    lines = []
+    for number in range(count):
+        Image.fromarray(draw.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(folder / f"{split}-{number}.png")
+        lines.append({"images": [f"{split}-{number}.png"], "prompt": f"{PICTURE} how many lamps ?", "kind": "count",
+                      "answer": str(1 + number % 3), "reward": "number", "group": f"home {number // 2}"})  # fmt: skip
+    lines.append({"images": [], "prompt": "yes or no", "answer": "yes", "reward": "yes-no", "kind": "words"})
+    (folder / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A folder with questions, a model within its training run, and a model before."""
+    root = tmp_path_factory.mktemp("reasoner")
+    write_questions(root / "questions", "test", 5)
+    write_questions(root / "questions", "val", 2)
+    (root / "run").mkdir()
+    (root / "run" / "config.yaml").write_text(yaml.safe_dump({"job": "train-reasoner", "seed": 3, "algorithm": "grpo"}))
+    rows = [{"step": k, "epoch": k / 2, "val_accuracy": 0.1 * k, "reward": 0.2} for k in range(3)]
+    (root / "run" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tiny_vlm().save_pretrained(root / "run" / "model")
+    return root
+
+
+def evaluated(root: Path, *words: str) -> dict:
+    asked = [f"model={root}/run/model", f"data={root}/questions", "max_new_tokens=4", "threads=1", *words]
+    return evaluate.run(load_config("evaluate-reasoner", evaluate.CONFIG, asked))
+
+
+def test_all_ways_are_asked_and_table_answers_and_page_are_left(trained, monkeypatch):
+    monkeypatch.setattr(reasoner_plots, "figure_html", lambda figure, alt, *_, **__: alt)  # drawn in test_reasoner_page
+    out = trained / "out"
+    words = (f"out={out}", "k=2", "also=[val]", f"before={trained}/run/model", "shown=3")
+    found = evaluated(trained, *words)
+    assert list(found["sets"]) == ["test", "val"]
+    accuracy = found["sets"]["test"]["accuracy"]
+    assert {"pass@1", "pass@2", "cold", "warm", "blind", "exchanged", "before training", "chance"} <= set(accuracy)
+    assert accuracy["the exact answers"]["all"]["value"] == 1
+    assert accuracy["before training"] == accuracy["cold"]  # the same model
+    assert accuracy["chance"]["needs the picture"]["value"] == pytest.approx(1 / 3)
+    rows = parquet.read_table(out / "answers.parquet").to_pydict()
+    ways = len(WAYS) + 1  # and the model before
+    assert len(rows["text"]) == (6 + 3) * (ways + 1)  # of one way two answers
+    assert sum(r for r, s, w in zip(rows["correct"], rows["set"], rows["way"]) if (s, w) == ("test", "cold")) == round(
+        6 * accuracy["cold"]["all"]["value"]
+    )
+    page = (out / "page.html").read_text()
+    assert page.count('<div class="card') == 3 and "Learning curves" in page  # of the run that the model lies in
+    assert found["curves"]["arms"] == {"grpo": {"runs": [str(trained / "run")], "seeds": [3]}}
+    assert found["curves"]["over"]["accuracy on val, likeliest answers"]["grpo"]["last"]["value"] == pytest.approx(0.2)
+    assert evaluated(trained, *words, "resume=auto")["seconds"] == found["seconds"]  # finished: read, not run again
+
+
+def test_what_is_wrong_is_said_before_there_is_a_run_folder(trained, tmp_path):
+    out = f"out={tmp_path / 'out'}"
+    for words, said in (
+        (["model="], "model is required"),
+        (["split=none"], "no split 'none'"),
+        (["also=[test]"], "names a set that is measured already"),
+        (["compare=[nowhere-*]"], "no run folder fits nowhere-"),
+        (["k=0"], "k=0 should be positive"),
+        (["style=loud"], "loud"),
+    ):
+        with pytest.raises(InputError, match=said):
+            evaluated(trained, out, *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_answer_that_its_check_does_not_take_stops_the_job(trained):
+    (trained / "bad.jsonl").write_text(json.dumps({"images": [], "prompt": "?", "answer": "many", "reward": "number"}))
+    with pytest.raises(InputError, match="many"):
+        evaluated(trained, f"data={trained}/bad.jsonl")
+
+
+def test_fewer_questions_are_spread_over_the_whole_set():
+    questions = some_questions()
+    assert [sample.id for sample in spread_over(questions, 3).samples] == ["q0", "q2", "w1"]
+    assert spread_over(questions, 9) is questions
+
+
+@pytest.mark.parametrize("style", ["tags", "boxed", "whole"])
+def test_the_exact_answers_are_right_in_every_style(style):
+    samples = [Sample("a", "?", (), "1/2", reward="number"), Sample("b", "?", (), "[[1, 2, 3, 4]]", reward="boxes")]
+    assert oracle(samples, style).tolist() == [1, 1]
