@@ -68,6 +68,7 @@ bench: $(STAMP) ## the measurements behind benchmarks/results, with the peers th
 	@$(BIN)/python -m benchmarks.grounding --out benchmarks/results $(ARGS) || test $$? = 1
 	@$(BIN)/python -m benchmarks.rewards --out benchmarks/results $(ARGS) || test $$? = 1
 	@$(BIN)/python -m benchmarks.vl --out benchmarks/results $(ARGS) || test $$? = 1
+	@$(BIN)/python -m benchmarks.reason --out benchmarks/results $(ARGS) || test $$? = 1
 	@if [ -n "$${SIGHTLINE_DATA:-}" ]; then $(BIN)/python -m benchmarks.scenes --out benchmarks/results $(ARGS) || test $$? = 1; \
 	  else echo "benchmarks.scenes left out: SIGHTLINE_DATA names no folder with ProcTHOR houses"; fi
 ifeq (,$(findstring --quick,$(ARGS)))

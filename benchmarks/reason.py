@@ -57,7 +57,8 @@ QUICK: Final = Size(
     (FEW,), 2, FEW, 4, reason_memory.Sizes((4, 16), 128, (1_024, 8_192), step=Work(prompts=1, samples=4))
 )
 BARE: Final = Work("tiny", 2, 2, 6, 4)
-SMALLEST: Final = Size((BARE,), 1, BARE, 1, reason_memory.Sizes((8, 64), 24, (1_024, 2_048), preset="tiny", step=BARE))
+WIDE: Final = Work("tiny", 2, 16, 32, 4)  # so that memory can be told
+SMALLEST: Final = Size((BARE,), 1, BARE, 1, reason_memory.Sizes((8, 64), 24, (1_024, 2_048), preset="tiny", step=WIDE))
 
 
 @dataclass(frozen=True)
@@ -116,11 +117,9 @@ def vgpo(size: Size, used: reason_memory.Used) -> Part:
     collected = ours.collected()
     ours.update(ours.trajectory(collected, updates=2))
     step = time.perf_counter() - began
+    ways = {"no": False, "yes": True}
     found = in_turns(
-        {
-            name: lambda on=on: ours.trajectory(collected, updates=2, vgpo=on)
-            for name, on in (("no", False), ("yes", True))
-        },
+        {name: lambda on=on: ours.trajectory(collected, updates=2, vgpo=on) for name, on in ways.items()},
         size.vgpo_rounds,
     )
     without, with_it = (float(found[name][:, 0].min()) for name in ways)  # neighbours can only add time
@@ -129,9 +128,9 @@ def vgpo(size: Size, used: reason_memory.Used) -> Part:
     lines = [
         "## What VGPO adds",
         "",
-        f"{size.vgpo}. A GRPO step with a pass for old log-probs took {step:.3g} s; that pass and the advantages, "
-        f"fastest of {size.vgpo_rounds}, {without:.4g} s without VGPO and {with_it:.4g} s with it: {1e3 * added:.3g} ms "
-        f"more, {100 * added / step:.3g} % "
+        f"{size.vgpo}. A GRPO step with a pass for old log-probs took {step:.3g} s; pass and advantages, "
+        f"fastest of {size.vgpo_rounds}, {without:.4g} s without VGPO and {with_it:.4g} s with it: "
+        f"{1e3 * added:.3g} ms more, {100 * added / step:.3g} % "
         f"of the step. Memory of such a step in its own process ({size.memory.step}): {used.plain:.4g} MB without, "
         f"{used.vgpo:.4g} MB with VGPO.",
     ]

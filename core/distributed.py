@@ -110,8 +110,10 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     if world_size() == 1:
         return tensor
     total = tensor.detach().clone()
+    if dist.get_backend() == "nccl":
+        total = total.cuda()  # which alone nccl sums
     dist.all_reduce(total)
-    return total
+    return total.to(tensor.device)
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:

@@ -101,7 +101,7 @@ class Decoder:
             room: tokens that an answer may have.
         """
         self.language: Any = vlm.family.language_model(vlm.model)
-        self.head = vlm.lm_head()
+        self.head: Any = vlm.lm_head()
         self.kept = [RoomyLayer(layer.keys, layer.values, times, room) for layer in read.cache.layers]
         self.cache = Cache(layers=list(self.kept))
         ones = read.attention_mask.new_ones(len(read.attention_mask), room)
@@ -143,7 +143,7 @@ class LlamaDecoder:
     def __init__(self, vlm: VLM, read: PromptsRead, times: int, room: int) -> None:
         """Arguments as of `Decoder`."""
         self.language: Any = vlm.family.language_model(vlm.model)
-        self.head = vlm.lm_head()
+        self.head: Any = vlm.lm_head()
         self.times, self.step = times, 0
         self.prompt = [(layer.keys, layer.values) for layer in read.cache.layers]  # each (P, H, L, D)
         first = self.prompt[0][0]

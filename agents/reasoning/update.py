@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from agents.reasoning.kl import kl_divergence
 from agents.reasoning.log_probs import score
 from agents.reasoning.padding import microbatches, tokens_read
-from agents.reasoning.policy_losses import LOSSES, Clip, totals_of
-from agents.reasoning.types import Trajectory
+from agents.reasoning.policy_losses import LOSSES, Clip, Totals, totals_of
+from agents.reasoning.types import Scored, Trajectory
 from core import distributed
 from core.errors import InputError
 from vl.optimise import update
@@ -121,25 +121,14 @@ def update_policy(
                 continue
             for rows in microbatches(batch.group, batch.responses.mask.sum(1), micro_rows):
                 micro = batch.rows(rows)
-                mask = micro.responses.mask
                 with descent.precision():
                     scored = score(
                         vlm, micro.prompts, micro.responses, temperature=temperature, entropy=True, grad=True
                     )
-                log_prob, penalty = scored.log_prob, None
-                if penalised:
-                    assert micro.reference_log_prob is not None
-                    penalty = kl_coef * kl_divergence(log_prob, micro.reference_log_prob, mask, kind=kl_kind)
-                old = log_prob.detach() if micro.old_log_prob is None else micro.old_log_prob
-                loss = LOSSES[algorithm](
-                    log_prob, old, micro.advantage, mask, totals=totals, clip=clip, penalty=penalty
+                found = losses(
+                    scored, micro, totals, algorithm=algorithm, clip=clip, kl_coef=kl_coef * penalised, kl_kind=kl_kind
                 )
-                loss.value.backward()
-                assert scored.entropy is not None
-                found = {"loss": loss.value, **loss.statistics}
-                found["entropy"] = (scored.entropy * mask).sum() / totals.tokens
-                if penalty is not None:
-                    found["kl"] = (penalty * mask).sum() / (kl_coef * totals.tokens)
+                found["loss"].backward()
                 for name, value in found.items():
                     sums[name] = sums.get(name, 0.0) + value.detach()
                 passed += tokens_read(micro.prompts, micro.responses)
@@ -152,6 +141,24 @@ def update_policy(
         "update_tokens": float(distributed.sum_over_ranks(torch.tensor(passed))),
         "seconds_update": time.perf_counter() - began,
     }
+
+
+def losses(
+    scored: Scored, micro: Trajectory, totals: Totals, *, algorithm: str, clip: Clip, kl_coef: float, kl_kind: str
+) -> dict[str, Tensor]:
+    """A microbatch's share of the loss, which carries the gradient, and of what is told of its minibatch."""
+    mask, log_prob, penalty = micro.responses.mask, scored.log_prob, None
+    if kl_coef:
+        assert micro.reference_log_prob is not None
+        penalty = kl_coef * kl_divergence(log_prob, micro.reference_log_prob, mask, kind=kl_kind)
+    # without old ones the policy is still the one that answered: every ratio is 1, and has a gradient
+    old = log_prob.detach() if micro.old_log_prob is None else micro.old_log_prob
+    loss = LOSSES[algorithm](log_prob, old, micro.advantage, mask, totals=totals, clip=clip, penalty=penalty)
+    assert scored.entropy is not None
+    found = {"loss": loss.value, **loss.statistics, "entropy": (scored.entropy * mask).sum() / totals.tokens}
+    if penalty is not None:
+        found["kl"] = (penalty * mask).sum() / (kl_coef * totals.tokens)
+    return found
 
 
 def means_of(sums: dict[str, Tensor], updates: int, penalised: bool) -> dict[str, float]:
