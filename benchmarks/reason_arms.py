@@ -269,10 +269,10 @@ def draw(root: Path, file: Path) -> bool:
         ("likeliest answers right, by answers drawn", "answers", LOSSES),
         ("the same, by tokens through the model", "forward_tokens", START),
     ):
-        for name, said in names.items():
+        for name in names:
             folders = [folder for seed in range(100) if (folder := root / f"{name}-{seed}" / "result.json").is_file()]
             if folders and (line := curve([read_run(folder.parent) for folder in folders], "val_accuracy", x)):
-                panels.setdefault(title, {})[said] = line
+                panels.setdefault(title, {})[NAMES[name]] = line
     if panels:
         with atomic_file(file) as target:
             curves_figure(panels, "").savefig(target, format="png", dpi=130, facecolor="white")
