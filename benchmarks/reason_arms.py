@@ -229,7 +229,7 @@ def page(arms: Mapping[str, Mapping[str, Arm]], picture: str = "") -> str:
     lines = [
         "# Reasoning models: reward or imitation, and which reward",
         "",
-        f"Command: `{SCRIPT}`. Table of {time.strftime('%Y-%m-%d')}. {len(first.training)} seeds. "
+        f"Command: `{SCRIPT}`. Table of {time.strftime('%Y-%m-%d')}. Seeds: {len(first.training)}. "
         + facts([arm for by_arm in arms.values() for arm in by_arm.values()]),
         "",
         f"A model of {first.training[0]['parameters'] / 1e6:.1f} M parameters, made from a configuration and trained "
