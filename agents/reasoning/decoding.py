@@ -7,7 +7,7 @@ once for all its answers; their modules, and thus adapters within them, are call
 """
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 from jaxtyping import Float, Int64
@@ -100,8 +100,8 @@ class Decoder:
             times: answers to each prompt, next to each other.
             room: tokens that an answer may have.
         """
-        self.language: Any = vlm.family.language_model(vlm.model)
-        self.head: Any = vlm.lm_head()
+        self.language = cast(Any, vlm.family.language_model(vlm.model))
+        self.head = vlm.lm_head()
         self.kept = [RoomyLayer(layer.keys, layer.values, times, room) for layer in read.cache.layers]
         self.cache = Cache(layers=list(self.kept))
         ones = read.attention_mask.new_ones(len(read.attention_mask), room)
@@ -142,8 +142,8 @@ class LlamaDecoder:
 
     def __init__(self, vlm: VLM, read: PromptsRead, times: int, room: int) -> None:
         """Arguments as of `Decoder`."""
-        self.language: Any = vlm.family.language_model(vlm.model)
-        self.head: Any = vlm.lm_head()
+        self.language = cast(Any, vlm.family.language_model(vlm.model))
+        self.head = vlm.lm_head()
         self.times, self.step = times, 0
         self.prompt = [(layer.keys, layer.values) for layer in read.cache.layers]  # each (P, H, L, D)
         first = self.prompt[0][0]
