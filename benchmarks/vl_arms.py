@@ -66,6 +66,7 @@ class Arm:
     reranked: list[dict[str, Any]]  # of the evaluation with a shortlist ranked again, where there is a fusion
     training: list[list[dict[str, Any]]]  # of the jobs before it, a list a seed
     versions: list[dict[str, Any]]
+    timed: dict[str, Any] | None = None  # of a few updates with nothing beside them on the machine
 
 
 def beside(folder: Path, stage: str) -> Path:
@@ -109,6 +110,7 @@ def read_arm(root: Path, part: str, name: str, stages: Sequence[str]) -> Arm:
             for row, last in zip(before, folders)
             for folder in (*row, last)
         ],
+        read_json(timing, "timing") if (timing := root / f"{part}-{name}-timing" / "result.json").is_file() else None,
     )
 
 
@@ -142,13 +144,13 @@ def over_groups(arm: Arm) -> str:
 
 
 def cost(arm: Arm) -> list[str]:
-    """Trained parameters, GFLOP a pair and memory of pretraining; minutes of updates over all jobs of a seed."""
+    """Trained parameters, GFLOP a pair, milliseconds a pair and memory of pretraining."""
     first = [row[0] for row in arm.training]
-    minutes = [sum(stage.get("updating_seconds", stage["seconds"]) for stage in row) / 60 for row in arm.training]
+    alone = "" if arm.timed is None else f"{1000 * arm.timed['updating_seconds'] / arm.timed['steps'] / BATCH:.1f}"
     return [
         f"{first[0]['trainable_parameters'] / 1000:,.0f} k",
         f"{np.mean([stage['flops_per_step'] for stage in first]) / BATCH / 1e9:.2f}",
-        f"{np.mean(minutes):.1f}",
+        alone,
         f"{np.mean([stage['peak_memory_gb'] for stage in first]):.2f}",
     ]
 
@@ -160,7 +162,7 @@ def recall(results: Sequence[Mapping[str, Any]], model: str, direction: str) -> 
     return [row["R@1"] for row in rows if (row["model"], row["direction"], row["subset"]) == key]
 
 
-COSTS: Final = ["trained parameters", "GFLOP a pair", "minutes a seed", "GB"]
+COSTS: Final = ["trained parameters", "GFLOP a pair", "ms a pair", "GB"]
 
 
 def views_table(arms: Mapping[str, Arm], names: Mapping[str, str]) -> list[str]:
@@ -280,8 +282,8 @@ def page(views: Mapping[str, Arm], nlvr: Mapping[str, Arm]) -> str:
         "",
         "Pretrained towers are pretrained here, first, on the single modalities of the same data: pictures by masked "
         "image modelling, words by masked words (3 layers, 96 wide; one of each a seed). No tower knows other data. "
-        "GFLOP a pair and memory are of vision-language pretraining, with the optimiser; minutes are of all training "
-        "after the single modalities.",
+        "GFLOP, milliseconds a pair and memory are of vision-language pretraining, with the optimiser; the "
+        "milliseconds are those of a few updates on one core with nothing beside them (PARTS=times).",
         "",
     ]
     if views:

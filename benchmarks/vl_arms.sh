@@ -7,7 +7,7 @@
 # Stopped and started again, it goes on where it was. Test homes and NLVR1's hidden file are evaluated once.
 #
 #   benchmarks/vl_arms.sh                                                     nlvr1 needs SIGHTLINE_DATA
-#   SEEDS="0 1 2" PARTS="views nlvr1" VIEWS=FOLDER RUNS=FOLDER TABLE=FILE     choices
+#   SEEDS="0 1 2" PARTS="views times nlvr1" VIEWS=FOLDER RUNS=FOLDER TABLE=FILE     choices
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
@@ -15,7 +15,7 @@ export sightline=${SIGHTLINE:-.venv/bin/sightline} python=${PYTHON:-.venv/bin/py
 export VIEWS=${VIEWS:-$runs/views}
 export TOWER_STEPS=${TOWER_STEPS:-300} VIEW_STEPS=${VIEW_STEPS:-400}
 export PAIR_STEPS=${PAIR_STEPS:-100} STYLE_STEPS=${STYLE_STEPS:-500} HUMAN_STEPS=${HUMAN_STEPS:-120}
-SEEDS=${SEEDS:-0 1 2} PARTS=${PARTS:-views nlvr1}
+SEEDS=${SEEDS:-0 1 2} PARTS=${PARTS:-views times nlvr1}
 VIEW_ARMS=${VIEW_ARMS:-none text vision both scratch one-text one-vision one-random itc itc-itm bridges}
 NLVR_ARMS=${NLVR_ARMS:-none text vision both blind one-text one-vision one-random}
 mkdir -p "$runs"
@@ -62,16 +62,21 @@ towers() { # prefix seed patch [key=value ...]: a picture tower by masked image 
   job "$prefix-words-$seed" pretrain-vl "${same[@]}" objectives.text_mlm=1 model.text_mlm_head=true
 }
 
-view_trial() { # arm seed
-  local arm=$1 seed=$2 objectives=(objectives.itc=1 objectives.itm=1 objectives.mlm=1) options
+view_training() { # arm seed run steps
+  local arm=$1 seed=$2 run=$3 steps=$4 objectives=(objectives.itc=1 objectives.itm=1 objectives.mlm=1) options
   case $arm in
     itc) objectives=(objectives.itc=1) ;;
     itc-itm) objectives=(objectives.itc=1 objectives.itm=1) ;;
   esac
   mapfile -t options < <(arm_options views "$arm" "$seed" 16)
   # within so few updates hard negatives leave matching at its prior
-  job "views-$arm-$seed-training" pretrain-vl views="$VIEWS" seed="$seed" steps="$VIEW_STEPS" batch_size=64 lr=1e-3 \
-    eval_every="$VIEW_STEPS" flip=false jitter=0 objectives.negatives=random "${objectives[@]}" "${options[@]}"
+  job "$run" pretrain-vl views="$VIEWS" seed="$seed" steps="$steps" batch_size=64 lr=1e-3 \
+    eval_every="$steps" flip=false jitter=0 objectives.negatives=random "${objectives[@]}" "${options[@]}"
+}
+
+view_trial() { # arm seed
+  local arm=$1 seed=$2
+  view_training "$arm" "$seed" "views-$arm-$seed-training" "$VIEW_STEPS"
   local measured=(views="$VIEWS" split=test queries=500 model="$runs/views-$arm-$seed-training/model")
   job "views-$arm-$seed" evaluate-vl "${measured[@]}"
   [ "$arm" = itc ] || job "views-$arm-$seed-reranked" evaluate-vl "${measured[@]}" rerank=32
@@ -113,7 +118,7 @@ rows() { # function arms: one line a run
   for seed in $SEEDS; do for arm in $2; do echo "$1 $arm $seed"; done; done
 }
 
-export -f arm_options towers view_trial nlvr_trial
+export -f arm_options towers view_training view_trial nlvr_trial
 side_by_side() { xargs -P 2 -L 1 bash -euc '"$@"' _ || echo "some runs failed; start again to go on"; }
 
 for part in $PARTS; do
@@ -126,6 +131,8 @@ for part in $PARTS; do
       make_style
       for seed in $SEEDS; do echo "towers nlvr $seed 16 $STYLE $SIZE"; done | side_by_side
       rows nlvr_trial "$NLVR_ARMS" | side_by_side ;;
+    times) # one after the other, on a machine that does nothing else
+      for arm in $VIEW_ARMS; do view_training "$arm" 0 "views-$arm-timing" 24; done ;;
     *) echo "no such part: $part"; exit 1 ;;
   esac
 done

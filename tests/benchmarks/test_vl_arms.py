@@ -54,6 +54,7 @@ def runs(tmp_path):
     homes = ["a", "a", "b", "b"]
     for seed, ranks in enumerate(([1, 1, 1, 2], [1, 1, 2, 3])):
         write_view_arm(tmp_path, "none", seed, ranks, homes, again=0.25)
+    write_run(tmp_path / "views-none-timing", {**TRAINING, "updating_seconds": 16.0})
     for seed, ranks in enumerate(([1, 2, 2, 2], [2, 1, 2, 3])):
         write_view_arm(tmp_path, "both", seed, ranks, homes)
     return tmp_path
@@ -65,7 +66,8 @@ def test_means_intervals_and_costs_are_those_of_the_runs(runs):
     lines = views_table(arms, {"none": "nothing frozen", "both": "both frozen"})
     assert lines[2].startswith("| nothing frozen | 62.5 (-96.3 to 221.3) |")  # t interval of two seeds, 12.706 * 12.5
     assert "| 25.0 (25.0 to 25.0) |" in lines[2] and "|  | 12 k" in lines[3]  # ranked again, or no fusion
-    assert lines[2].endswith("| 12 k | 1.00 | 0.5 | 0.50 |")  # 64 GFLOP a step of 64 pairs, 30 s of updates
+    assert lines[2].endswith("| 12 k | 1.00 | 25.0 | 0.50 |")  # 64 GFLOP a step of 64 pairs; 10 updates in 16 s
+    assert lines[3].endswith("| 12 k | 1.00 |  | 0.50 |")  # not timed alone
     assert over_groups(arms["none"]) == "25.0 to 100.0"  # home a hits in both queries and seeds, home b in a quarter
     assert spread([0.5]) == "50.0"
 
