@@ -75,7 +75,7 @@ def open_material(cfg: TrainReasonerConfig) -> Material:
         algorithm = name if name == "best-of" else cfg.algorithm
         samples = in_form(train.samples, "open" if name == "best-of" else name, seed=cfg.seed)
         stages.append(Stage(algorithm, Order(samples, train.pictures_of, seed=cfg.seed), number * steps, steps))
-    return Material(tuple(stages), len(train), val.first(cfg.val_questions) if cfg.val_questions else val, None)
+    return Material(tuple(stages), len(train), val.drawn(cfg.val_questions) if cfg.val_questions else val, None)
 
 
 def _episodes(cfg: TrainReasonerConfig) -> Material:
