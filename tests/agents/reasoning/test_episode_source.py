@@ -122,6 +122,15 @@ def test_a_critic_learns_what_prompts_are_worth_and_goes_on_where_it_was():
     assert torch.equal(critic.values(states), other.values(states))
 
 
+def test_a_critic_reads_in_float32_whatever_the_model_runs_under():
+    one, other = TurnCritic(16, seed=0), TurnCritic(16, seed=0)
+    states = torch.randn(8, 16, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        error, values = one.fit(states, states[:, 0]), one.values(states)
+    assert error == other.fit(states, states[:, 0])
+    assert values.dtype == torch.float32 and torch.equal(values, other.values(states))
+
+
 def test_a_critics_estimates_bootstrap_from_the_next_turn_and_from_what_would_have_come(scenes, monkeypatch):
     class Known:
         def values(self, states):
