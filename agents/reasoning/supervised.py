@@ -29,10 +29,18 @@ def worked_answers(vlm: Any, samples: Sequence[Sample], style: str, longest: int
     """What to imitate: each sample's worked answer, or its plain one in the form that answers are read from.
 
     Raises:
-        InputError: one has more than the `longest` tokens that the policy may say; the message names the sample.
+        InputError: one has more than the `longest` tokens that the policy may say, or one that it never says or ends
+            with, such as a letter its tokenizer does not know; the message names the sample.
     """
     answers: Responses = vlm.encode_answers([one.worked or PLAIN[style].format(one.answer) for one in samples])
-    for sample, tokens in zip(samples, answers.mask.sum(1).tolist()):
+    for sample, ids, kept in zip(samples, answers.ids.tolist(), answers.mask.sum(1).tolist()):
+        tokens = int(kept)
+        if strange := {*ids[: tokens - 1]} & {*vlm.vision_ids, *vlm.eos_ids}:
+            token = vlm.tokenizer.convert_ids_to_tokens(min(strange))
+            raise InputError(
+                f"the worked answer of question {sample.id!r} has {token!r} in it, which no answer can say: "
+                f"{sample.worked or sample.answer!r}. Put it in other letters"
+            )
         if tokens > longest:
             raise InputError(
                 f"the worked answer of question {sample.id!r} has {tokens} tokens with its end, "

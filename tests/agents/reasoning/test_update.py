@@ -174,6 +174,14 @@ def test_worked_answers_are_plain_where_there_are_none_and_refused_where_too_lon
         worked_answers(vlm, found.samples[:1], "tags", 3)
 
 
+@pytest.mark.parametrize(("said", "token"), [("4 °", "<unk>"), ("<image>", "<image>"), ("</s> red", "</s>")])
+def test_a_worked_answer_that_no_answer_can_say_is_refused(tmp_path, said, token):
+    found = questions(tmp_path)
+    strange = replace(found.samples[0], worked=f"<answer> {said} </answer>")
+    with pytest.raises(InputError, match=f"question 'train-1' has '{token}' in it"):
+        worked_answers(fresh_vlm(found), [strange], "tags", 20)
+
+
 def test_a_gradient_that_is_not_finite_stops_with_the_rate_in_the_message(material):
     vlm, collected = copy.deepcopy(material[0]), material[1]
     broken = replace(make_trajectory(vlm, None, collected, **MAKE)[0], advantage=torch.full((9, 6), torch.inf))
