@@ -32,7 +32,7 @@ from agents.reasoning.answer_figures import (
     subsets,
     table,
 )
-from agents.reasoning.answers import STYLES, extract
+from agents.reasoning.answers import STYLES, extract, stated
 from agents.reasoning.asking import ask
 from agents.reasoning.curves import Curve, TrainingRun, arms_of, curve, over_epochs, read_runs
 from agents.reasoning.reasoner_page import Said, Shown, percent, reasoner_page, row_names
@@ -237,11 +237,6 @@ def oracle(samples: Sequence[Sample], style: str) -> np.ndarray:
     none = tuple(((),) for _ in samples)
     ended = np.ones((len(samples), 1), dtype=bool)
     return judge(samples, Answered(texts, none, ended), style).correct[:, 0].astype(float)
-
-
-def stated(answer: str, style: str) -> str:
-    """An answer in its place."""
-    return {"tags": f"<think> </think> <answer> {answer} </answer>", "boxed": f"\\boxed{{{answer}}}"}.get(style, answer)
 
 
 def curves_of(arms: dict[str, list[TrainingRun]]) -> tuple[dict[str, dict[str, Curve]], dict[str, Any]]:

@@ -13,7 +13,7 @@ from agents.reasoning.group_advantages import advantages
 from agents.reasoning.log_probs import score
 from agents.reasoning.policy_losses import Clip
 from agents.reasoning.rewards import RewardConfig
-from agents.reasoning.supervised import PLAIN, imitate, worked_answers
+from agents.reasoning.supervised import imitate, worked_answers
 from agents.reasoning.trajectory import Reference, make_trajectory
 from agents.reasoning.update import Descent, update_policy
 from agents.reasoning.vgpo import VGPOConfig
@@ -167,11 +167,12 @@ def test_worked_answers_are_plain_where_there_are_none_and_refused_where_too_lon
     found = questions(tmp_path)
     vlm = fresh_vlm(found)
     bare = replace(found.samples[0], worked="")
-    assert worked_answers(vlm, [bare], "tags", 20).texts[0].replace(" ", "") == PLAIN["tags"].format(
-        bare.answer
-    ).replace(" ", "")
+    said = worked_answers(vlm, [bare], "tags", 20).texts[0]
+    assert said.replace(" ", "") == f"<think></think><answer>{bare.answer}</answer>"
     with pytest.raises(InputError, match="worked answer of question 'train-1' has .* max_new_tokens=3"):
         worked_answers(vlm, found.samples[:1], "tags", 3)
+    with pytest.raises(InputError, match="'train-1' states no answer in style 'boxed'"):
+        worked_answers(vlm, found.samples[:1], "boxed", 20)
 
 
 @pytest.mark.parametrize(("said", "token"), [("4 °", "<unk>"), ("<image>", "<image>"), ("</s> red", "</s>")])
