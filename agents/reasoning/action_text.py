@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from agents.reasoning.answers import ANSWER, END_ANSWER, END_THINK, THINK, extract, plain
+from agents.reasoning.answers import ANSWER, END_ANSWER, END_THINK, THINK, extract, plain, worked
 from agents.reasoning.types import PICTURE
 from core.errors import InputError
 
@@ -82,4 +82,4 @@ def worked_turn(action: str, view: GoalView) -> str:
     """An answer to imitate: what is seen of the goal, then the action."""
     seen = f"i see the goal on the {view.side}" if view.side != "middle" else "i see the goal in the middle"
     thought = f"{seen}, {'near' if view.near else 'far away'}." if view.side else "i do not see the goal."
-    return f"{THINK} {thought} {END_THINK} {ANSWER} {action} {END_ANSWER}"
+    return worked(thought, action)

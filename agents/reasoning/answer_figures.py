@@ -28,8 +28,8 @@ CONTROLS: Final = {
     "blind": "grey pictures",
     "exchanged": "pictures of other questions",
     BEFORE: "the model before training, with its own pictures",
-    MAJORITY: "always the answer that is most frequent among the questions of its kind",
-    CHANCE: "one of the choices, or one of the answers that occur among the questions of its kind, drawn evenly",
+    MAJORITY: "always the answer that is most frequent among the questions of its kind and check",
+    CHANCE: "one of the choices, or one of the answers to questions of its kind and check, drawn evenly",
     ORACLE: "what the check makes of the exact answers themselves",
 }
 
@@ -79,16 +79,30 @@ def powers(k: int) -> list[int]:
 
 
 def majority(samples: Sequence[Sample]) -> Float[ndarray, " Q"]:
-    """Whether the answer most frequent among the questions of its kind is right; it knows the set, no guess does."""
-    counts = {kind: Counter(s.answer for s in samples if s.kind == kind) for kind in {s.kind for s in samples}}
-    best = {kind: min(count, key=lambda answer: (-count[answer], answer)) for kind, count in counts.items()}
-    return np.array([float(sample.answer == best[sample.kind]) for sample in samples])
+    """Whether the answer most frequent among the questions alike is right; it knows the set, no guess does."""
+    best = {
+        key: min(count, key=lambda answer: (-count[answer], answer)) for key, count in _answers_alike(samples).items()
+    }
+    return np.array([float(sample.answer == best[_alike(sample)]) for sample in samples])
 
 
 def chance(samples: Sequence[Sample]) -> Float[ndarray, " Q"]:
     """How probable it is to hit each answer by drawing evenly."""
-    answers = {kind: {s.answer for s in samples if s.kind == kind} for kind in {s.kind for s in samples}}
-    return np.array([1 / len(sample.choices or answers[sample.kind]) for sample in samples])
+    answers = _answers_alike(samples)
+    return np.array([1 / len(sample.choices or answers[_alike(sample)]) for sample in samples])
+
+
+def _alike(sample: Sample) -> tuple[str, str]:
+    """Kind and check: whether yes or no is asked for, or left or right, the words of a question tell."""
+    return sample.kind, sample.reward
+
+
+def _answers_alike(samples: Sequence[Sample]) -> dict[tuple[str, str], Counter[str]]:
+    """How often each answer is right, among questions of one kind and one check."""
+    counts: dict[tuple[str, str], Counter[str]] = {}
+    for sample in samples:
+        counts.setdefault(_alike(sample), Counter())[sample.answer] += 1
+    return counts
 
 
 def table(samples: Sequence[Sample], rows: Mapping[str, Float[ndarray, " Q"]]) -> dict[str, dict[str, Entry]]:

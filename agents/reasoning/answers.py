@@ -103,6 +103,18 @@ def whole(text: str) -> Answer:
 STYLES: Final[dict[str, Callable[[str], Answer]]] = {"tags": between_tags, "boxed": in_box, "whole": whole}
 
 
+def worked(thought: str, answer: str) -> str:
+    """A thought and the answer it leads to, in tags: what is imitated."""
+    return f"{THINK} {thought} {END_THINK} {ANSWER} {answer} {END_ANSWER}"
+
+
+def stated(answer: str, style: str) -> str:
+    """An answer without a way to it, where `extract` reads it."""
+    if style == "tags":
+        return f"{THINK} {END_THINK} {ANSWER} {answer} {END_ANSWER}"
+    return f"{_BOX}{{{answer}}}" if style == "boxed" else answer
+
+
 def plain(text: str) -> str:
     """Text for comparing: lower case, words and marks one space apart, without one full stop at the end.
 

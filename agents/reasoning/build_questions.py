@@ -11,6 +11,7 @@ import io
 import json
 import time
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -202,7 +203,7 @@ def ask(scene: Scene, manifest: dict[str, Any], cfg: BuildQuestionsConfig) -> tu
             for other in views[k + 1 :]:
                 found += two_views(view, other)
     if {"arithmetic", "deduction"} & set(cfg.kinds):
-        rng = np.random.default_rng([cfg.seed, len(scene.objects)])
+        rng = np.random.default_rng([cfg.seed, zlib.crc32(f"words of {scene.id}".encode())])
         labels = sorted(set(scene.labels))
         found += [one for one in word_questions(views, labels, 2 * cfg.per_home, rng) if one.sample.kind in cfg.kinds]
     seen = [*views, *after]

@@ -15,7 +15,7 @@ from typing import Final
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from agents.reasoning.answers import extract, plain
+from agents.reasoning.answers import extract, plain, worked
 from agents.reasoning.rewards import is_right
 from agents.reasoning.types import Sample
 from core.errors import InputError, check_choice
@@ -121,8 +121,8 @@ def _wrong(samples: Sequence[Sample], order: Sequence[int], row: int, draw: rand
 def _asked(sample: Sample, prompt: str, answer: str, form: str) -> Sample:
     """A sample with another question and answer; the thought of its worked answer still leads there."""
     thought = extract(sample.worked).thought
-    worked = "" if thought is None else f"<think> {thought} </think> <answer> {answer} </answer>"
-    return replace(sample, id=f"{sample.id}/{form}", prompt=prompt, answer=answer, reward=form, worked=worked)
+    way = "" if thought is None else worked(thought, answer)
+    return replace(sample, id=f"{sample.id}/{form}", prompt=prompt, answer=answer, reward=form, worked=way)
 
 
 def best_responses(
@@ -146,8 +146,3 @@ def best_responses(
         if bool(right[row]) and len(mine) < keep:
             mine.setdefault(texts[row], row)
     return [row for mine in kept.values() for row in mine.values()]
-
-
-def to_imitate(samples: Sequence[Sample], texts: Sequence[str], rows: Sequence[int]) -> list[Sample]:
-    """Samples of chosen rows with the responses as their worked answers, for supervised fine-tuning."""
-    return [replace(samples[row], worked=texts[row]) for row in rows]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from agents.homes import Homes
 from agents.reasoning.action_text import HANDS, SIDES, GoalView, turn_prompt, worked_turn
+from agents.reasoning.group_advantages import whitened
 from agents.reasoning.oracle_turns import OracleTurns, oracle_turns
 from agents.reasoning.sim_policy import VLMAgent
 from agents.reasoning.turn_config import EnvironmentConfig
@@ -198,16 +199,9 @@ class EpisodesSource:
             gamma=self.config.gamma, lam=self.config.lam,
         )  # fmt: skip
         error = self.critic.fit(states, target)
-        return whitened(earned), {"critic_error": error}
-
-
-def whitened(values: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
-    """Less the mean and over the deviation of the values of all processes."""
-    sums = torch.stack([values.new_tensor(float(len(values))), values.sum(), values.square().sum()]).double()
-    count, total, square = distributed.sum_over_ranks(sums)
-    mean = total / count
-    spread = (square / count - mean.square()).clamp(min=0).sqrt()
-    return ((values - mean) / (spread + 1e-8)).to(values.dtype)
+        return whitened(earned[:, None], torch.ones_like(earned, dtype=torch.bool)[:, None])[:, 0], {
+            "critic_error": error
+        }
 
 
 def _met(group: Int64[Tensor, " B"], anchor: Int64[Tensor, " B"]) -> Bool[Tensor, " B"]:

@@ -32,7 +32,7 @@ from agents.reasoning.answer_figures import (
     subsets,
     table,
 )
-from agents.reasoning.answers import STYLES, extract
+from agents.reasoning.answers import STYLES, extract, stated
 from agents.reasoning.asking import ask
 from agents.reasoning.curves import Curve, TrainingRun, arms_of, curve, over_epochs, read_runs
 from agents.reasoning.reasoner_page import Said, Shown, percent, reasoner_page, row_names
@@ -65,7 +65,7 @@ class EvaluateReasonerConfig(JobConfig):
     before: str = ""  # model before training: its accuracy and its answers stand beside
     compare: list[str] = field(default_factory=list)  # run folders of train-reasoner, or patterns: learning curves
     k: int = 8  # answers to each question at temperature 1
-    questions: int = 0  # so many of each set, spread evenly over it; 0 = all
+    questions: int = 0  # so many of each set, drawn once for all models; 0 = all
     max_new_tokens: int = 64  # of an answer
     style: str = "tags"  # where an answer is read: tags, boxed or whole
     batch_size: int = 64  # answers generated at once
@@ -156,20 +156,12 @@ def open_sets(cfg: EvaluateReasonerConfig) -> dict[str, SampleSet]:
         sets[name] = open_samples(item) if own else open_samples(cfg.data, item)
     for found in sets.values():
         check_samples(found.samples)
-    return {name: spread_over(found, cfg.questions) if cfg.questions else found for name, found in sets.items()}
+    return {name: found.drawn(cfg.questions) if cfg.questions else found for name, found in sets.items()}
 
 
 def set_name(item: str) -> str:
     """What a set given in `also` is called: a split by its name, a file by its folder's and its own."""
     return f"{Path(item).parent.name}/{Path(item).stem}" if item.endswith(".jsonl") else item
-
-
-def spread_over(questions: SampleSet, count: int) -> SampleSet:
-    """At most `count` questions, evenly from the first to the last, so that every kind and home keeps its share."""
-    if count >= len(questions):
-        return questions
-    chosen = np.linspace(0, len(questions) - 1, count).round().astype(int).tolist()
-    return SampleSet([questions.samples[index] for index in chosen], questions.pictures)
 
 
 def own_run(model: str) -> list[str]:
@@ -245,11 +237,6 @@ def oracle(samples: Sequence[Sample], style: str) -> np.ndarray:
     none = tuple(((),) for _ in samples)
     ended = np.ones((len(samples), 1), dtype=bool)
     return judge(samples, Answered(texts, none, ended), style).correct[:, 0].astype(float)
-
-
-def stated(answer: str, style: str) -> str:
-    """An answer in its place."""
-    return {"tags": f"<think> </think> <answer> {answer} </answer>", "boxed": f"\\boxed{{{answer}}}"}.get(style, answer)
 
 
 def curves_of(arms: dict[str, list[TrainingRun]]) -> tuple[dict[str, dict[str, Curve]], dict[str, Any]]:

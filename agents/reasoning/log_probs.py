@@ -210,7 +210,6 @@ def without_empty_columns(prompts: Prompts) -> Prompts:
         prompts.attention_mask[:, start:],
         prompts.on_picture[:, start:],
         prompts.pictures,
-        {name: value[:, start:] for name, value in prompts.extra.items()},
     )
 
 

@@ -24,7 +24,6 @@ def join_prompts(one: Prompts, other: Prompts, pad_id: int) -> Prompts:
         both(one.attention_mask, other.attention_mask),
         both(one.on_picture, other.on_picture),
         one.pictures + other.pictures,
-        {name: both(one.extra[name], other.extra[name]) for name in one.extra},
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations, permutations
 from typing import Final
 
+from agents.reasoning.answers import worked
 from agents.reasoning.question_balance import Asked
 from agents.reasoning.question_views import Thing, View, can_be_asked, family
 from agents.reasoning.types import PICTURE, Sample
@@ -24,11 +25,6 @@ FITTED: Final = frozenset({"countertop", "counter"})  # hobs and sinks are part 
 ON_PIXELS: Final = 15  # of a 64 x 64 picture: something is there, whatever it is
 TOLD_COLORS: Final = frozenset(GOAL_COLORS)
 SIDE_WORDS: Final = {"left": "on the left", "middle": "in the middle", "right": "on the right"}
-
-
-def worked(thought: str, answer: str) -> str:
-    """An answer to imitate."""
-    return f"<think> {thought} </think> <answer> {answer} </answer>"
 
 
 def about(
@@ -266,5 +262,5 @@ def asked_nouns(views: Sequence[View]) -> list[tuple[str, str]]:
 
 __all__ = [
     "about", "asked_labels", "asked_nouns", "box", "color", "count", "existence", "left_or_right", "nearer",
-    "on_top", "place", "turned", "two_views", "worked",
+    "on_top", "place", "turned", "two_views",
 ]  # fmt: skip

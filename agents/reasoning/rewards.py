@@ -219,6 +219,11 @@ class RewardConfig:
         numbers = (self.accuracy, self.format, self.language, self.length, self.not_ended or 0.0)
         if not all(math.isfinite(number) for number in numbers):
             raise InputError(f"weights of a reward must be finite numbers, got {numbers}")
+        if self.min_length < 0 or (self.min_length and self.not_ended is None):
+            raise InputError(
+                f"reward.min_length={self.min_length}: a shorter one earns reward.not_ended={self.not_ended}; give a "
+                "length from 0 on, and a number that it earns"
+            )
         if self.length_limit < 1:
             raise InputError(f"reward.length_limit={self.length_limit}, expected at least 1 token")
 
@@ -283,9 +288,10 @@ class _Paid:
         score, right = 0.0, False
         if ended and answer.text is not None:
             check = answer_check(sample.reward)
-            right = is_right(sample, answer.text)
-            late = check.late is not None and step >= config.late_from
-            score = _score(check.late if late and check.late else check.score, sample, answer.text)
+            score = _score(check.score, sample, answer.text)
+            right = score >= check.right_from
+            if check.late is not None and step >= config.late_from:
+                score = _score(check.late, sample, answer.text)
         return cls(
             accuracy=score,
             right=float(right),

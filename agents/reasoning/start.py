@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import torch
 
+from agents.reasoning.answers import stated
 from agents.reasoning.curriculum import in_form
 from agents.reasoning.data_flow import Order
 from agents.reasoning.episode_source import EpisodesSource
 from agents.reasoning.rewards import check_samples
-from agents.reasoning.supervised import PLAIN
 from agents.reasoning.task_files import SampleSet, open_samples
 from agents.reasoning.train_config import TrainReasonerConfig
 from agents.reasoning.types import PICTURE
@@ -52,7 +52,7 @@ class Material:
         for samples in (*asked, self.val.samples if self.val is not None else ()):
             for sample in samples:
                 yield sample.prompt.replace(PICTURE, " ")
-                yield PLAIN[style].format(sample.answer)
+                yield stated(sample.answer, style)
                 yield sample.worked
                 yield from sample.choices
 
@@ -75,7 +75,7 @@ def open_material(cfg: TrainReasonerConfig) -> Material:
         algorithm = name if name == "best-of" else cfg.algorithm
         samples = in_form(train.samples, "open" if name == "best-of" else name, seed=cfg.seed)
         stages.append(Stage(algorithm, Order(samples, train.pictures_of, seed=cfg.seed), number * steps, steps))
-    return Material(tuple(stages), len(train), val.first(cfg.val_questions) if cfg.val_questions else val, None)
+    return Material(tuple(stages), len(train), val.drawn(cfg.val_questions) if cfg.val_questions else val, None)
 
 
 def _episodes(cfg: TrainReasonerConfig) -> Material:

@@ -5,11 +5,12 @@ Also what rejection-sampled fine-tuning does with the right answers it keeps (Cu
 
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from agents.reasoning.answers import extract, stated
 from agents.reasoning.log_probs import score
 from agents.reasoning.padding import microbatches, tokens_read
 from agents.reasoning.types import Prompts, Responses, Sample
@@ -17,22 +18,29 @@ from agents.reasoning.update import Descent
 from core import distributed
 from core.errors import InputError
 
-PLAIN: Final = {
-    "tags": "<think> </think> <answer> {} </answer>",
-    "boxed": "\\boxed{{{}}}",
-    "whole": "{}",
-}
-"""An answer without a worked way to it, in each style of agents/reasoning/answers.py."""
-
 
 def worked_answers(vlm: Any, samples: Sequence[Sample], style: str, longest: int) -> Responses:
     """What to imitate: each sample's worked answer, or its plain one in the form that answers are read from.
 
     Raises:
-        InputError: one has more than the `longest` tokens that the policy may say; the message names the sample.
+        InputError: no answer is read from one in this style, or one has more than the `longest` tokens that the policy
+            may say, or one that it never says, such as a letter its tokenizer lacks; the message names the sample.
     """
-    answers: Responses = vlm.encode_answers([one.worked or PLAIN[style].format(one.answer) for one in samples])
-    for sample, tokens in zip(samples, answers.mask.sum(1).tolist()):
+    answers: Responses = vlm.encode_answers([one.worked or stated(one.answer, style) for one in samples])
+    for sample in samples:
+        if sample.worked and extract(sample.worked, style).text is None:
+            raise InputError(
+                f"the worked answer of question {sample.id!r} states no answer in style {style!r}: {sample.worked!r}. "
+                f"It should end like {stated(sample.answer, style)!r}, or name its style in reward.style"
+            )
+    for sample, ids, kept in zip(samples, answers.ids.tolist(), answers.mask.sum(1).tolist()):
+        tokens = int(kept)
+        if strange := {*ids[: tokens - 1]} & {*vlm.vision_ids, *vlm.eos_ids}:
+            token = vlm.tokenizer.convert_ids_to_tokens(min(strange))
+            raise InputError(
+                f"the worked answer of question {sample.id!r} has {token!r} in it, which no answer can say: "
+                f"{sample.worked or sample.answer!r}. Put it in other letters"
+            )
         if tokens > longest:
             raise InputError(
                 f"the worked answer of question {sample.id!r} has {tokens} tokens with its end, "

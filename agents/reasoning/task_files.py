@@ -10,10 +10,12 @@ names in an archive NAME_images.zip beside NAME.jsonl. The prompt has `<picture>
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+import numpy as np
 
 from agents.reasoning.types import PICTURE, Picture, Sample
 from core.errors import InputError, MissingFileError, nearest
@@ -51,21 +53,16 @@ class SampleSet:
         except InputError as error:
             raise InputError(f"sample {sample.id!r}: {error}") from error
 
-    def of_kinds(self, kinds: Sequence[str]) -> "SampleSet":
-        """The samples of these kinds alone.
+    def drawn(self, count: int) -> "SampleSet":
+        """`count` samples drawn without regard to their order, the same ones each time; all where there are fewer.
 
-        Raises:
-            InputError: a kind that no sample has.
+        Files of build-questions go through the kinds one after the other, and through the answers of a kind in turn:
+        the first samples would be of few kinds, and every second one would have the same answer.
         """
-        known = {sample.kind for sample in self.samples}
-        for kind in kinds:
-            if kind not in known:
-                raise InputError(f"no question is of kind {kind!r}; {nearest(kind, known)}")
-        return SampleSet([sample for sample in self.samples if sample.kind in kinds], self.pictures)
-
-    def first(self, count: int) -> "SampleSet":
-        """The first `count` samples; all where there are fewer."""
-        return SampleSet(self.samples[:count], self.pictures)
+        if count >= len(self.samples):
+            return self
+        chosen = sorted(np.random.default_rng(0).permutation(len(self.samples))[:count].tolist())
+        return SampleSet([self.samples[index] for index in chosen], self.pictures)
 
 
 def open_samples(data: str | Path, split: str = "") -> SampleSet:

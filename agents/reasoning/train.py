@@ -175,7 +175,8 @@ class Learner:
 
         # 1 data flow and 2 response collection
         if self.material.episodes is not None:
-            collected, metrics = play(self.vlm, self.material.episodes, self.done.step, generator)
+            with self.descent.precision():
+                collected, metrics = play(self.vlm, self.material.episodes, self.done.step, generator)
             self.done.asked += cfg.prompts
             self.done.answers += int(total(len(collected)))
         else:

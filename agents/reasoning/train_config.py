@@ -92,7 +92,7 @@ class TrainReasonerConfig(JobConfig):
     val_episodes: int = 32  # environment: played in val homes at each look
 
     eval_every: int = 0  # steps between looks at the val split; 0 = once an epoch
-    val_questions: int = 256  # of the val split, 0 = all
+    val_questions: int = 256  # drawn from the val split, the same in every run; 0 = all
     checkpoint_every: int = 20  # steps between checkpoints
 
     def __post_init__(self) -> None:

@@ -115,6 +115,5 @@ def make_trajectory(
         collected.reward,
         collected.group,
         torch.where(responses.mask, advantage, 0.0),
-        collected.parts,
     )
     return trajectory, statistics

@@ -19,7 +19,10 @@ HIDDEN, PASSES, RATE = 64, 20, 1e-3
 
 
 class TurnCritic:
-    """Values of prompts, fitted to what came of them; alike in all processes."""
+    """Values of prompts, fitted to what came of them; alike in all processes.
+
+    In float32 whatever the model runs under: advantages are differences of values that lie close together.
+    """
 
     def __init__(self, width: int, *, seed: int, device: torch.device | str = "cpu") -> None:
         """
@@ -37,16 +40,18 @@ class TurnCritic:
     @torch.no_grad()
     def values(self, states: Float[Tensor, "B D"]) -> Float[Tensor, " B"]:
         """What prompts with these states are worth."""
-        return self.network(states)[:, 0]
+        with torch.autocast(states.device.type, enabled=False):
+            return self.network(states)[:, 0]
 
     def fit(self, states: Float[Tensor, "B D"], target: Float[Tensor, " B"]) -> float:
         """Moves towards the targets, over the turns of all processes; returns the squared error before."""
         count = float(distributed.sum_over_ranks(torch.tensor(float(len(target)))))
         first = torch.zeros(())
         for number in range(PASSES):
-            loss = mse_loss(self.network(states)[:, 0], target, reduction="sum") / count
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            with torch.autocast(states.device.type, enabled=False):  # of the backward pass too
+                loss = mse_loss(self.network(states)[:, 0], target, reduction="sum") / count
+                loss.backward()
             distributed.sum_gradients(self.network.parameters())
             self.optimizer.step()
             if number == 0:

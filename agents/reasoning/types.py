@@ -6,7 +6,7 @@ prompt tokens, T response tokens, D features.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 import torch
@@ -46,7 +46,6 @@ class Prompts:
     attention_mask: Int64[Tensor, "B L"]  # 0 on padding
     on_picture: Bool[Tensor, "B L"]  # the placeholders
     pictures: tuple[dict[str, Tensor], ...]  # one dict a row, of the family's picture tensors; {} without pictures
-    extra: dict[str, Int64[Tensor, "B L"]] = field(default_factory=dict)  # more per token, e.g. mm_token_type_ids
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -59,7 +58,6 @@ class Prompts:
             self.attention_mask[chosen],
             self.on_picture[chosen],
             tuple(self.pictures[i] for i in chosen.tolist()),
-            {name: value[chosen] for name, value in self.extra.items()},
         )
 
     def repeat(self, times: int) -> "Prompts":
@@ -106,7 +104,6 @@ class Trajectory:
     reward: Float[Tensor, " B"]
     group: Int64[Tensor, " B"]  # number of the prompt, unique over all processes of the batch
     advantage: Float[Tensor, "B T"]  # per token, weights included; 0 where the mask is off
-    reward_parts: dict[str, Float[Tensor, " B"]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -119,8 +116,6 @@ class Trajectory:
             value = getattr(self, item.name)
             if isinstance(value, Prompts | Responses):
                 moved[item.name] = value.rows(chosen)
-            elif isinstance(value, dict):
-                moved[item.name] = {name: part[chosen] for name, part in value.items()}
             elif value is not None:
                 moved[item.name] = value[chosen]
         return replace(self, **moved)

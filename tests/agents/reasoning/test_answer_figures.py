@@ -48,6 +48,14 @@ def test_the_most_frequent_answer_and_chance_are_those_of_a_kind():
     assert chance([*SAMPLES, of_four])[-1] == 0.25
 
 
+def test_questions_of_a_kind_that_ask_for_unlike_answers_are_guessed_apart():
+    asked = [Sample(f"s{k}", "?", (), answer, kind="relation", choices=("left", "right")) for k, answer in
+             enumerate(("left", "right", "right", "left", "left"))]  # fmt: skip
+    asked += [Sample(f"o{k}", "?", (), answer, "yes-no", kind="relation") for k, answer in enumerate(("yes", "no"))]
+    assert chance(asked).tolist() == [0.5] * 7
+    assert majority(asked).tolist() == [1, 0, 0, 1, 1, 0, 1]
+
+
 def test_one_of_k_answers_is_right_as_often_as_drawing_k_of_them_says():
     judgements = {
         "sampled": judged([[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]]),

@@ -2,10 +2,11 @@
 
 import json
 from collections import Counter, defaultdict
+from dataclasses import replace
 
 import pytest
 
-from agents.reasoning.build_questions import CONFIG, KINDS, run
+from agents.reasoning.build_questions import CONFIG, KINDS, ask, run
 from agents.reasoning.rewards import check_samples
 from agents.reasoning.task_files import open_samples
 from core.errors import InputError
@@ -51,6 +52,17 @@ def test_words_alone_do_not_tell_yes_from_no(built):
             answers[sample.prompt][sample.answer] += 1
     assert answers and all(count["yes"] == count["no"] for count in answers.values())
     assert result["train"]["kinds"]["existence"]["guess"] == 0.5 and "words" in result["val"]["kinds"]["existence"]
+
+
+def test_homes_of_as_many_things_are_asked_other_sums(built):
+    cfg = config(built[0], "kinds=[arithmetic]", "views=2")
+    told = []
+    for name in ("home-a", "home-b"):
+        drawn = home(name)
+        labels = ("bed", "lamp", "sofa", "desk", "stool")
+        scene = replace(drawn, objects=[replace(item, label=label) for item, label in zip(drawn.objects, labels)])
+        told.append({(one.sample.prompt, one.sample.answer) for one in ask(scene, {}, cfg)[0]})
+    assert told[0] and len(told[0] & told[1]) < len(told[0]) / 2
 
 
 def test_the_same_seed_writes_the_same_bytes_and_a_continued_run_keeps_whole_splits(built, tmp_path):

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from agents.reasoning.curriculum import FORMS, best_responses, in_form, to_imitate
+from agents.reasoning.curriculum import FORMS, best_responses, in_form
 from agents.reasoning.rewards import check_samples, is_right
 from agents.reasoning.types import Sample
 from core.errors import InputError
@@ -112,8 +112,3 @@ def test_of_several_responses_the_best_right_ones_are_kept():
     assert best_responses(reward, right, lengths, group, texts, keep=3) == [5, 2, 1, 0]
     twice = ["a", "c", "c", "d", "e", "f", "g"]
     assert best_responses(reward, right, lengths, group, twice, keep=2) == [5, 2, 0]
-
-
-def test_kept_responses_become_worked_answers():
-    kept = to_imitate(counts(2), ["<answer> 0 </answer>", "<answer> 1 </answer>"], [1])
-    assert [(one.id, one.worked) for one in kept] == [("q1", "<answer> 1 </answer>")]

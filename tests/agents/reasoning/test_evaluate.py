@@ -10,12 +10,11 @@ import yaml
 from PIL import Image
 
 from agents.reasoning import evaluate, reasoner_plots
-from agents.reasoning.evaluate import oracle, spread_over
+from agents.reasoning.evaluate import oracle
 from agents.reasoning.types import PICTURE, Sample
 from agents.reasoning.ways import WAYS
 from core.errors import InputError
 from core.job import load_config
-from tests.agents.reasoning.questions_on_hand import some_questions
 from tests.agents.reasoning.tiny_vlm import tiny_vlm
 
 
@@ -93,12 +92,6 @@ def test_an_answer_that_its_check_does_not_take_stops_the_job(trained):
     (trained / "bad.jsonl").write_text(json.dumps({"images": [], "prompt": "?", "answer": "many", "reward": "number"}))
     with pytest.raises(InputError, match="many"):
         evaluated(trained, f"data={trained}/bad.jsonl")
-
-
-def test_fewer_questions_are_spread_over_the_whole_set():
-    questions = some_questions()
-    assert [sample.id for sample in spread_over(questions, 3).samples] == ["q0", "q2", "w1"]
-    assert spread_over(questions, 9) is questions
 
 
 @pytest.mark.parametrize("style", ["tags", "boxed", "whole"])

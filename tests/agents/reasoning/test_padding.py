@@ -7,7 +7,7 @@ from agents.reasoning.types import Prompts, Responses
 def prompts(rows: list[list[int]]) -> Prompts:
     length = max(map(len, rows))
     ids = torch.tensor([[0] * (length - len(row)) + row for row in rows])
-    return Prompts(ids, (ids != 0).long(), ids == 7, tuple({} for _ in rows), {"kind": ids * 10})
+    return Prompts(ids, (ids != 0).long(), ids == 7, tuple({} for _ in rows))
 
 
 def responses(rows: list[list[int]]) -> Responses:
@@ -19,7 +19,7 @@ def responses(rows: list[list[int]]) -> Responses:
 def test_joined_prompts_are_padded_on_the_left_and_responses_on_the_right():
     both = join_prompts(prompts([[7, 5]]), prompts([[1, 2, 3, 4]]), pad_id=9)
     assert both.input_ids.tolist() == [[9, 9, 7, 5], [1, 2, 3, 4]] and both.attention_mask[0].tolist() == [0, 0, 1, 1]
-    assert both.on_picture.sum().item() == 1 and both.extra["kind"][0].tolist() == [0, 0, 70, 50]
+    assert both.on_picture.sum().item() == 1
     said = join_responses(responses([[1, 2, 3]]), responses([[4]]), pad_id=9)
     assert said.ids.tolist() == [[1, 2, 3], [4, 9, 9]] and said.mask[1].tolist() == [True, False, False]
     assert said.texts == ("[1, 2, 3]", "[4]")

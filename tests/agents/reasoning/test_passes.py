@@ -1,9 +1,8 @@
 from itertools import combinations
 
 import pytest
-import torch
 
-from agents.reasoning.passes import chance_of_pass, pass_at_k
+from agents.reasoning.passes import chance_of_pass
 from core.errors import InputError
 
 
@@ -15,16 +14,9 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_right_answer():
                 assert chance_of_pass(n, c, k) == pytest.approx(sum(drawn) / len(drawn))
 
 
-def test_prompts_are_told_apart_by_their_group_wherever_their_rows_stand():
-    right = torch.tensor([True, False, False, True, False, False])
-    group = torch.tensor([9, 4, 9, 9, 4, 9])
-    assert pass_at_k(right, group, 1).tolist() == [0, 0.5]
-    assert pass_at_k(right, group, 2).tolist() == [0, pytest.approx(1 - 1 / 6)]
-
-
 def test_more_answers_asked_than_sampled_is_an_error():
     with pytest.raises(InputError, match="pass@8 cannot be estimated from 2 answers"):
-        pass_at_k(torch.tensor([True, False]), torch.tensor([0, 0]), 8)
+        chance_of_pass(2, 1, 8)
     with pytest.raises(InputError, match="pass@0"):
         chance_of_pass(2, 1, 0)
     with pytest.raises(InputError, match="3 of 2"):

@@ -143,6 +143,8 @@ def test_a_response_cut_off_earns_the_override_whatever_it_says():
     assert parts["right"].tolist() == [1, 0, 1] == parts["format"].tolist()
     reward, _ = paid([tagged("2")], sample("2", "number"), RewardConfig(not_ended=None), ended=[False])
     assert reward.tolist() == [0]
+    with pytest.raises(InputError, match="min_length=5: a shorter one earns reward.not_ended=None"):
+        RewardConfig(min_length=5, not_ended=None)
 
 
 def test_truth_in_the_thought_or_beside_the_tags_earns_nothing():

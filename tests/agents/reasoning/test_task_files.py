@@ -1,12 +1,13 @@
 """Questions in files, and what is said when they are broken."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from agents.reasoning.task_files import nlvr1, open_samples, write_samples
+from agents.reasoning.task_files import SampleSet, nlvr1, open_samples, write_samples
 from agents.reasoning.types import Sample
 from core.errors import InputError, MissingFileError
 from tests.vl.nlvr_on_disk import write_nlvr1
@@ -49,11 +50,17 @@ def test_what_is_written_reads_back_the_same(folder):
         Sample("z", "<picture> 1 + 1?", ("b.png",), "2", "number", kind="sum", needs_picture=False),
     ]
     write_samples(folder / "train.jsonl", samples)
-    read = open_samples(folder, "train")
-    assert read.samples == samples and len(read.first(2)) == 2
-    assert [sample.id for sample in read.of_kinds(["sum"]).samples] == ["z"]
-    with pytest.raises(InputError, match="no question is of kind 'summ'; did you mean 'sum'"):
-        read.of_kinds(["summ"])
+    assert open_samples(folder, "train").samples == samples
+
+
+def test_a_draw_has_every_kind_and_answer_of_a_set_that_goes_through_them_in_turn():
+    rows = [(kind, answer) for kind in ("there", "sum", "side") for _ in range(50) for answer in ("yes", "no")]
+    kept = SampleSet([Sample(str(k), "?", (), answer, kind=kind) for k, (kind, answer) in enumerate(rows)], {})
+    few = kept.drawn(150)
+    counts = Counter((sample.kind, sample.answer) for sample in few.samples)
+    assert len(few) == len(set(few.samples)) == 150 and len(counts) == 6 and min(counts.values()) > 15
+    assert few.samples == kept.drawn(150).samples == sorted(few.samples, key=lambda sample: int(sample.id))
+    assert kept.drawn(300) is kept
 
 
 @pytest.mark.parametrize(

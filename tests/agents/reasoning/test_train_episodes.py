@@ -60,10 +60,19 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return VLM.from_pretrained(folder / "model").model.state_dict()
 
 
-def test_a_step_of_each_kind_leaves_a_policy_that_says_how_it_is_asked(scenes, tmp_path):
+def test_a_step_of_each_kind_leaves_a_policy_that_says_how_it_is_asked(scenes, tmp_path, monkeypatch):
+    original, half = job.play, []
+
+    def noted(*arguments):
+        half.append(torch.is_autocast_enabled("cpu"))
+        return original(*arguments)
+
+    monkeypatch.setattr(job, "play", noted)
     first = job.run(config(scenes, tmp_path / "first", algorithm="sft", oracle_episodes=2, steps=1))
     assert first["algorithm"] == "sft" and first["answers"] == 2
-    job.run(config(scenes, tmp_path / "second", model=str(tmp_path / "first" / "model"), steps=1))
+    options = {"model": str(tmp_path / "first" / "model"), "steps": 1, "precision": "bfloat16"}
+    job.run(config(scenes, tmp_path / "second", **options))
+    assert half == [True]  # turns are answered as they are scored
     played = list(read_metrics(tmp_path / "second"))[-1]
     assert all(0 <= played[name] <= 1 for name in ("success", "named_share", "well_formed_share", "met_share"))
     assert played["turns"] <= 3 and played["distance_to_goal_m"] > 0 and "val_success" in played

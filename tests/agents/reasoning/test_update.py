@@ -13,7 +13,7 @@ from agents.reasoning.group_advantages import advantages
 from agents.reasoning.log_probs import score
 from agents.reasoning.policy_losses import Clip
 from agents.reasoning.rewards import RewardConfig
-from agents.reasoning.supervised import PLAIN, imitate, worked_answers
+from agents.reasoning.supervised import imitate, worked_answers
 from agents.reasoning.trajectory import Reference, make_trajectory
 from agents.reasoning.update import Descent, update_policy
 from agents.reasoning.vgpo import VGPOConfig
@@ -167,11 +167,20 @@ def test_worked_answers_are_plain_where_there_are_none_and_refused_where_too_lon
     found = questions(tmp_path)
     vlm = fresh_vlm(found)
     bare = replace(found.samples[0], worked="")
-    assert worked_answers(vlm, [bare], "tags", 20).texts[0].replace(" ", "") == PLAIN["tags"].format(
-        bare.answer
-    ).replace(" ", "")
+    said = worked_answers(vlm, [bare], "tags", 20).texts[0]
+    assert said.replace(" ", "") == f"<think></think><answer>{bare.answer}</answer>"
     with pytest.raises(InputError, match="worked answer of question 'train-1' has .* max_new_tokens=3"):
         worked_answers(vlm, found.samples[:1], "tags", 3)
+    with pytest.raises(InputError, match="'train-1' states no answer in style 'boxed'"):
+        worked_answers(vlm, found.samples[:1], "boxed", 20)
+
+
+@pytest.mark.parametrize(("said", "token"), [("4 °", "<unk>"), ("<image>", "<image>"), ("</s> red", "</s>")])
+def test_a_worked_answer_that_no_answer_can_say_is_refused(tmp_path, said, token):
+    found = questions(tmp_path)
+    strange = replace(found.samples[0], worked=f"<answer> {said} </answer>")
+    with pytest.raises(InputError, match=f"question 'train-1' has '{token}' in it"):
+        worked_answers(fresh_vlm(found), [strange], "tags", 20)
 
 
 def test_a_gradient_that_is_not_finite_stops_with_the_rate_in_the_message(material):
