@@ -66,7 +66,7 @@ def open_material(cfg: TrainReasonerConfig) -> Material:
     """
     if cfg.environment.scenes:
         return _episodes(cfg)
-    train, val = open_samples(cfg.data, cfg.train_split), open_samples(cfg.data, cfg.val_split)
+    train, val = open_samples(cfg.data, cfg.train_split), open_samples(cfg.val_data, cfg.val_split)
     check_samples(train.samples)
     check_samples(val.samples)
     steps = cfg.steps_over(len(train))
