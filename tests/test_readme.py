@@ -1,4 +1,4 @@
-"""Every Python block of the README, of docs/vl.md and of docs/reasoning.md runs, in a folder that holds what the text says is there."""
+"""Every Python block of README, docs/vl.md and docs/reasoning.md runs in a folder that holds what the text names."""
 
 import re
 from pathlib import Path

@@ -324,7 +324,8 @@ def conclude(learner: Learner, folder: RunFolder) -> dict[str, Any]:
     best = max(done.curve, key=lambda look: look[main])
     where = "in val homes" if material.episodes is not None else f"on {looked_at(cfg)}"
     if done.idle:
-        print(f"{done.idle} of {done.step} steps changed nothing: all answers to a question earned the same. {HELP}")
+        what = "episodes from a start" if material.episodes is not None else "answers to a question"
+        print(f"{done.idle} of {done.step} steps changed nothing: all {what} earned the same. {HELP}")
     print(f"{learner.main} {where} {before[main]:.3f} before, {last[main]:.3f} after; the model is in {model}")
     return folder.finish(
         {
