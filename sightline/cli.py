@@ -28,13 +28,19 @@ JOBS = {  # name: (module, what it does)
         "agents.train_vlm_rm",
         "train an agent on any Gymnasium task, paid by how well pictures fit a sentence",
     ),
+    "build-questions": (
+        "agents.reasoning.build_questions",
+        "make questions about pictures of homes, with exact answers",
+    ),
     "train-reasoner": (
         "agents.reasoning.train",
-        "train a vision-language model to reason, by reward on its answers or by imitation",
+        "train a model to reason about pictures or act on them, by reward or by imitation",
     ),
-    "evaluate-agent": ("agents.evaluate", "measure a policy on fixed episodes: trained, random, oracle or you"),
-    "evaluate-reasoner": ("agents.reasoning.evaluate", "measure a reasoning model and whether its answers need seeing"),
-    "build-questions": ("agents.reasoning.build_questions", "ask questions with exact answers about pictures of homes"),
+    "evaluate-reasoner": ("agents.reasoning.evaluate", "measure a reasoning model, and whether it answers by seeing"),
+    "evaluate-agent": (
+        "agents.evaluate",
+        "measure a policy on fixed episodes: trained, a language model, random, oracle or you",
+    ),
     "doctor": ("core.doctor", "check this machine, naming each fault with its fix"),
 }
 

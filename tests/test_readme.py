@@ -1,4 +1,4 @@
-"""Every Python block of the README and of docs/vl.md runs, in a folder that holds what the text says is there."""
+"""Every Python block of README, docs/vl.md and docs/reasoning.md runs in a folder that holds what the text names."""
 
 import re
 from pathlib import Path
@@ -10,17 +10,18 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 BLOCKS = [
     block
-    for page in ("README.md", "docs/vl.md")
+    for page in ("README.md", "docs/vl.md", "docs/reasoning.md")
     for block in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
 ]
 JOB_LINES = re.findall(r"^ {4}sightline ([a-z-]+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch, tiny_grounder, tiny_towers):
+def folder(tmp_path, monkeypatch, tiny_grounder, tiny_towers, tiny_reasoner):
     """A working folder with the small untrained models that the README's paths name."""
     tiny_grounder.save_pretrained(tmp_path / "grounder" / "model")
     tiny_towers.save_pretrained(tmp_path / "towers" / "model")
+    tiny_reasoner.save_pretrained(tmp_path / "reasoner" / "model")
     (tmp_path / "pictures").mkdir()
     for name, grey in (("dark.png", 40), ("light.png", 220)):
         Image.new("RGB", (48, 32), (grey, grey, grey)).save(tmp_path / "pictures" / name)
@@ -52,6 +53,14 @@ def tiny_towers():
     image = ImageTowerConfig(image_size=32, stem_width=8, width=16, stem_blocks=1, blocks=1)
     config = VLConfig(dim=12, head_width=16, max_tokens=16, image=image, text=TextTowerConfig(options=options))
     return VLModel.create(config, train_tokenizer(["pole and cart, upright on top"]), seed=0).eval()
+
+
+@pytest.fixture(scope="module")
+def tiny_reasoner():
+    from agents.reasoning.small_vlm import PRESETS, SmallVLMConfig
+    from agents.reasoning.vlm import VLM
+
+    return VLM.create(SmallVLMConfig(**PRESETS["tiny"]), ["how many red chairs are there?"], seed=0)
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))

@@ -65,6 +65,7 @@ KINDS: Final[dict[str, int]] = {  # kind: how many different answers a round of 
 SPLITS: Final = ("train", "val", "test")
 SUMMARY: Final = "questions.json"
 BLIND: Final = ("guess", "words")  # what is measured without looking
+FEW: Final = "too few to ask each answer equally often; more homes or views give some"
 EPISODES: Final = 8  # of the oracle in each home
 PNG_DATE: Final = (1980, 1, 1, 0, 0, 0)  # in archives: the same pictures give the same bytes
 
@@ -120,10 +121,9 @@ def run(cfg: BuildQuestionsConfig) -> dict[str, Any]:
             folder.log(step, **{f"{split}_questions": len(samples)})
             print(f"{split}: {len(samples)} questions about {len(homes[split])} homes")
             for kind, row in summary[split]["kinds"].items():
-                print(
-                    f"  {kind:<12}{row['questions']:>6}  "
-                    + "  ".join(f"{name} {row[name]:.2f}" for name in BLIND if name in row)
-                )
+                told = "  ".join(f"{name} {row[name]:.2f}" for name in BLIND if name in row)
+                print(f"  {kind:<12}{row['questions']:>6}  {told if row['questions'] else FEW}")
+        print("guess: the commonest answer is right so often; words: what training questions' words alone get right")
         atomic_write(folder.file(SUMMARY), json.dumps(summary, indent=1) + "\n")
         folder.finish(summary | {"seconds": round(time.perf_counter() - start, 2)})
     print(f"questions are in {folder.path}")

@@ -94,7 +94,7 @@ PANELS: Final = {  # metric of train-reasoner -> what its panel is called
     "reflection_ratio": "answers that reflect",
     "entropy": "entropy, nats a token",
     "kl": "divergence from the start",
-    "informative": "questions that teach",
+    "informative": "questions whose answers earn unlike rewards",
     "loss": "loss",
 }
 RISING: Final = ("val_accuracy", "accuracy", "reward")

@@ -157,7 +157,7 @@ def answer_check(name: str) -> AnswerCheck:
     if ":" not in name:
         if name not in ANSWER_CHECKS:
             hint = nearest(name, ANSWER_CHECKS)
-            raise InputError(f"reward {name!r} is unknown; {hint}. A function of your own: module:function")
+            raise InputError(f"reward {name!r} is unknown; {hint} (a function of your own is named module:function)")
         return ANSWER_CHECKS[name]
     module, _, function = name.partition(":")
     try:

@@ -1,7 +1,8 @@
 """How a run begins: what it learns from, read and checked, and the model that shall learn it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 
@@ -12,8 +13,10 @@ from agents.reasoning.episode_source import EpisodesSource
 from agents.reasoning.rewards import check_samples
 from agents.reasoning.task_files import SampleSet, open_samples
 from agents.reasoning.train_config import TrainReasonerConfig
+from agents.reasoning.turn_config import STYLE_FILE, TurnStyle, read_style
 from agents.reasoning.types import PICTURE
 from agents.reasoning.vlm import VLM
+from core import distributed
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def open_material(cfg: TrainReasonerConfig) -> Material:
     """
     if cfg.environment.scenes:
         return _episodes(cfg)
-    train, val = open_samples(cfg.data, cfg.train_split), open_samples(cfg.data, cfg.val_split)
+    train, val = open_samples(cfg.data, cfg.train_split), open_samples(cfg.val_data, cfg.val_split)
     check_samples(train.samples)
     check_samples(val.samples)
     steps = cfg.steps_over(len(train))
@@ -89,11 +92,22 @@ def _episodes(cfg: TrainReasonerConfig) -> Material:
         rows=cfg.micro_rows,
         seed=cfg.seed,
     )
+    note_other_style(cfg, episodes.style)
     order, epoch = None, len(episodes.simulator.homes)
     if cfg.algorithm == "sft":
         worked = episodes.worked(cfg.oracle_episodes)
         order, epoch = Order(worked.samples, worked.pictures_of, seed=cfg.seed), len(worked)
     return Material((Stage(cfg.algorithm, order, 0, cfg.steps_over(epoch)),), epoch, None, episodes)
+
+
+def note_other_style(cfg: TrainReasonerConfig, style: TurnStyle) -> None:
+    """Says where a model will be asked in another way than it was trained to be: that may be meant, or forgotten."""
+    if not distributed.is_main() or not (Path(cfg.model).expanduser() / STYLE_FILE).is_file() or not cfg.model:
+        return
+    before, now = asdict(read_style(Path(cfg.model).expanduser())), asdict(style)
+    other = [f"{name}={now[name]} (trained with {before[name]})" for name in now if now[name] != before[name]]
+    if other:
+        print(f"note: this run asks {cfg.model} in another way than before: {', '.join(other)}")
 
 
 def make_vlm(cfg: TrainReasonerConfig, material: Material, device: torch.device, half: bool) -> VLM:

@@ -20,6 +20,8 @@ import numpy as np
 from agents.reasoning.types import PICTURE, Picture, Sample
 from core.errors import InputError, MissingFileError, nearest
 from core.files import atomic_write
+from core.run import METRICS
+from scene.io import MANIFEST
 from vl.pictures import Pictures
 from vl.tasks.annotation_files import json_lines, open_pictures
 from vl.tasks.nlvr1 import NLVR1, annotation_file
@@ -27,6 +29,7 @@ from vl.tasks.nlvr1 import NLVR1, annotation_file
 FIELDS: Final = (
     "id", "images", "prompt", "answer", "reward", "choices", "kind", "needs_picture", "group", "worked",
 )  # fmt: skip
+FOREIGN: Final = "<image>"  # what other projects write for PICTURE
 NLVR1_PROMPT: Final = f"{PICTURE} is this true of the picture? {{}}"
 NLVR1_ANSWERS: Final = {"true": "yes", "false": "no"}
 
@@ -85,7 +88,9 @@ def open_samples(data: str | Path, split: str = "") -> SampleSet:
         )
     if (file := data / f"{split}.jsonl").is_file():
         return _read(file)
-    there = sorted(path.stem for path in data.glob("*.jsonl"))
+    if (data / MANIFEST).is_file():
+        raise InputError(f"{data} is a folder of scenes; make questions: sightline build-questions scenes={data}")
+    there = sorted(path.stem for path in data.glob("*.jsonl") if path.name != METRICS)
     if not there and any(data.rglob("*.json*")):
         base, _, part = split.partition(":")
         annotation_file(data, base)
@@ -150,9 +155,10 @@ def sample_from_record(record: dict[str, Any], where: str, default_id: str) -> S
             raise InputError(f"{where}: unknown field {name!r}; {nearest(name, FIELDS)}")
     prompt, images = _text(record, "prompt", where), _texts(record, "images", where)
     if prompt.count(PICTURE) != len(images):
+        instead = f", in place of {FOREIGN}" if FOREIGN in prompt else ""
         raise InputError(
             f"{where}: the prompt has {PICTURE} {prompt.count(PICTURE)} times for {len(images)} images; write it once "
-            "where each image belongs"
+            f"where each image belongs{instead}"
         )
     answer = record.get("answer")
     if isinstance(answer, int | float) and not isinstance(answer, bool):

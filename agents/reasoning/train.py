@@ -53,6 +53,7 @@ from core.run import RunFolder
 from vl.optimise import rate_factor, seeded, set_rates
 
 CONFIG = TrainReasonerConfig
+HELP = "Where none is right, warm up by reasoner_recipe=sft first and name what it leaves: model=RUN/model"
 LEARNED = 3  # passes that a token learned from costs: one forwards, about two backwards
 
 
@@ -322,7 +323,10 @@ def conclude(learner: Learner, folder: RunFolder) -> dict[str, Any]:
     main = f"val_{learner.main}"
     before, last = done.curve[0], done.curve[-1]
     best = max(done.curve, key=lambda look: look[main])
-    where = "in val homes" if material.episodes is not None else f"on {cfg.val_split}"
+    where = "in val homes" if material.episodes is not None else f"on {looked_at(cfg)}"
+    if done.idle:
+        what = "episodes from a start" if material.episodes is not None else "answers to a question"
+        print(f"{done.idle} of {done.step} steps changed nothing: all {what} earned the same. {HELP}")
     print(f"{learner.main} {where} {before[main]:.3f} before, {last[main]:.3f} after; the model is in {model}")
     return folder.finish(
         {
@@ -346,6 +350,13 @@ def conclude(learner: Learner, folder: RunFolder) -> dict[str, Any]:
             "seconds": round(done.seconds, 1),
         }
     )
+
+
+def looked_at(cfg: TrainReasonerConfig) -> str:
+    """The questions that accuracies are about, in words."""
+    if cfg.data.endswith(".jsonl") and cfg.val_data == cfg.data:
+        return "the questions learned from (hold some out: val_split=FILE.jsonl)"
+    return cfg.val_split
 
 
 if __name__ == "__main__":

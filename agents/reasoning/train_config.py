@@ -45,7 +45,7 @@ class TrainReasonerConfig(JobConfig):
 
     data: str = ""  # folder made by build-questions, or a JSONL file of your own questions
     train_split: str = "train"  # split to learn from
-    val_split: str = "val"  # split whose accuracy is logged
+    val_split: str = "val"  # split whose accuracy is logged, or a .jsonl file; without one data=FILE is its own
     model: str = ""  # folder or hub id to start from (model/ of an earlier run); empty = a small one from scratch
     small: SmallVLMConfig = field(default_factory=SmallVLMConfig)  # shape of that small one
     lora: int = 0  # rank of low-rank adapters, 0 = all weights learn
@@ -161,6 +161,11 @@ class TrainReasonerConfig(JobConfig):
                 "episodes divide their return by environment.credit: algorithm=best-of and kl.place=reward are for "
                 "questions"
             )
+
+    @property
+    def val_data(self) -> str:
+        """Where the held-out questions are."""
+        return self.val_split if self.val_split.endswith(".jsonl") else self.data
 
     @property
     def clip(self) -> Clip:

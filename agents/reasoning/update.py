@@ -162,10 +162,15 @@ def losses(
 
 
 def means_of(sums: dict[str, Tensor], updates: int, penalised: bool) -> dict[str, float]:
-    """Each number summed over processes, its mean over minibatches; 0 for all where every minibatch was skipped."""
+    """Each number summed over processes, its mean over minibatches.
+
+    Where every minibatch was skipped the loss is 0 and nothing else is known: an entropy of 0 would be a collapse.
+    """
+    if not updates:
+        return {"loss": 0.0}
     names = ["loss", "clipped_low", "clipped_high", "clipped_dual", "ratio", "moved", "entropy"]
     names += ["kl"] if penalised else []
     own = torch.stack([torch.as_tensor(sums.get(name, 0.0), dtype=torch.float64).cpu() for name in names])
     found = dict(zip(names, distributed.sum_over_ranks(own).tolist()))
     found["clip_share"] = sum(found.pop(f"clipped_{side}") for side in ("low", "high", "dual"))
-    return {name: value / max(1, updates) for name, value in found.items()}
+    return {name: value / updates for name, value in found.items()}

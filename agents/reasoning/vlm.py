@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -25,6 +25,9 @@ from core.errors import InputError, MissingFileError
 from core.files import atomic_folder
 from vl.encoders import looks_like_path, quiet
 from vl.processors import load_processor
+
+CONFIG: Final = "config.json"  # of every model of transformers
+MODEL: Final = "model"  # where a run of train-reasoner leaves its own
 
 
 class VLM:
@@ -113,6 +116,9 @@ class VLM:
         local = path.is_dir()
         if not local and looks_like_path(path_or_id):
             raise MissingFileError(f"image-text model folder not found: {path} (working folder: {Path.cwd()})")
+        if local and not (path / CONFIG).is_file():
+            inner = f"; a model is in {path / MODEL}" if (path / MODEL / CONFIG).is_file() else ""
+            raise MissingFileError(f"{path} holds no image-text model (no {CONFIG}){inner}")
         name = str(path if local else path_or_id)
         try:
             with quiet():

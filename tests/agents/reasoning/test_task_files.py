@@ -105,9 +105,21 @@ def test_ids_are_different_and_a_file_is_not_empty(folder):
         open_samples(folder / "none.jsonl")
 
 
+def test_the_placeholder_of_other_projects_is_named(folder):
+    with pytest.raises(InputError, match="write it once where each image belongs, in place of <image>"):
+        open_samples(written(folder, GOOD | {"prompt": "<image> what is it?"}))
+
+
+def test_a_folder_of_scenes_is_told_from_one_of_questions(folder):
+    (folder / "manifest.json").write_text("{}")
+    with pytest.raises(InputError, match="is a folder of scenes; make questions: sightline build-questions"):
+        open_samples(folder, "train")
+
+
 def test_a_missing_split_lists_those_there(folder):
     written(folder, GOOD)
-    with pytest.raises(MissingFileError, match=r"no split 'test' .*there: mine"):
+    (folder / "metrics.jsonl").write_text("{}")  # the log of the run that made the questions
+    with pytest.raises(MissingFileError, match=r"no split 'test' .*there: mine$"):
         open_samples(folder, "test")
     with pytest.raises(MissingFileError, match="neither a folder nor a .jsonl file"):
         open_samples(folder / "elsewhere")

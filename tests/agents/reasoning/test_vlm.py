@@ -404,8 +404,14 @@ def test_what_is_no_image_text_model_is_refused(tmp_path):
         VLM.from_pretrained(tmp_path / "clip")
     with pytest.raises(MissingFileError, match="folder not found"):
         VLM.from_pretrained(tmp_path / "nothing")
-    (tmp_path / "empty").mkdir()
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    (tmp_path / "run" / "model" / "config.json").write_text("{}")
+    with pytest.raises(MissingFileError, match=r"run holds no image-text model .*; a model is in .*run/model"):
+        VLM.from_pretrained(tmp_path / "run")
     with pytest.raises(InputError, match="does not load"):
+        VLM.from_pretrained(tmp_path / "run" / "model")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MissingFileError, match="no config.json"):
         VLM.from_pretrained(tmp_path / "empty")
 
 
