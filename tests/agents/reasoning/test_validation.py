@@ -6,12 +6,14 @@ import torch
 import agents.reasoning.validation as validation
 from agents.reasoning.collection import Pay
 from agents.reasoning.rewards import RewardConfig
+from agents.reasoning.task_files import SampleSet
 from core import distributed
 from tests.agents.reasoning.colour_questions import fresh_vlm, questions
 
 
 def test_looks_are_means_over_all_processes_and_split_by_kind(tmp_path, monkeypatch):
-    found = questions(tmp_path).first(9)  # six colours and three sums
+    asked_of = questions(tmp_path)
+    found = SampleSet(asked_of.samples[:9], asked_of.pictures)  # six colours and three sums
     vlm, asked = fresh_vlm(found), []
 
     def answer(vlm, prompts, **options):
