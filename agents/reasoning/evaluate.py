@@ -88,6 +88,7 @@ CONFIG = EvaluateReasonerConfig
 
 PANELS: Final = {  # metric of train-reasoner -> what its panel is called
     "val_accuracy": "accuracy on val, likeliest answers",
+    "val_warm": "accuracy on val, T = 0.6",
     "accuracy": "accuracy of sampled answers",
     "reward": "reward",
     "length": "tokens of an answer",
@@ -97,8 +98,10 @@ PANELS: Final = {  # metric of train-reasoner -> what its panel is called
     "informative": "questions whose answers earn unlike rewards",
     "loss": "loss",
 }
-RISING: Final = ("val_accuracy", "accuracy", "reward")
+RISING: Final = ("val_accuracy", "val_warm", "accuracy", "reward")
 """Of these the highest is the best."""
+PASSES: Final = "val_pass@"
+"""What the metrics of train-reasoner's `val_passes` are called, before their number of answers."""
 
 
 def run(cfg: EvaluateReasonerConfig) -> dict[str, Any]:
@@ -246,11 +249,13 @@ def curves_of(arms: dict[str, list[TrainingRun]]) -> tuple[dict[str, dict[str, C
     """
     panels: dict[str, dict[str, Curve]] = {}
     over: dict[str, dict[str, Any]] = {}
-    for metric, title in PANELS.items():
+    drawn = {name for runs in arms.values() for run in runs for row in run.rows for name in row if PASSES in name}
+    passes = {name: f"{name.removeprefix('val_')} on val, T = 1" for name in sorted(drawn, key=lambda n: (len(n), n))}
+    for metric, title in (PANELS | passes).items():
         found = {name: line for name, runs in arms.items() if (line := curve(runs, metric)) is not None}
         if found:
             panels[title] = found
-            if metric in RISING:
+            if metric in RISING or metric in passes:
                 over[title] = {name: over_epochs(line) for name, line in found.items()}
     described = {
         name: {"runs": [str(run.folder) for run in runs], "seeds": [run.seed for run in runs]}

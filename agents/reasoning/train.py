@@ -305,6 +305,8 @@ class Learner:
                 max_new_tokens=cfg.max_new_tokens,
                 rows=cfg.micro_rows,
                 precision=self.descent.precision,
+                passes=cfg.val_passes,
+                seed=cfg.seed,
             )
         self.done.curve.append({"step": float(self.done.step), "epoch": self.epoch, **found})
         return found

@@ -93,6 +93,7 @@ class TrainReasonerConfig(JobConfig):
 
     eval_every: int = 0  # steps between looks at the val split; 0 = once an epoch
     val_questions: int = 256  # drawn from the val split, the same in every run; 0 = all
+    val_passes: int = 0  # answers drawn to each of them for pass@k, and one at T = 0.6; 0 = only the likeliest
     checkpoint_every: int = 20  # steps between checkpoints
 
     def __post_init__(self) -> None:
@@ -111,7 +112,8 @@ class TrainReasonerConfig(JobConfig):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name}={getattr(self, name)} should be positive")
         for name in (
-            "steps", "lora", "answers", "overlong_buffer", "eval_every", "val_questions", "weight_decay", "dual_clip",
+            "steps", "lora", "answers", "overlong_buffer", "eval_every", "val_questions", "val_passes",
+            "weight_decay", "dual_clip",
         ):  # fmt: skip
             if getattr(self, name) < 0:
                 raise InputError(f"{name}={getattr(self, name)} should not be negative")

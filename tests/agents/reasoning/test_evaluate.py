@@ -38,7 +38,7 @@ def trained(tmp_path_factory) -> Path:
     write_questions(root / "questions", "val", 2)
     (root / "run").mkdir()
     (root / "run" / "config.yaml").write_text(yaml.safe_dump({"job": "train-reasoner", "seed": 3, "algorithm": "grpo"}))
-    rows = [{"step": k, "epoch": k / 2, "val_accuracy": 0.1 * k, "reward": 0.2} for k in range(3)]
+    rows = [{"step": k, "epoch": k / 2, "val_accuracy": 0.1 * k, "val_pass@2": 0.3, "reward": 0.2} for k in range(3)]
     (root / "run" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     tiny_vlm().save_pretrained(root / "run" / "model")
     return root
@@ -70,6 +70,7 @@ def test_all_ways_are_asked_and_table_answers_and_page_are_left(trained, monkeyp
     assert page.count('<div class="card') == 3 and "Learning curves" in page  # of the run that the model lies in
     assert found["curves"]["arms"] == {"grpo": {"runs": [str(trained / "run")], "seeds": [3]}}
     assert found["curves"]["over"]["accuracy on val, likeliest answers"]["grpo"]["last"]["value"] == pytest.approx(0.2)
+    assert found["curves"]["over"]["pass@2 on val, T = 1"]["grpo"]["max"]["value"] == pytest.approx(0.3)
     assert evaluated(trained, *words, "resume=auto")["seconds"] == found["seconds"]  # finished: read, not run again
 
 

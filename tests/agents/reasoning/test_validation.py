@@ -16,7 +16,7 @@ def test_looks_are_means_over_all_processes_and_split_by_kind(tmp_path, monkeypa
     found = SampleSet(asked_of.samples[:9], asked_of.pictures)  # six colours and three sums
     vlm, asked = fresh_vlm(found), []
 
-    def answer(vlm, prompts, **options):
+    def answer(vlm, prompts, **options):  # the likeliest answers
         texts = []
         for row in range(len(prompts)):
             sample = found.samples[asked[row]]
@@ -42,3 +42,36 @@ def test_looks_are_means_over_all_processes_and_split_by_kind(tmp_path, monkeypa
     look(0, 2), look(1, 2)
     together = sums[0] + sums[1]
     assert together[0].tolist() == [6, 9]  # right answers of all, each asked once
+
+
+def test_passes_are_counted_of_answers_drawn_alike_in_any_batch(tmp_path, monkeypatch):
+    asked_of = questions(tmp_path)
+    found = SampleSet(asked_of.samples[:4], asked_of.pictures)
+    vlm, seen = fresh_vlm(found), []
+
+    def answer(vlm, prompts, *, samples, temperature, generator, first_prompt, **options):
+        noise = generator.initial_seed()
+        seen.extend((temperature, noise, number) for number in first_prompt)
+        right = {0.0: lambda n, g: n == 0, 0.6: lambda n, g: n < 3, 1.0: lambda n, g: g < n}[temperature]
+        texts = [
+            f"<think> so </think> <answer> {found.samples[n].answer if right(n, g) else 'none'} </answer>"
+            for n in first_prompt
+            for g in range(samples)
+        ]
+        return vlm.encode_answers(texts)
+
+    monkeypatch.setattr(validation, "generate", answer)
+    pay = Pay(RewardConfig(), 12, 0, 0, torch.device("cpu"))
+    looks = []
+    for rows in (3, 4):
+        seen.clear()
+        looks.append(
+            validation.validate(
+                vlm, found, pay, max_new_tokens=12, rows=rows, precision=contextlib.nullcontext, passes=3, seed=5
+            )
+        )
+        looks.append(sorted(seen))
+    assert looks[0] == looks[2] and looks[1] == looks[3]
+    assert (looks[0]["val_accuracy"], looks[0]["val_warm"]) == (0.25, 0.75)
+    assert looks[0]["val_pass@1"] == pytest.approx((0 + 1 + 2 + 3) / 12)  # of three answers n are right to question n
+    assert looks[0]["val_pass@3"] == 0.75
