@@ -6,7 +6,8 @@
 # hydra-core omegaconf==2.3.1 antlr4-python3-runtime==4.9.3 (pip wheel builds the last), and for grounding pyarrow. They
 # go into a temporary folder; nothing is installed for good. Where there is a network:
 #   pip download --only-binary=:all: --no-deps --python-version 3.12 --platform manylinux_2_34_x86_64 -d WHEELS ...
-# Under 10 minutes on an H200 (a plan: never run on CUDA). PYTHON=python3.12 takes another interpreter.
+# Under 10 minutes on an H200 (a plan: never run on CUDA). PYTHON=python3.12 takes another interpreter;
+# MODULE=benchmarks.reason_gpu measures a reasoning step of a 3 B model instead (--cpu and --out alone; also never run).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ $# -ge 1 ] || { echo "usage: benchmarks/gpu.sh WHEELS [--cpu] [--homes N] [--out FILE]" >&2; exit 2; }
@@ -20,4 +21,4 @@ if compgen -G "$wheels/*.whl" >/dev/null; then
   "$python" -m pip install --quiet --no-index --no-deps --disable-pip-version-check --target "$site" "$wheels"/*.whl
 fi
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null || echo "nvidia-smi: no device"
-PYTHONPATH="$site:$PWD${PYTHONPATH:+:$PYTHONPATH}" "$python" -m benchmarks.gpu "$@"
+PYTHONPATH="$site:$PWD${PYTHONPATH:+:$PYTHONPATH}" "$python" -m "${MODULE:-benchmarks.gpu}" "$@"
