@@ -205,7 +205,7 @@ class RewardConfig:
     """Weights of the parts of a reward."""
 
     style: str = "tags"  # where an answer stands, one of agents/reasoning/answers.py STYLES
-    accuracy: float = 1.0
+    accuracy: float = 1.0  # for what the sample's own check gives, 0 to 1
     format: float = 0.0  # for the asked form
     language: float = 0.1  # taken off times the share of CJK characters
     length: float = 0.0  # taken off times tokens / length_limit (at most 1)

@@ -23,13 +23,13 @@ class SmallVLMConfig:
 
     family: str = "llava"  # or idefics3, qwen2_5_vl, paligemma
     width: int = 128  # of the language model
-    layers: int = 4
-    heads: int = 4
+    layers: int = 4  # of the language model
+    heads: int = 4  # of its attention
     kv_heads: int = 0  # heads that keys and values have; 0: as many as queries
     mlp: int = 0  # 0: three times the width
-    vision_width: int = 96
-    vision_layers: int = 3
-    vision_heads: int = 4
+    vision_width: int = 96  # of the vision tower
+    vision_layers: int = 3  # of the vision tower
+    vision_heads: int = 4  # of its attention
     vision_mlp: int = 0  # 0: three times the width
     patch: int = 8  # pixels
     image_size: int = 64  # pixels; pictures are resized to this square, by Qwen2.5-VL to about as many pixels

@@ -55,9 +55,9 @@ class VGPOConfig:
     stretch: str | None = None  # over what s is brought to [0, 1]: response | batch; null: what the preset says
     accumulate: str | None = None  # an answer's focus is the mean | sum of its tokens'; null: as the preset
     mean_one: bool | None = None  # psi has mean one over a response, alpha over a group; null: as the preset
-    token_floor: float = 0.1
-    answer_floor: float = 0.9
-    ceiling: float = 2.0
+    token_floor: float = 0.1  # least weight of a token
+    answer_floor: float = 0.9  # least weight of an answer
+    ceiling: float = 2.0  # largest weight of either
 
     def __post_init__(self) -> None:
         check_choice("vgpo.preset", self.preset, PRESETS)
