@@ -2,15 +2,15 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from agents.reasoning.collection import Collected, collect
+from agents.reasoning.collection import Collected, Pay, collect
 from agents.reasoning.data_flow import Questions
 from agents.reasoning.generation import generate
 from agents.reasoning.policy_losses import CLIPS
+from agents.reasoning.rewards import RewardConfig
 from agents.reasoning.trajectory import make_trajectory
 from agents.reasoning.types import Prompts, Responses, Sample, Trajectory
 from agents.reasoning.update import Descent, update_policy
@@ -66,7 +66,8 @@ class Ours:
             assert drawn.mask.all() and drawn.ids.shape[1] == self.work.new_tokens
             return drawn
 
-        return collect(self.vlm, self.asked, answers, _pay, self.work.samples)  # type: ignore[arg-type]  # paid like TRL
+        pay = PaidAlike(RewardConfig(), self.work.new_tokens, 0, 0, self.vlm.device)
+        return collect(self.vlm, self.asked, answers, pay, self.work.samples)
 
     def trajectory(self, collected: Collected, *, updates: int, vgpo: bool = False) -> Trajectory:
         """Args: updates: with more than one, old log-probs are needed."""
@@ -104,6 +105,9 @@ class Ours:
         )
 
 
-def _pay(samples: Sequence[Sample], responses: Responses) -> tuple[Tensor, dict[str, Any]]:
-    reward = torch.tensor([paid(text) for text in responses.texts], device=responses.ids.device)
-    return reward, {"accuracy": reward}
+class PaidAlike(Pay):
+    """Answers earn what they earn with TRL."""
+
+    def __call__(self, samples: Sequence[Sample], responses: Responses) -> tuple[Tensor, dict[str, Tensor]]:
+        reward = torch.tensor([paid(text) for text in responses.texts], device=self.device)
+        return reward, {"accuracy": reward}
