@@ -12,7 +12,7 @@ import io
 import math
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +20,7 @@ from typing import Any, Final
 import numpy as np
 import yaml
 
+from benchmarks.arms import facts
 from core.errors import InputError
 from core.files import atomic_write, read_json
 from core.intervals import t_interval
@@ -192,17 +193,6 @@ def turned_tables(root: Path) -> list[str]:
         if file.is_file():
             lines += [f"## Homes turned under the viewer: {title}", "", file.read_text(encoding="utf-8")]
     return lines
-
-
-def facts(arms: Iterable[Arm]) -> str:
-    """Where and how the runs ran, read from what they wrote down; several values where they differ."""
-    versions = [version for arm in arms for version in arm.versions]
-
-    def seen(key: str) -> str:
-        return " and ".join(sorted({str(version[key]) for version in versions}))
-
-    parts = [seen("platform"), f"{seen('threads')} thread(s) a run", *(f"{k} {seen(k)}" for k in ("torch", "python"))]
-    return ", ".join([*parts, f"code {seen('code')}"]) + "."
 
 
 def curve(arms: Mapping[str, Arm]) -> bytes:

@@ -28,7 +28,7 @@ from benchmarks import reason_memory
 from benchmarks.reason_peer import Work, trl_steps
 from benchmarks.reason_steps import Ours
 from benchmarks.turns import in_turns
-from benchmarks.verdict import Target, judged, machine
+from benchmarks.verdict import Part, Target, judged, machine
 from core.run import describe_version
 from core.threads import use_threads
 
@@ -59,14 +59,6 @@ QUICK: Final = Size(
 BARE: Final = Work("tiny", 2, 2, 6, 4)
 WIDE: Final = Work("tiny", 2, 16, 32, 4)  # so that memory can be told
 SMALLEST: Final = Size((BARE,), 1, BARE, 1, reason_memory.Sizes((8, 64), 24, (1_024, 2_048), preset="tiny", step=WIDE))
-
-
-@dataclass(frozen=True)
-class Part:
-    """What was measured of one thing."""
-
-    lines: list[str]  # Markdown
-    targets: list[Target]
 
 
 def target(name: str, value: float) -> Target:

@@ -7,7 +7,6 @@ question). Arms are compared question by question, over homes again.
 """
 
 import argparse
-import math
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,9 +23,10 @@ from agents.reasoning.answer_figures import CHANCE, MAJORITY, ORACLE
 from agents.reasoning.curves import curve, read_run
 from agents.reasoning.reasoner_plots import curves_figure
 from benchmarks.agents import show
+from benchmarks.arms import facts, spread
 from core.errors import InputError
 from core.files import atomic_file, read_json
-from core.intervals import grouped_mean, t_interval
+from core.intervals import grouped_mean
 
 WARM: Final = {"warm": "supervised warm start"}
 START: Final = {"grpo": "then reward (GRPO)", "imitation": "then more supervised learning"}
@@ -139,14 +139,6 @@ def read_arms(root: Path, names: Iterable[str], questions: str) -> dict[str, Arm
     return arms
 
 
-def spread(values: Sequence[float] | ndarray, scale: float = 100, digits: int = 1) -> str:
-    """Mean over seeds with its interval."""
-    scaled = [scale * float(value) for value in values]
-    low, high = t_interval(scaled)
-    around = "" if math.isnan(low) else f" ({low:.{digits}f} to {high:.{digits}f})"
-    return f"{np.mean(scaled):.{digits}f}{around}"
-
-
 def over_homes(values: Float[ndarray, "S Q"], homes: Sequence[str]) -> str:
     low, high = grouped_mean(values.mean(0), homes)
     return f"{100 * low:.1f} to {100 * high:.1f}"
@@ -202,19 +194,6 @@ def comparisons(arms: Mapping[str, Arm], pairs: Sequence[tuple[str, str]]) -> li
                 f"({100 * low:+.1f} to {100 * high:+.1f}) {said}; over seeds {spread(apart[:, part].mean(1))}"
             )
     return lines
-
-
-def facts(arms: Iterable[Arm]) -> str:
-    """Machine, threads and code of every run."""
-    versions = [version for arm in arms for version in arm.versions]
-
-    def seen(key: str) -> str:
-        return " and ".join(sorted({str(version[key]) for version in versions}))
-
-    return (
-        f"{seen('platform')}, {seen('threads')} thread(s) a run, torch {seen('torch')}, python {seen('python')}, "
-        f"code {seen('code')}."
-    )
 
 
 def page(arms: Mapping[str, Mapping[str, Arm]], picture: str = "") -> str:

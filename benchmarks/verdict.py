@@ -32,6 +32,14 @@ class Target:
         return f"{self.name} {self.value:.4g} (target {sign} {self.limit:g}) {'ok' if self.fine else 'SHORT'}"
 
 
+@dataclass(frozen=True)
+class Part:
+    """What was measured of one thing."""
+
+    lines: list[str]  # Markdown
+    targets: list[Target]
+
+
 def machine() -> str:
     """Processor, cores, Python and numpy."""
     name = platform.processor() or platform.machine()

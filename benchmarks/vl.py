@@ -30,7 +30,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import torch
 
 from benchmarks import nlvr_style, vl_memory, vl_retrieval, vl_steps
-from benchmarks.verdict import Target, judged, machine
+from benchmarks.verdict import Part, Target, judged, machine
 from benchmarks.vl_steps import Shape
 from core.run import describe_version
 from core.threads import one_torch_thread, use_threads
@@ -94,14 +94,6 @@ SMALLEST: Final = Size(
     frozen_pairs=2, items=4, rounds=1, width=16, training_steps=2, training_pictures=40, gallery=(12, 60),
     grid=(6, 8), shortlist=2, measured=20, batch=64, chunk=16, side=16, tower=16, pictures=20,
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Part:
-    """What was measured of one thing."""
-
-    lines: list[str]  # Markdown
-    targets: list[Target]
 
 
 def target(name: str, value: float) -> Target:

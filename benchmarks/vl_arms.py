@@ -7,7 +7,6 @@ query). Arms are compared query by query, over groups again.
 """
 
 import argparse
-import math
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,9 +20,10 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from benchmarks.agents import show
+from benchmarks.arms import facts, spread
 from core.errors import InputError
 from core.files import read_json
-from core.intervals import grouped_mean, t_interval
+from core.intervals import grouped_mean
 
 FREEZING: Final = {
     "none": "nothing frozen",
@@ -131,13 +131,6 @@ def read_arms(root: Path, part: str, names: Iterable[str], stages: Sequence[str]
     return arms
 
 
-def spread(values: Sequence[float], scale: float = 100, digits: int = 1) -> str:
-    """Mean over seeds with its interval."""
-    mean = scale * float(np.mean(values))
-    low, high = t_interval([scale * value for value in values])
-    return f"{mean:.{digits}f}" + ("" if math.isnan(low) else f" ({low:.{digits}f} to {high:.{digits}f})")
-
-
 def over_groups(arm: Arm) -> str:
     low, high = grouped_mean(arm.hits.mean(0), arm.groups)
     return f"{100 * low:.1f} to {100 * high:.1f}"
@@ -230,19 +223,6 @@ def comparisons(arms: Mapping[str, Arm], names: Mapping[str, str], pairs: Sequen
             f"({100 * low:+.1f} to {100 * high:+.1f}) {apart}; over seeds {spread(list(seeds))}"
         )
     return lines
-
-
-def facts(arms: Iterable[Arm]) -> str:
-    """Machine, threads and code of every run."""
-    versions = [version for arm in arms for version in arm.versions]
-
-    def seen(key: str) -> str:
-        return " and ".join(sorted({str(version[key]) for version in versions}))
-
-    return (
-        f"{seen('platform')}, {seen('threads')} thread(s) a run, torch {seen('torch')}, python {seen('python')}, "
-        f"code {seen('code')}."
-    )
 
 
 def section(

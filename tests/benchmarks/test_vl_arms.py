@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
+from benchmarks.arms import spread
 from benchmarks.short_views import keep_short
-from benchmarks.vl_arms import FREEZING, PAIRS, comparisons, over_groups, page, read_arm, read_arms, spread, views_table
+from benchmarks.vl_arms import FREEZING, PAIRS, comparisons, over_groups, page, read_arm, read_arms, views_table
 from core.errors import InputError
 from tests.vl.views_on_disk import write_views
 from vl.data import CaptionedViews
