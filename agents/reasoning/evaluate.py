@@ -95,7 +95,7 @@ PANELS: Final = {  # metric of train-reasoner -> what its panel is called
     "reflection_ratio": "answers that reflect",
     "entropy": "entropy, nats a token",
     "kl": "divergence from the start",
-    "informative": "questions whose answers earn unlike rewards",
+    "informative": "questions with unlike rewards",
     "loss": "loss",
 }
 RISING: Final = ("val_accuracy", "val_warm", "accuracy", "reward")
