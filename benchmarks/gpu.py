@@ -23,6 +23,7 @@ import os
 import platform
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -80,6 +81,7 @@ class Report:
 
     lines: list[str] = field(default_factory=list)
     values: dict[str, float] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)  # parts that stopped with an error
 
     def say(self, line: str = "") -> None:
         self.lines.append(line)
@@ -302,12 +304,32 @@ def measure(report: Report, device: torch.device, size: Size) -> None:
     agreement(report, pool, device)
     print(f"[{time.perf_counter() - started:.0f} s]", file=sys.stderr)
 
-    seen = {batch: views(pool, batch) for batch in size.batches}
-    most = max(size.batches)
-    report.say("\n## Rays and pictures")
+    def part(title: str, work: Callable[[], None]) -> None:
+        """One part; what breaks in it is told, counts as short, and does not take the others along."""
+        report.say(f"\n## {title}")
+        try:
+            work()
+        except Exception as error:
+            traceback.print_exc()
+            report.say(f"\nNot measured: {type(error).__name__}: {error}")
+            report.broken.append(title)
+        print(f"[{time.perf_counter() - started:.0f} s]", file=sys.stderr)
+
+    part("Rays and pictures", lambda: pictures(report, clock, pool, table))
+    part("Search trees", lambda: trees(report, clock, pool, table))
+    part("Steps", lambda: steps(report, clock, pool))
+    part("PPO", lambda: ppo(report, clock, pool))
+    part("Grounding", lambda: grounding(report, device))
+    part("Reward models", lambda: reward_models(report, clock))
+    report.say(f"\nWhole run: {time.perf_counter() - started:.0f} s.")
+
+
+def pictures(report: Report, clock: Clock, pool: HomePool, table: Any) -> None:
+    """The renderer beside bare rays."""
+    size = clock.size
     report.table(["pixels", "cameras", "bare Mray/s", "in rows", "pictures/s", "share of bare", "no graph"])
     for pixels, batch in itertools.product(size.pixels, size.batches):
-        home, poses = seen[batch]
+        home, poses = views(pool, batch)
         bare = clock.rate(bare_rays(table, pixels, home, poses, squares=True))
         rows = clock.rate(bare_rays(table, pixels, home, poses, squares=False))
         graph = clock.rate(drawing(table, pixels, home, poses))
@@ -316,18 +338,21 @@ def measure(report: Report, device: torch.device, size: Size) -> None:
             f"{pixels}x{pixels}", f"{batch:,}", f"{bare / 1e6:,.1f}", f"{rows / 1e6:,.1f}", f"{graph:,.0f}",
             f"{graph * pixels**2 / bare:.0%}", f"{plain:,.0f}",
         )  # fmt: skip
-        report.values[f"pictures_{pixels}_{batch}"], report.values[f"bare_{pixels}_{batch}"] = graph, bare
-    pixels = size.pixels[0]
-    home, poses = seen[most]
-    print(f"[{time.perf_counter() - started:.0f} s]", file=sys.stderr)
+        report.values[f"pictures_{pixels}_{batch}"] = graph
 
-    report.say(f"\nSearch trees, {pixels}x{pixels}, {most:,} cameras, pictures/s by triangles in a leaf:")
+
+def trees(report: Report, clock: Clock, pool: HomePool, table: Any) -> None:
+    """Kinds of search trees, and threads in a block."""
+    size = clock.size
+    pixels, most = size.pixels[0], max(size.batches)
+    home, poses = views(pool, most)
+    report.say(f"\n{pixels}x{pixels}, {most:,} cameras, pictures/s by triangles in a leaf:")
     report.table(["tree", *(str(leaf or "default") for leaf in size.leaves)])
     for tree in size.trees:
         cells = []
         for leaf in size.leaves:
             try:
-                other = homes_on(device, pool, bvh=tree, leaf_size=leaf)
+                other = homes_on(clock.device, pool, bvh=tree, leaf_size=leaf)
             except (RuntimeError, ValueError) as error:  # Warp's own word on what it cannot build here
                 cells.append(type(error).__name__)
                 continue
@@ -336,78 +361,63 @@ def measure(report: Report, device: torch.device, size: Size) -> None:
         report.row(tree, *cells)
     blocks = {block: clock.rate(drawing(table, pixels, home, poses, block=block)) for block in size.blocks}
     report.say("\nThreads in a block: " + ", ".join(f"{block}: {rate:,.0f}" for block, rate in blocks.items()))
-    print(f"[{time.perf_counter() - started:.0f} s]", file=sys.stderr)
 
-    report.say("\n## Steps")
+
+def steps(report: Report, clock: Clock, pool: HomePool) -> None:
+    """The simulator's step, and its parts alone."""
+    size, device = clock.size, clock.device
     report.table(["pixels", "environments", "steps/s", "state only", "pictures only", "time in pictures"])
     best = 0.0
     for pixels, batch in itertools.product(size.pixels, size.batches):
         whole = clock.rate(stepping(pool, device, batch, Sensors(pixels, pixels)))
         state = clock.rate(stepping(pool, device, batch, None))
-        pictures = report.values[f"pictures_{pixels}_{batch}"]
+        alone = report.values.get(f"pictures_{pixels}_{batch}", math.nan)
         report.row(
-            f"{pixels}x{pixels}", f"{batch:,}", f"{whole:,.0f}", f"{state:,.0f}", f"{pictures:,.0f}",
-            f"{whole / pictures:.0%}",
+            f"{pixels}x{pixels}", f"{batch:,}", f"{whole:,.0f}", f"{state:,.0f}", f"{alone:,.0f}",
+            f"{whole / alone:.0%}",
         )  # fmt: skip
         if pixels == size.pixels[0]:
             best = max(best, whole)
     report.values["cuda_steps_per_second"] = best
-    print(f"[{time.perf_counter() - started:.0f} s]", file=sys.stderr)
 
-    report.say("\n## PPO")
+
+def ppo(report: Report, clock: Clock, pool: HomePool) -> None:
+    """Training on pictures."""
+    size, device = clock.size, clock.device
+    pixels = max(36, size.pixels[0])  # the least the image encoder takes
     report.table(["environments", "steps/s", "state and pictures alone"])
     for batch in size.batches:
-        pixels = max(36, size.pixels[0])  # the least the image encoder takes
-        try:
-            rate = clock.rate(learning(pool, device, batch, pixels, size.rollout))
-        except ImportError as error:  # agents/ needs more libraries than the simulator
-            report.say(f"\nPPO is not measured: {error}")
-            break
+        rate = clock.rate(learning(pool, device, batch, pixels, size.rollout))
         alone = clock.rate(stepping(pool, device, batch, Sensors(pixels, pixels)))
         report.values["cuda_ppo_steps_per_second"] = max(rate, report.values.get("cuda_ppo_steps_per_second", 0.0))
         report.row(f"{batch:,}", f"{rate:,.0f}", f"{alone:,.0f}")
-    print(f"[{time.perf_counter() - started:.0f} s]", file=sys.stderr)
-
-    report.say("\n## Grounding")
-    grounding(report, device)
-    print(f"[{time.perf_counter() - started:.0f} s]", file=sys.stderr)
-
-    report.say("\n## Reward models")
-    reward_models(report, clock)
-    report.say(f"\nWhole run: {time.perf_counter() - started:.0f} s.")
 
 
 def grounding(report: Report, device: torch.device) -> None:
     """Training of the grounding model; elsewhere than on CUDA with tiny layers."""
-    try:
-        from benchmarks import grounding as bench
-        from benchmarks import grounding_steps as steps
-        from benchmarks.gps_reference import PAPER
-        from scene.model_config import gps_code
-    except ImportError as error:  # scene/ needs more libraries than the simulator
-        report.say(f"\nGrounding is not measured: {error}")
-        return
-    config, sizes = steps.tiny() if device.type == "cpu" else (gps_code(), PAPER)
+    from benchmarks import grounding as bench
+    from benchmarks import grounding_steps
+    from benchmarks.gps_reference import PAPER
+    from scene.model_config import gps_code
+
+    config, sizes = grounding_steps.tiny() if device.type == "cpu" else (gps_code(), PAPER)
     on_cuda = device.type == "cuda"
-    outcome = bench.run(steps.ON_A_GPU if on_cuda else steps.TINY, device, config, sizes)
+    outcome = bench.run(grounding_steps.ON_A_GPU if on_cuda else grounding_steps.TINY, device, config, sizes)
     for line in outcome.lines:
         report.say(f"#{line}" if line.startswith("#") else line)
     report.say(
         "\n" + "\n".join(map(str, outcome.targets)) if on_cuda else "\nTiny layers: only the equal losses count."
     )
-    rate = bench.samples_per_second(steps.LARGE if on_cuda else steps.TINY, device, config, sizes)
+    rate = bench.samples_per_second(grounding_steps.LARGE if on_cuda else grounding_steps.TINY, device, config, sizes)
     report.values["cuda_grounding_samples_per_second"] = rate
     report.values["cuda_grounding_short"] = float(not all(target.fine for target in outcome.targets))
 
 
 def reward_models(report: Report, clock: Clock) -> None:
     """Frames scored per second in bfloat16; elsewhere than on CUDA by tiny towers of the same families."""
-    try:
-        from benchmarks import flops
-        from benchmarks import reward_shapes as towers
-    except ImportError as error:  # vl/ needs more libraries than the simulator
-        report.say(f"\nReward models are not measured: {error}")
-        return
+    from benchmarks import flops
+    from benchmarks import reward_shapes as towers
+
     device, count = clock.device, clock.size.frames
     peak = flops.matrix_peak(torch.bfloat16, device, seconds=clock.size.seconds)[0]
     names = {"ViT-L/14": towers.VIT_L14, "SigLIP SO400M/14": towers.SO400M}
@@ -471,7 +481,7 @@ def main() -> None:
     except InputError as error:
         sys.exit(f"benchmarks.gpu: {error}")
     report.say()
-    short = False
+    short = bool(report.broken)
     for name, aim in AIMS.items():
         goal = f"target >= {TARGETS[name]}, aim {aim}" if name in TARGETS else f"aim {aim}"
         value = report.values.get(name, math.nan)

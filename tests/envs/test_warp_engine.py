@@ -70,7 +70,7 @@ def test_embree_refuses_a_device_it_does_not_draw_on():
 @pytest.mark.gpu
 def test_on_cuda_the_same_states():
     pool = HomePool.procedural(2, seed=2)
-    host, device = Simulator(pool, "point_goal", 8, 3), Simulator(pool, "point_goal", 8, 3, device="cuda")
+    host, device = (Simulator(pool, "point_goal", 8, 3, device=name, backend="warp") for name in ("cpu", "cuda"))
     left, right = host.reset(), device.reset()
     policy = RandomPolicy(0)
     for _ in range(20):
