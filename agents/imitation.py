@@ -156,7 +156,7 @@ def imitate(
     parameters = list(policy.parameters())
     records = []
     for _ in range(epochs):
-        for rows, size in minibatches_of(steps, batch, minibatches, sequences, generator):
+        for rows, size in minibatches_of(steps, batch, minibatches, sequences, generator, start.device):
             seen = {name: x.index_select(1, rows) for name, x in observation.items()}
             outputs, value = policy.unroll(seen, start[:, rows], memory[rows])
             actions, wanted = policy.distribution(outputs), label[:, rows]

@@ -35,17 +35,19 @@ def _surrogate(ratio: Float[Tensor, "*s"], advantage: Float[Tensor, "*s"], clip:
 
 
 def minibatches_of(
-    steps: int, batch: int, parts: int, sequences: bool, generator: torch.Generator
+    steps: int, batch: int, parts: int, sequences: bool, generator: torch.Generator, device: torch.device
 ) -> Iterator[tuple[Int64[Tensor, " M"], int]]:
     """One pass over a rollout in random order: this process's rows of each minibatch, and the size of all of it.
 
     Args:
         sequences: rows are environments, else single steps, numbered t * batch + environment.
         generator: in the same state on every process.
+        device: of the rollout, where the rows will be looked up.
     """
     world, rank = distributed.world_size(), distributed.rank()
     whole = batch * world
     order = torch.randperm(whole if sequences else steps * whole, generator=generator, device=generator.device)
+    order = order.to(device)
     for rows in order.chunk(parts):
         size = len(rows)
         if world > 1:
@@ -122,7 +124,7 @@ def update(
     for _ in range(epochs):
         first = len(records)
         done_epochs += 1
-        passes = list(minibatches_of(steps, batch, minibatches, sequences, generator))
+        passes = list(minibatches_of(steps, batch, minibatches, sequences, generator, start.device))
         for (rows, size), part in zip(passes, _normalised(advantage, passes)):
             seen = {name: _take(x, rows, room, name) for name, x in observation.items()}
             outputs, value = policy.unroll(seen, start[:, rows], memory[rows])

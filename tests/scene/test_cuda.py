@@ -24,7 +24,7 @@ def test_pretraining_descends_by_the_losses_of_the_processor(tmp_path):
     for device in ("cpu", "cuda"):
         run(replace(cfg, out=str(tmp_path / device), device=device))
         losses[device] = [row["loss"] for row in read_metrics(tmp_path / device) if "loss" in row]
-    assert losses["cuda"][:4] == pytest.approx(losses["cpu"][:4], rel=1e-2)
+    assert losses["cuda"][:4] == pytest.approx(losses["cpu"][:4], rel=3e-2)
     for device in ("cpu", "cuda"):
         grounder = Grounder.from_pretrained(tmp_path / "cuda" / "model")
         grounder.model.to(device)
