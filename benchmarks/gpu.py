@@ -282,8 +282,8 @@ def describe(device: torch.device) -> str:
     )
 
 
-def measure(report: Report, device: torch.device, size: Size) -> None:
-    """All parts."""
+def measure(report: Report, device: torch.device, size: Size, parts: list[str]) -> None:
+    """The named parts; all of them where none is named."""
     clock, started = Clock(device, size), time.perf_counter()
     scenes = furnished(size.homes)
     made = time.perf_counter()
@@ -315,12 +315,16 @@ def measure(report: Report, device: torch.device, size: Size) -> None:
             report.broken.append(title)
         print(f"[{time.perf_counter() - started:.0f} s]", file=sys.stderr)
 
-    part("Rays and pictures", lambda: pictures(report, clock, pool, table))
-    part("Search trees", lambda: trees(report, clock, pool, table))
-    part("Steps", lambda: steps(report, clock, pool))
-    part("PPO", lambda: ppo(report, clock, pool))
-    part("Grounding", lambda: grounding(report, device))
-    part("Reward models", lambda: reward_models(report, clock))
+    for title, work in {
+        "Rays and pictures": lambda: pictures(report, clock, pool, table),
+        "Search trees": lambda: trees(report, clock, pool, table),
+        "Steps": lambda: steps(report, clock, pool),
+        "PPO": lambda: ppo(report, clock, pool),
+        "Grounding": lambda: grounding(report, device),
+        "Reward models": lambda: reward_models(report, clock),
+    }.items():
+        if not parts or title in parts:
+            part(title, work)
     report.say(f"\nWhole run: {time.perf_counter() - started:.0f} s.")
 
 
@@ -463,6 +467,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cpu", action="store_true", help="run small on the CPU even where CUDA is there")
     parser.add_argument("--homes", type=int, default=0, help="another number of homes")
+    parser.add_argument("--part", action="append", default=[], help="a part alone, by its title (may be repeated)")
     parser.add_argument("--out", type=Path, help="write the report there as Markdown")
     args = parser.parse_args()
     on_cuda = torch.cuda.is_available() and not args.cpu
@@ -477,7 +482,7 @@ def main() -> None:
         report.say(f"{why}: never run on CUDA. The same code small on the CPU; its figures say nothing about CUDA.\n")
     report.say(describe(device) + "\n")
     try:
-        measure(report, device, size)
+        measure(report, device, size, args.part)
     except InputError as error:
         sys.exit(f"benchmarks.gpu: {error}")
     report.say()

@@ -8,13 +8,15 @@
 #
 #   benchmarks/vl_arms.sh                                                     nlvr1 needs SIGHTLINE_DATA
 #   SEEDS="0 1 2" PARTS="views times nlvr1" VIEWS=FOLDER RUNS=FOLDER TABLE=FILE     choices
+#   DEVICE=cuda AT_ONCE=14                      NLVR1 on a GPU, so many runs at once, a core each (its table was made so)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 export sightline=${SIGHTLINE:-.venv/bin/sightline} python=${PYTHON:-.venv/bin/python} runs=${RUNS:-runs/vl_arms}
 export VIEWS=${VIEWS:-$runs/views}
 export TOWER_STEPS=${TOWER_STEPS:-300} VIEW_STEPS=${VIEW_STEPS:-400}
-export PAIR_STEPS=${PAIR_STEPS:-100} STYLE_STEPS=${STYLE_STEPS:-500} HUMAN_STEPS=${HUMAN_STEPS:-120}
+export PAIR_STEPS=${PAIR_STEPS:-250} STYLE_STEPS=${STYLE_STEPS:-250} HUMAN_STEPS=${HUMAN_STEPS:-120}
+export DEVICE=${DEVICE:-cpu}
 SEEDS=${SEEDS:-0 1 2} PARTS=${PARTS:-views times nlvr1}
 VIEW_ARMS=${VIEW_ARMS:-none text vision both scratch one-text one-vision one-random itc itc-itm bridges}
 NLVR_ARMS=${NLVR_ARMS:-none text vision both blind one-text one-vision one-random}
@@ -84,7 +86,7 @@ view_trial() { # arm seed
 
 nlvr_trial() { # arm seed: pretraining on self-made pictures with true sentences, then true and false ones, then people's
   local arm=$1 seed=$2 options frozen=() blind=()
-  local human=$SIGHTLINE_DATA/nlvr1
+  local human=$SIGHTLINE_DATA/nlvr1 where="device=$DEVICE precision=float32"
   case $arm in
     text) frozen=(freeze_text=true) ;;
     vision) frozen=(freeze_image=true) ;;
@@ -92,14 +94,14 @@ nlvr_trial() { # arm seed: pretraining on self-made pictures with true sentences
     blind) blind=(blind=true) ;;
   esac
   mapfile -t options < <(arm_options nlvr "$arm" "$seed" 16)
-  job "nlvr-$arm-$seed-pairs" pretrain-vl $STYLE $SIZE seed="$seed" steps="$PAIR_STEPS" batch_size=64 lr=1e-3 \
+  job "nlvr-$arm-$seed-pairs" pretrain-vl $where $STYLE $SIZE seed="$seed" steps="$PAIR_STEPS" batch_size=64 lr=1e-3 \
     eval_every="$PAIR_STEPS" flip=false jitter=0 objectives.itc=0 objectives.itm=1 objectives.mlm=1 \
     objectives.negatives=random "${options[@]}"
-  job "nlvr-$arm-$seed-style" finetune-vl task=nlvr1 eval_every="$STYLE_STEPS" data="$runs/style" model="$runs/nlvr-$arm-$seed-pairs/model" \
+  job "nlvr-$arm-$seed-style" finetune-vl $where task=nlvr1 eval_every="$STYLE_STEPS" data="$runs/style" model="$runs/nlvr-$arm-$seed-pairs/model" \
     seed="$seed" steps="$STYLE_STEPS" batch_size=64 lr=1e-3 head_factor=1 "${frozen[@]}" "${blind[@]}"
-  job "nlvr-$arm-$seed-training" finetune-vl task=nlvr1 data="$human" model="$runs/nlvr-$arm-$seed-style/model" \
+  job "nlvr-$arm-$seed-training" finetune-vl $where task=nlvr1 data="$human" model="$runs/nlvr-$arm-$seed-style/model" \
     train_split=test:train val_split=test:val seed="$seed" steps="$HUMAN_STEPS" batch_size=64 lr=3e-4 head_factor=1 "${blind[@]}"
-  job "nlvr-$arm-$seed" evaluate-vl task=nlvr1 data="$human" split=hidden model="$runs/nlvr-$arm-$seed-training/model" \
+  job "nlvr-$arm-$seed" evaluate-vl device="$DEVICE" task=nlvr1 data="$human" split=hidden model="$runs/nlvr-$arm-$seed-training/model" \
     "${blind[@]}"
 }
 
@@ -119,7 +121,7 @@ rows() { # function arms: one line a run
 }
 
 export -f arm_options towers view_training view_trial nlvr_trial
-side_by_side() { xargs -P 2 -L 1 bash -euc '"$@"' _ || echo "some runs failed; start again to go on"; }
+side_by_side() { xargs -P "${AT_ONCE:-2}" -L 1 bash -euc '"$@"' _ || echo "some runs failed; start again to go on"; }
 
 for part in $PARTS; do
   case $part in
@@ -129,7 +131,7 @@ for part in $PARTS; do
       rows view_trial "$VIEW_ARMS" | side_by_side ;;
     nlvr1)
       make_style
-      for seed in $SEEDS; do echo "towers nlvr $seed 16 $STYLE $SIZE"; done | side_by_side
+      for seed in $SEEDS; do echo "towers nlvr $seed 16 device=$DEVICE precision=float32 $STYLE $SIZE"; done | side_by_side
       rows nlvr_trial "$NLVR_ARMS" | side_by_side ;;
     times) # one after the other, on a machine that does nothing else
       for arm in $VIEW_ARMS; do view_training "$arm" 0 "views-$arm-timing" 24; done ;;

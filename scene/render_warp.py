@@ -1,7 +1,7 @@
 """Pictures of homes by ray casting in NVIDIA Warp: CUDA, zero-copy into torch, recorded as a graph.
 
-The meaning is that of scene/render.py. Tests run the same kernel in Warp's CPU mode against Embree; streams and graph
-have never run on CUDA. A Warp launch on the CPU uses one thread, so the batch is split over Python threads there.
+The meaning is that of scene/render.py. Tests run the same kernel in Warp's CPU mode against Embree, and on CUDA against
+that mode (marked gpu). A Warp launch on the CPU uses one thread, so the batch is split over Python threads there.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -77,16 +77,16 @@ class WarpHomes:
 
     Args:
         device: "cpu", "cuda" or "cuda:1".
-        bvh: how Warp builds search trees: "sah" (on the host, quickest to search), "lbvh", "median", "cubql"; None for
-            its default, which on CUDA is "lbvh".
-        leaf_size: triangles in a leaf of the tree; None for Warp's default.
+        bvh: how Warp builds search trees: "sah" (on the host), "lbvh", "median" or "cubql"; None for what was quickest
+            to search where benchmarks/gpu.py compared them: "cubql" on CUDA; "sah" on the processor.
+        leaf_size: triangles in a leaf of the tree; None for what was quickest, 2 on CUDA, else for Warp's default.
 
     Raises:
         InputError: the device is not there.
     """
 
     def __init__(
-        self, device: str | torch.device = "cpu", *, bvh: str | None = "sah", leaf_size: int | None = None
+        self, device: str | torch.device = "cpu", *, bvh: str | None = None, leaf_size: int | None = None
     ) -> None:
         self.device = torch.device(device)
         if self.device.type == "cuda":
@@ -96,6 +96,9 @@ class WarpHomes:
         elif self.device.type != "cpu":
             raise InputError(f"Warp draws on 'cpu' and 'cuda', got device={str(device)!r}")
         self.warp_device = wp.device_from_torch(self.device)
+        on_cuda = self.device.type == "cuda"
+        if bvh is None:
+            bvh, leaf_size = ("cubql", leaf_size or 2) if on_cuda else ("sah", leaf_size)
         self._tree: dict[str, Any] = {"bvh_constructor": bvh, "bvh_leaf_size": leaf_size}
         self._homes: dict[int, _Home] = {}
         self.most_things, self.most_parts = 1, 1  # that any home has had; renderers reserve room for so many
@@ -168,7 +171,7 @@ class WarpRenderer:
     """Draws up to `batch` cameras at once in the homes of a WarpHomes.
 
     Memory is reserved once: 11 bytes a pixel. On CUDA the launches are recorded as a graph and replayed on torch's
-    current stream (never run on CUDA); on the CPU they are split over `core.threads.granted()` threads.
+    current stream; on the CPU they are split over `core.threads.granted()` threads.
 
     Args:
         intrinsics: in pixels, shared by all cameras.
@@ -369,7 +372,7 @@ class WarpRenderer:
             list(self._threads.map(_launch, launches))
 
     def _run_cuda(self, launches: list[Any], moving: bool) -> None:
-        """Replays the graph on torch's current stream. Never run on CUDA."""
+        """Replays the graph on torch's current stream."""
         stream = _stream(self.device)
         if moving in self._graphs and not torch.cuda.is_current_stream_capturing():
             wp.capture_launch(self._graphs[moving], stream=stream)
