@@ -347,10 +347,16 @@ def pictures(report: Report, clock: Clock, pool: HomePool, table: Any) -> None:
 
 def trees(report: Report, clock: Clock, pool: HomePool, table: Any) -> None:
     """Kinds of search trees, and threads in a block."""
+    from scene.render_warp import WarpRenderer
+
     size = clock.size
     pixels, most = size.pixels[0], max(size.batches)
     home, poses = views(pool, most)
-    report.say(f"\n{pixels}x{pixels}, {most:,} cameras, pictures/s by triangles in a leaf:")
+    seen = WarpRenderer(table, pixels, pixels, lens(pixels), most).render(home, poses).instance
+    report.say(
+        f"\n{pixels}x{pixels}, {most:,} cameras, pictures/s by triangles in a leaf, and in brackets the share of "
+        "pixels with the id that the default tree finds:"
+    )
     report.table(["tree", *(str(leaf or "default") for leaf in size.leaves)])
     for tree in size.trees:
         cells = []
@@ -360,7 +366,9 @@ def trees(report: Report, clock: Clock, pool: HomePool, table: Any) -> None:
             except (RuntimeError, ValueError) as error:  # Warp's own word on what it cannot build here
                 cells.append(type(error).__name__)
                 continue
-            cells.append(f"{clock.rate(drawing(other, pixels, home, poses)):,.0f}")
+            there = WarpRenderer(other, pixels, pixels, lens(pixels), most).render(home, poses).instance
+            same = float((there == seen).float().mean())
+            cells.append(f"{clock.rate(drawing(other, pixels, home, poses)):,.0f} ({same:.2%})")
             del other
         report.row(tree, *cells)
     blocks = {block: clock.rate(drawing(table, pixels, home, poses, block=block)) for block in size.blocks}

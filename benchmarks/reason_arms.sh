@@ -13,7 +13,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 export sightline=${SIGHTLINE:-.venv/bin/sightline} python=${PYTHON:-.venv/bin/python} runs=${RUNS:-runs/reason_arms}
-export WARM_STEPS=${WARM_STEPS:-1000} ANSWERS=${ANSWERS:-19200} LIMIT=${LIMIT:-480}
+export WARM_STEPS=${WARM_STEPS:-1000} ANSWERS=${ANSWERS:-10240} LIMIT=${LIMIT:-480}
 export TRAIN_HOMES=${TRAIN_HOMES:-200} TEST_HOMES=${TEST_HOMES:-40}
 SEEDS=${SEEDS:-0 1 2} PARTS=${PARTS:-start losses}
 export KINDS=${KINDS:-existence,count,color,relation,nearer,arithmetic,deduction}

@@ -77,16 +77,17 @@ class WarpHomes:
 
     Args:
         device: "cpu", "cuda" or "cuda:1".
-        bvh: how Warp builds search trees: "sah" (on the host), "lbvh", "median" or "cubql"; None for what was quickest
-            to search where benchmarks/gpu.py compared them: "cubql" on CUDA; "sah" on the processor.
-        leaf_size: triangles in a leaf of the tree; None for what was quickest, 2 on CUDA, else for Warp's default.
+        bvh: how Warp builds search trees: "sah" (on the host), "lbvh", "median", "cubql"; None for its default, which
+            on CUDA is "lbvh". On an H200 "cubql" with 2 triangles a leaf drew 1.26 times as fast as "sah" with Warp's
+            own number (benchmarks/results/gpu.md).
+        leaf_size: triangles in a leaf of the tree; None for Warp's default.
 
     Raises:
         InputError: the device is not there.
     """
 
     def __init__(
-        self, device: str | torch.device = "cpu", *, bvh: str | None = None, leaf_size: int | None = None
+        self, device: str | torch.device = "cpu", *, bvh: str | None = "sah", leaf_size: int | None = None
     ) -> None:
         self.device = torch.device(device)
         if self.device.type == "cuda":
@@ -96,9 +97,6 @@ class WarpHomes:
         elif self.device.type != "cpu":
             raise InputError(f"Warp draws on 'cpu' and 'cuda', got device={str(device)!r}")
         self.warp_device = wp.device_from_torch(self.device)
-        on_cuda = self.device.type == "cuda"
-        if bvh is None:
-            bvh, leaf_size = ("cubql", leaf_size or 2) if on_cuda else ("sah", leaf_size)
         self._tree: dict[str, Any] = {"bvh_constructor": bvh, "bvh_leaf_size": leaf_size}
         self._homes: dict[int, _Home] = {}
         self.most_things, self.most_parts = 1, 1  # that any home has had; renderers reserve room for so many
