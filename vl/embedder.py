@@ -187,7 +187,7 @@ def load_embedder(path_or_id: str | Path, device: str = "cpu", precision: str = 
     Text that names no folder and does not look like a path is a hub id (the only case that may use the network).
 
     Args:
-        precision: of the image tower of a transformers model, see `image_dtype`; never run on CUDA. The project's own
+        precision: of the image tower of a transformers model, see `image_dtype`. The project's own
             two towers, which are small, compute in float32.
 
     Raises:
