@@ -92,6 +92,7 @@ def _of_all_processes(score: Float[Tensor, " S"]) -> Float[Tensor, " R"]:
     """The scores of all processes, each of which may hold another number of them."""
     sizes = torch.zeros(distributed.world_size(), dtype=torch.int64, device=score.device)
     sizes[distributed.rank()] = len(score)
-    most = int(distributed.sum_over_ranks(sizes).max())
-    rows = distributed.gather_rows(F.pad(score, (0, most - len(score)), value=float("nan")))
-    return rows[~rows.isnan()]
+    sizes = distributed.sum_over_ranks(sizes)
+    most = int(sizes.max())
+    rows = distributed.gather_rows(F.pad(score, (0, most - len(score))))
+    return rows.view(len(sizes), most)[torch.arange(most, device=score.device) < sizes[:, None]]

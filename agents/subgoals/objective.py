@@ -37,8 +37,9 @@ from torch import Tensor
 
 from agents.advantages import gae
 from agents.ppo import surrogate
+from agents.subgoals.critics import top_share
 from agents.subgoals.divergence import DIVERGENCES
-from agents.subgoals.segments import Segments, subgoal_advantages
+from agents.subgoals.segments import Segments, halving_returns, subgoal_advantages
 from core.errors import InputError, check_choice
 
 WEIGHT_LIMIT: Final = 20.0  # largest weight of an action, as in AWR
@@ -185,19 +186,40 @@ def exponential_weights(advantage: Float[Tensor, "*s"], temperature: float) -> F
 
 
 def binary_weights(
-    chance: Float[Tensor, "*s"],
-    next_chance: Float[Tensor, "*s"],
-    reward: Float[Tensor, "*s"],
-    returns: Float[Tensor, "*s"],
-) -> Float[Tensor, "*s"]:
-    """1 where clip(next_chance - chance - 0.05 + reward + returns, 0, 1) > 0, else 0, as released.
+    segments: Segments,
+    done: Bool[Tensor, "T B"],
+    chance: Float[Tensor, "T B"],
+    next_chance: Float[Tensor, "T B"],
+    beginning: Float[Tensor, " S"],
+    *,
+    share: float,
+) -> Float[Tensor, "T B"]:
+    """The released code's weights, 1 or 0: steps that gain, of segments that surprised.
+
+    Kept are the `share` of segments with the highest success - beginning; of their steps those count where
+    clip(next_chance - chance - 0.05 + r + G, 0, 1) > 0; r is 1 where the subgoal is done, G = 0.5^(steps to that).
+    So every step of a kept success counts whose chance does not fall by more than G - 0.05, and of a kept failure each
+    that raises the chance by more than 0.05. Only segments seen whole take part.
 
     Args:
+        done: as `segments` were cut by.
         chance: of the step critic before the step; next_chance: after it.
-        reward: 1 where the step did the subgoal, or the goal.
-        returns: of `halving_returns`, hence 0 throughout a segment that failed.
+        beginning: of the instruction critic, for each segment.
+
+    Source: DigiRL, arXiv:2406.11896, and its code; that of VSC-RL, on segments instead of episodes.
     """
-    return (next_chance - chance - MARGIN + reward + returns > 0).to(chance.dtype)
+    kept = top_share(segments.reached.to(chance.dtype) - beginning, segments.whole, share)
+    gain = next_chance - chance - MARGIN + done.to(chance.dtype) + halving_returns(segments, chance.dtype)
+    return ((gain > 0) & segments.spread(kept)).to(chance.dtype)
+
+
+def clone_weights(segments: Segments, dtype: torch.dtype = torch.float32) -> Float[Tensor, "T B"]:
+    """What the released code calls imitation: 1 for the agent's own actions in segments that reached their subgoal.
+
+    There it is the top tenth by a return of 0 or 1: the same where a tenth succeeds; where fewer do, its bar falls to 0
+    and failures are cloned as well. That is not repeated here.
+    """
+    return segments.spread(segments.reached).to(dtype)
 
 
 def step_loss(
@@ -213,8 +235,8 @@ def step_loss(
 
     Args:
         log_prob: of the actions taken, with gradient; old_log_prob: when they were taken.
-        worth: without gradient. The advantage for worth=surrogate, else the weight: `exponential_weights`, or
-            `binary_weights` times the mask of the segments kept.
+        worth: without gradient. The advantage for worth=surrogate, else `exponential_weights`, or `binary_weights`
+            (and `clone_weights` in a pass of its own before that).
         divergence: from the reference, with gradient. Where advantages or rewards were divided by a deviation, divide
             it by the same, or alpha no longer is reward per nat.
         clip: of the ratio, for worth=surrogate.

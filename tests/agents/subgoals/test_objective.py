@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from agents.ppo import clipped_surrogate
-from agents.subgoals.divergence import Reference, reverse
+from agents.subgoals.divergence import Reference, divergence, reverse
 from agents.subgoals.objective import (
     OBJECTIVES,
     Objective,
     advantages,
     binary_weights,
+    clone_weights,
     exponential_weights,
     learned_reward,
     sgc_elbo,
@@ -47,7 +48,7 @@ def per_column(x):
     return x.new_zeros(WORLD.done.shape[1]).index_add(0, segments().at_first(column), x)
 
 
-def conditional_kl(own, other, index):
+def conditional_kl(own, other, index, *, knows_time=True):
     """KL of the index-th segments of policy and reference given where they begin, by counting them one by one.
 
     Returns:
@@ -59,7 +60,7 @@ def conditional_kl(own, other, index):
         rows = (WORLD.aim[:, k] == index).nonzero()[:, 0].tolist()
         if not rows:
             continue
-        start = (rows[0], int(WORLD.cell[rows[0], k]))
+        start = (rows[0] * knows_time, int(WORLD.cell[rows[0], k]))
         after = int(WORLD.cell[rows[-1] + 1, k]) if rows[-1] + 1 < STEPS else int(WORLD.end[k])
         segment = (*WORLD.cell[rows, k].tolist(), after, *WORLD.action[rows, k].tolist())
         for mine, log_probs in both.items():  # of the whole trajectory: what follows the segment is summed over
@@ -119,6 +120,12 @@ def test_whole_distributions_of_segments_count_the_divergence_of_their_beginning
     given, whole, beginnings = conditional_kl(own, other, 1)  # begins at a time of the policy's making
     assert whole == pytest.approx(given + beginnings, abs=1e-10)
     assert abs(beginnings) > 0.01
+
+
+def test_beginnings_that_leave_out_what_the_rest_depends_on_break_the_sum():
+    own, other, kl, weight = (x.detach() for x in seen(*corridor.policies()))
+    steps = (weight * (kl * (WORLD.aim == 1)).sum(0)).sum().item()
+    assert abs(conditional_kl(own, other, 1, knows_time=False)[0] - steps) > 1e-4  # the time left decides how it ends
 
 
 def test_a_discount_from_each_segments_beginning_breaks_the_sum():
@@ -232,11 +239,78 @@ def test_exponential_weights_end_at_twenty():
     assert exponential_weights(torch.tensor([0.0, 1000.0]), 0.5).tolist() == [1.0, 20.0]
 
 
-def test_released_weights_are_zero_or_one():
-    value, next_value = torch.tensor([0.5, 0.5, 0.5, 0.9]), torch.tensor([0.5, 0.56, 0.54, 0.1])
-    reward, returns = torch.tensor([0.0, 0.0, 0.0, 1.0]), torch.tensor([0.25, 0.0, 0.0, 1.0])
-    # 0.25 - 0.05 > 0; 0.06 - 0.05 > 0; 0.04 - 0.05 < 0; -0.8 - 0.05 + 2 > 0
-    assert binary_weights(value, next_value, reward, returns).tolist() == [1.0, 1.0, 0.0, 1.0]
+def released(chance, next_chance, beginning, *, share):
+    """Weights of two environments of three steps: the first reaches its subgoal at the end, the second does not."""
+    done = torch.tensor([[False, False], [False, False], [True, False]])
+    ended = torch.tensor([[False, False], [False, False], [True, True]])
+    parts = cut(done, ended, torch.ones(2, dtype=torch.bool))
+    weights = binary_weights(
+        parts, done, torch.tensor(chance).T, torch.tensor(next_chance).T, torch.tensor(beginning), share=share
+    )
+    return weights.T.tolist()
+
+
+def test_released_weights_are_one_where_a_step_gains_and_else_zero():
+    # first: 0.25 - 0.05 - 0.3 < 0, 0.5 - 0.05 - 0.3 > 0, 1 + 1 - 0.05 - 0.9 > 0; second: gains 0.06, 0.04 and 0
+    chance, next_chance = [[0.9, 0.6, 0.9], [0.2, 0.26, 0.3]], [[0.6, 0.3, 0.0], [0.26, 0.3, 0.3]]
+    assert released(chance, next_chance, [0.5, 0.5], share=1.0) == [[0.0, 1.0, 1.0], [1.0, 0.0, 0.0]]
+
+
+def test_released_weights_keep_the_segments_that_surprised_be_they_failures():
+    chance, next_chance = [[0.5, 0.5, 0.5], [0.1, 0.3, 0.5]], [[0.5, 0.5, 0.5], [0.3, 0.5, 0.7]]
+    assert released(chance, next_chance, [0.5, 0.5], share=0.5) == [[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]
+    assert released(chance, next_chance, [1.1, 0.0], share=0.5) == [[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]
+
+
+def test_a_segment_that_an_earlier_rollout_began_is_not_weighed_by_the_released_code_but_cloned():
+    done, never = torch.tensor([[False], [True]]), torch.zeros(2, 1, dtype=torch.bool)
+    parts = cut(done, never, torch.tensor([False]))
+    half = torch.full((2, 1), 0.5)
+    assert binary_weights(parts, done, half, half, torch.zeros(1), share=1.0).sum() == 0
+    assert clone_weights(parts).sum() == 2
+
+
+def test_failures_are_not_cloned_where_few_succeed():
+    done = torch.zeros(2, 40, dtype=torch.bool)
+    done[1, 7] = True
+    parts = cut(done, torch.tensor([[False], [True]]).expand(2, 40), torch.ones(40, dtype=torch.bool))
+    assert clone_weights(parts).sum(0).nonzero().squeeze(-1).tolist() == [7]
+
+
+@pytest.mark.parametrize("name", ["vsc", "vsc-imitation", "vsc-released"])
+def test_each_form_of_vsc_learns_the_corridor(name):
+    """From what it did in 256 episodes at a time, next to a reference that goes either way."""
+    objective, reference = OBJECTIVES[name], torch.zeros(corridor.CELLS, 2, dtype=torch.float64)
+    policy = torch.zeros(len(corridor.TARGETS), corridor.CELLS, 2, dtype=torch.float64, requires_grad=True)
+    generator = torch.Generator().manual_seed(0)
+    end, never = torch.zeros_like(WORLD.done[:, :256]), torch.zeros_like(WORLD.done[:, :256])
+    end[-1] = True
+    chances = []
+    for _ in range(25):
+        _, _, _, weight = seen(policy, reference)
+        chances.append(float((weight.detach() * (WORLD.done.sum(0) == 2)).sum()))
+        drawn = weight.detach().multinomial(256, replacement=True, generator=generator)
+        logits, other = (x[:, drawn] for x in corridor.logits_of(WORLD, policy, reference))
+        done, busy = WORLD.done[:, drawn], WORLD.aim[:, drawn] < corridor.NOTHING_LEFT
+        parts = cut(done, end, torch.ones_like(done[0]))
+        likely = torch.where(torch.rand(logits.shape[:2], generator=generator) < 0.5, 0, 1)
+        away = divergence(objective.divergence, logits, Reference(other, likely))
+        zero = torch.zeros_like(away)
+        reward = learned_reward(objective, zero, done, away)
+        if objective.worth == "binary":
+            beginning = torch.full((len(parts),), 0.5, dtype=torch.float64)
+            worth = binary_weights(parts, done, zero, zero, beginning, share=objective.share)
+        else:
+            worth, _ = advantages(objective, reward, zero, zero, done, end, never, gamma=0.9, lam=1.0)
+            worth = worth - worth.mean()
+            if objective.worth == "exponential":
+                worth = exponential_weights(worth, objective.temperature)
+        log_prob = logits.log_softmax(-1).gather(-1, WORLD.action[:, drawn][..., None])[..., 0]
+        loss = step_loss(objective, log_prob, log_prob.detach(), worth, away, clip=0.2)[busy].mean()
+        (slope,) = torch.autograd.grad(loss, policy)
+        with torch.no_grad():
+            policy -= 5.0 * slope
+    assert chances[0] < 0.02 and chances[-1] > 4 * chances[0], chances
 
 
 @pytest.mark.parametrize(
