@@ -1,6 +1,6 @@
 """What subgoal-conditioned agents maximise: the bound of VSC-RL as written, its practical form, what its code does.
 
-With o_i = log p(O | tau_i, sg_i) = J(tau_i) / alpha of segment i, worked at under subgoal sg_i towards goal g,
+With o_i = log p(O | tau_i, sg_i) = J(tau_i) / alpha, up to a constant, of segment i under subgoal sg_i of goal g,
 
     SGC-ELBO_i = E[o_i] - KL(p_pi(tau_i | sg_i) || p_ref(tau_i | g)),     maximise the sum over i.
 
@@ -58,9 +58,7 @@ class Objective:
     subgoal_reward: float = 0.0  # added where a subgoal is done
     divergence: str = "none"  # from the reference, one of DIVERGENCES
     alpha: float = 0.0  # weight of the divergence: reward that a nat costs; beside weights, a plain factor
-    in_return: bool = (
-        False  # earlier actions answer for divergence to come, as in the bound; else each step for its own
-    )
+    in_return: bool = False  # actions answer for the divergence they lead to, as in the bound; else only for their own
     temperature: float = 1.0  # of exponential worth, in reward
     share: float = 1.0  # of binary worth: segments kept, those that beat the instruction critic by most
     clones_successes: bool = False  # before that, actions of segments that reached their subgoal are imitated
@@ -128,7 +126,7 @@ def sgc_elbo(
     Args:
         divergence: exact reverse KL at each state, keeps its gradient. That of the states' distribution is not in it.
         alpha: reward per nat.
-        gamma: discount of both, from each segment's beginning.
+        gamma: discount of both from each segment's beginning, as advantages have it. Below 1 it is no bound any more.
 
     Raises:
         InputError: alpha not positive.
