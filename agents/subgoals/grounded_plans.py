@@ -6,9 +6,11 @@ A step that it cannot read, or about a thing that is not there, is left out and 
 ever say that it is done, and the agent would stay at it to the end of the episode.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from agents.subgoals.plan_cache import plans_of
 from agents.subgoals.types import Decomposer, Plan
 from core.errors import InputError
 from envs.goals import Goal
@@ -49,7 +51,14 @@ class GroundedPlans:
 
     def __call__(self, goal: Goal | str, scene: Scene, view: Any = None) -> Plan:
         """Raises InputError where the decomposer does."""
-        plan = self.decomposer(goal, scene, view)
+        return self.plans([goal], [scene], [view])[0]
+
+    def plans(self, goals: Sequence[Goal | str], scenes: Sequence[Scene], views: Sequence[Any]) -> list[Plan]:
+        """A plan for each goal, in order; see `plans_of`."""
+        made = plans_of(self.decomposer, goals, scenes, views)
+        return [self._grounded(plan, scene, view) for plan, scene, view in zip(made, scenes, views)]
+
+    def _grounded(self, plan: Plan, scene: Scene, view: Any) -> Plan:
         if all(step.test is not None or step.text == plan.goal for step in plan.subgoals):
             return plan
         sentence, read = "", Plan(plan.goal, (), plan.source)

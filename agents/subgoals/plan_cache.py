@@ -1,4 +1,4 @@
-"""Plans made once: a memory in front of any decomposer, since planning takes a search or a call.
+"""Plans made together and once: a memory in front of any decomposer, since planning takes a search or a call.
 
 VSC-RL (arXiv:2502.07949) has the subgoals of a task made once, before training. So a goal in a home keeps the plan it
 got first, whatever is seen at later starts, and a run that is resumed goes on with the plans it had, also with those
@@ -24,6 +24,21 @@ class BatchDecomposer(Protocol):
         ...
 
 
+def plans_of(
+    decomposer: Decomposer, goals: Sequence[Goal | str], scenes: Sequence[Scene], views: Sequence[Any]
+) -> list[Plan]:
+    """A plan for each goal, in order: made together where the decomposer can, otherwise one by one.
+
+    Raises:
+        InputError: lists of different lengths, or what the decomposer raises.
+    """
+    if not len(goals) == len(scenes) == len(views):
+        raise InputError(f"{len(goals)} goals, {len(scenes)} scenes and {len(views)} views; give one of each")
+    if isinstance(decomposer, BatchDecomposer):
+        return decomposer.plans(goals, scenes, views)
+    return [decomposer(*given) for given in zip(goals, scenes, views)]
+
+
 class RememberedPlans:
     """A decomposer that asks another one once for each goal in each home.
 
@@ -42,20 +57,17 @@ class RememberedPlans:
         """A plan for each goal, in order; new ones are made together where the decomposer can.
 
         Raises:
-            InputError: lists of different lengths, or what the decomposer raises. Plans made until then are kept where
-                it makes them one by one.
+            InputError: lists of different lengths, or what the decomposer raises.
         """
         if not len(goals) == len(scenes) == len(views):
             raise InputError(f"{len(goals)} goals, {len(scenes)} scenes and {len(views)} views; give one of each")
         keys = [_key(goal, scene) for goal, scene in zip(goals, scenes)]
         first = {key: i for i, key in reversed(list(enumerate(keys))) if key not in self.known}
         rows = sorted(first.values())
-        if rows and isinstance(self.decomposer, BatchDecomposer):
-            made = self.decomposer.plans([goals[i] for i in rows], [scenes[i] for i in rows], [views[i] for i in rows])
-            self.known.update(zip([keys[i] for i in rows], made))
-        else:
-            for i in rows:
-                self.known[keys[i]] = self.decomposer(goals[i], scenes[i], views[i])
+        if not rows:
+            return [self.known[key] for key in keys]
+        made = plans_of(self.decomposer, [goals[i] for i in rows], [scenes[i] for i in rows], [views[i] for i in rows])
+        self.known.update(zip([keys[i] for i in rows], made))
         return [self.known[key] for key in keys]
 
     def forget(self, source: str) -> int:

@@ -63,3 +63,13 @@ def test_goals_alone_and_plans_with_tests_pass_as_they_are():
 def test_what_the_decomposer_refuses_is_refused():
     with pytest.raises(InputError, match="cannot read 'ponder'"):
         GroundedPlans(reader, reader)("ponder", home())
+
+
+def test_plans_asked_for_together_go_to_the_model_together():
+    model = Scripted(lambda prompt, *given: "1. find the chair" if "TASK: sit\n" in prompt else "1. find the bed")
+    calls, generate = [], model.generate
+    model.generate = lambda prompts, **options: calls.append(len(prompts)) or generate(prompts, **options)
+    grounded = GroundedPlans(AskedPlans(model, sight="task"), reader)
+    plans = grounded.plans(["sit", "sleep"], [home()] * 2, [None] * 2)
+    assert [plan.subgoals[0].test.objects for plan in plans] == [(1, 2), (0,)]
+    assert calls == [2]

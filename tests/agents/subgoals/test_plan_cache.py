@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from agents.subgoals.plan_cache import BatchDecomposer, RememberedPlans
+from agents.subgoals.plan_cache import BatchDecomposer, RememberedPlans, plans_of
 from agents.subgoals.types import Plan, Subgoal
 from agents.subgoals.types import Test as DoneWhen  # pytest would collect a class named Test
 from core.errors import InputError
@@ -87,7 +87,7 @@ def test_a_resumed_run_goes_on_with_the_plans_it_had():
     assert after.state_dict() == before.state_dict()
 
 
-def test_plans_made_before_an_error_are_kept():
+def test_after_an_error_nothing_half_done_is_known():
     def inner(goal, scene, view):
         if goal == "b":
             raise InputError("no b here")
@@ -96,7 +96,16 @@ def test_plans_made_before_an_error_are_kept():
     plans = RememberedPlans(inner)
     with pytest.raises(InputError, match="no b here"):
         plans.plans(["a", "b", "c"], [home()] * 3, [None] * 3)
-    assert [plan.goal for plan in plans.known.values()] == ["a"]
+    assert not plans.known
+    assert plans("a", home()).goal == "a"
+
+
+def test_known_goals_alone_ask_nobody():
+    inner = CountingBatches()
+    plans = RememberedPlans(inner)
+    plans("a", home())
+    plans.plans(["a", "a"], [home()] * 2, [None] * 2)
+    assert inner.calls == [["a"]]
 
 
 def test_what_is_not_saved_plans_is_refused():
@@ -109,5 +118,6 @@ def test_what_is_not_saved_plans_is_refused():
     ):
         with pytest.raises(InputError, match="no saved plans"):
             plans.load_state_dict(saved)
-    with pytest.raises(InputError, match="1 goals, 0 scenes"):
-        plans.plans(["a"], [], [])
+    for asked in (plans.plans, lambda *given: plans_of(Counting(), *given)):
+        with pytest.raises(InputError, match="1 goals, 0 scenes"):
+            asked(["a"], [], [])
