@@ -2,8 +2,8 @@
 # Two questions about reasoning models, on questions about homes that training has never seen. After a supervised warm
 # start, does learning from reward beat more supervised learning at equal compute? And at equal numbers of sampled
 # answers, which of GRPO, DAPO, Reinforce++, VGPO and VGPO without visual compensation learns most, on questions that
-# need the picture and on those that do not? Three seeds, each with a vision tower (contrast of views and captions first:
-# from worked answers alone these models learn not to look), a model, a warm start and an order of its own. The
+# need the picture and on those that do not? Three seeds, each with a vision tower (contrast of views and captions first,
+# then descriptions beside the questions: from worked answers alone these models learn not to look), a model, a warm start and an order of its own. The
 # table is benchmarks/results/reason_arms.md, its curves lie beside it. Two runs side by side, one thread each; sized for
 # 75 minutes on 2 cores for each part, the second after the first. Stopped and started again, it goes on where it was.
 #
@@ -14,7 +14,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 export sightline=${SIGHTLINE:-.venv/bin/sightline} python=${PYTHON:-.venv/bin/python} runs=${RUNS:-runs/reason_arms}
-export EYE_STEPS=${EYE_STEPS:-500} WARM_STEPS=${WARM_STEPS:-800} ANSWERS=${ANSWERS:-10240} LIMIT=${LIMIT:-480}
+export EYE_STEPS=${EYE_STEPS:-500} WARM_STEPS=${WARM_STEPS:-1000} ANSWERS=${ANSWERS:-10240} LIMIT=${LIMIT:-480}
 export TRAIN_HOMES=${TRAIN_HOMES:-200} TEST_HOMES=${TEST_HOMES:-40}
 SEEDS=${SEEDS:-0 1 2} PARTS=${PARTS:-start losses}
 export KINDS=${KINDS:-existence,count,color,relation,nearer,arithmetic,deduction}
@@ -33,6 +33,7 @@ make_questions() {
   job large build-scenes $bare train_homes=1 val_homes=1 test_homes="$TEST_HOMES" rooms_min=3 rooms_max=4 seed=1
   job views render-views scenes="$runs/scenes" train_views=40 val_views=10 test_views=0
   job questions build-questions scenes="$runs/scenes" "kinds=[$KINDS]"
+  job pictures build-questions scenes="$runs/scenes" "kinds=[describe]" views=32 per_home=32 "splits=[train]"
   job larger-homes build-questions scenes="$runs/large" "kinds=[$KINDS]" "splits=[test]"
 }
 
@@ -58,7 +59,8 @@ eyes() { # seed: a vision tower of the sizes of the small model, by contrast of 
 
 warm() { # seed
   eyes "$1"
-  LOOK=$WARM_STEPS train warm "$1" $IMITATION lr=1e-3 steps="$WARM_STEPS" small.vision="$runs/eyes-$1/towers/image"
+  LOOK=$WARM_STEPS train warm "$1" $IMITATION lr=1e-3 steps="$WARM_STEPS" \
+    small.vision="$runs/eyes-$1/towers/image" "also=[$runs/pictures]"
   measure warm "$1"
 }
 
