@@ -59,7 +59,7 @@ eyes() { # seed: a vision tower of the sizes of the small model, by contrast of 
 
 warm() { # seed
   eyes "$1"
-  LOOK=$((WARM_STEPS / 4)) train warm "$1" $IMITATION lr=1e-3 steps="$WARM_STEPS" \
+  LENGTH=64 LOOK=$((WARM_STEPS / 4)) train warm "$1" $IMITATION lr=1e-3 steps="$WARM_STEPS" \
     small.vision="$runs/eyes-$1/towers/image" "also=[$runs/pictures]"
   measure warm "$1"
 }
