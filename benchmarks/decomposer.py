@@ -89,15 +89,16 @@ def page(runs: Path) -> str:
     over = "; ".join(f"seed {seed} {cell(r['over_retrieval']['exact'])} exact, {cell(r['over_retrieval']['edit'])} edit"
                      for seed, r in zip(beam.seeds, beam.results))  # fmt: skip
     alone = first["methods"][MODEL]["all"]
+    ran, seconds = facts([*arms.values(), trained]), [r["seconds"] for r in trained.results]
     words = first["words"]
     return f"""# Steps of household tasks from people's goals
 
-`benchmarks/decomposer.sh`, {time.strftime("%Y-%m-%d")}, seeds {", ".join(map(str, beam.seeds))}. {facts([*arms.values(), trained])}
-Training: {training["steps"]} updates, {sum(r["seconds"] for r in trained.results) / len(trained.results):.0f} seconds a
-seed by the clock of whatever else the machine did.
+`benchmarks/decomposer.sh`, {time.strftime("%Y-%m-%d")}, seeds {", ".join(map(str, beam.seeds))}. {ran}
+Training: {training["steps"]} updates, {sum(seconds) / len(seconds):.0f} seconds a seed, on a machine that did other
+things as well.
 
 ALFRED's `{first["file"]}`: {first["goals"]} goals that people wrote for {first["demonstrations"]} demonstrations of
-{first["tasks"]} tasks ({len(first["dropped"])} demonstration left out: a step about a thing without a name). Learned from
+{first["tasks"]} tasks ({len(first["dropped"])} left out: a step about a thing without a name). Learned from
 {training["train_goals"]} goals and {training["train_instructions"]} step instructions of the training sample;
 {training["val_goals"]} goals of held-out tasks of that sample chose weights and settings. The baselines learn from the
 same goals. {first["goals_known_word_for_word"]} of the goals asked stand word for word in training.
