@@ -4,13 +4,13 @@
 # Runs one after the other on one thread; at most 15 minutes. Stopped and started again, it goes on where it was.
 #
 #   SIGHTLINE_DATA=FOLDER benchmarks/decomposer.sh          FOLDER has alfred/ in it
-#   SEEDS="0 1 2" STEPS=1000 RUNS=FOLDER TABLE=FILE         choices
+#   SEEDS="0 1 2" STEPS=800 RUNS=FOLDER TABLE=FILE         choices
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 export sightline=${SIGHTLINE:-.venv/bin/sightline} runs=${RUNS:-runs/decomposer}
 python=${PYTHON:-.venv/bin/python}
-SEEDS=${SEEDS:-0 1 2} STEPS=${STEPS:-1000}
+SEEDS=${SEEDS:-0 1 2} STEPS=${STEPS:-800}
 mkdir -p "$runs"
 
 source benchmarks/job.sh

@@ -46,7 +46,7 @@ class TrainDecomposerConfig(JobConfig):
 
     data: str = ""  # folder with ALFRED's files; empty = alfred/ in the folder that SIGHTLINE_DATA names
     val_share: float = 0.1  # share of the training file's tasks held out to choose the weights
-    steps: int = 1000  # updates
+    steps: int = 800  # updates
     batch_size: int = 32  # goals an update, and as many step instructions
     instructions: float = 0.5  # weight of the loss on step instructions; 0 = goals alone
     lr: float = 3e-3  # peak learning rate
