@@ -11,7 +11,7 @@ from typing import Any
 from agents.subgoals.sequence_model import LearnedSteps
 from agents.subgoals.step_sequences import GOTO, PICK, PUT, Step, Steps
 from agents.subgoals.types import MOST, Plan, Subgoal, Test
-from core.errors import InputError
+from core.errors import InputError, nearest
 from envs.goals import Goal
 from scene.types import Scene
 from vl.tokenizer import knows_a_word
@@ -63,9 +63,7 @@ def test_of(step: Step, things: dict[str, list[int]]) -> Test | None:
         return None
     missing = [name for name in (step.object, step.receptacle) if name and name not in things]
     if missing:
-        raise InputError(
-            f"{step.words!r}: there is no {missing[0]} in this scene, which has {', '.join(sorted(things))}"
-        )
+        raise InputError(f"{step.words!r}: there is no {missing[0]} in this scene; {nearest(missing[0], things)}")
     kind = {GOTO: "reach", PICK: "hold", PUT: "rest"}[step.action]
     return Test(kind, tuple(things[step.object]), tuple(things[step.receptacle]) if step.receptacle else ())
 

@@ -51,11 +51,11 @@ class TrainDecomposerConfig(JobConfig):
     instructions: float = 0.5  # weight of the loss on step instructions; 0 = goals alone
     lr: float = 3e-3  # peak learning rate
     warmup: float = 0.05  # share of the updates with linear warm-up
-    weight_decay: float = 0.01
+    weight_decay: float = 0.01  # of all weights
     grad_clip: float = 1.0  # largest gradient norm
-    label_smoothing: float = 0.1
+    label_smoothing: float = 0.1  # share of the target spread over all tokens
     width: int = 128  # of embeddings and GRUs
-    dropout: float = 0.3
+    dropout: float = 0.3  # of embeddings, states and what the head reads
     word_dropout: float = 0.1  # share of the words that are read as unknown
     vocabulary: int = 2048  # words known at most
     eval_every: int = 200  # updates between evaluations on the held-out tasks

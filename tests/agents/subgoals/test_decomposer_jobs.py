@@ -22,8 +22,8 @@ from tests.agents.subgoals.test_step_metrics import moved
 
 
 def trained(folder: Path, out: str, *words: str) -> dict:
-    asked = [f"data={folder}", f"out={folder}/{out}", "threads=1", "width=32", "batch_size=16", "val_share=0.2",
-             "instructions=0.2", "dropout=0.1", "lr=0.02", "steps=60", "eval_every=30", "checkpoint_every=20",
+    asked = [f"data={folder}", f"out={folder}/{out}", "threads=1", "width=24", "batch_size=8", "val_share=0.2",
+             "instructions=0.2", "dropout=0.1", "lr=0.03", "steps=60", "eval_every=60", "checkpoint_every=20",
              *words]  # fmt: skip
     return train_decomposer.run(load_config("train-decomposer", train_decomposer.CONFIG, asked))
 
