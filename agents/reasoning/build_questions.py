@@ -30,6 +30,7 @@ from agents.reasoning.questions import (
     box,
     color,
     count,
+    describe,
     existence,
     left_or_right,
     nearer,
@@ -61,6 +62,7 @@ KINDS: Final[dict[str, int]] = {  # kind: how many different answers a round of 
     "next-action": 4,
     "arithmetic": 2,
     "deduction": 2,
+    "describe": 1,
 }
 SPLITS: Final = ("train", "val", "test")
 SUMMARY: Final = "questions.json"
@@ -75,7 +77,7 @@ class BuildQuestionsConfig(JobConfig):
     """Questions about homes: sightline build-questions scenes=runs/scenes out=runs/questions"""
 
     scenes: str = MISSING  # folder made by build-scenes
-    kinds: list[str] = field(default_factory=lambda: list(KINDS))  # of questions
+    kinds: list[str] = field(default_factory=lambda: [kind for kind in KINDS if kind != "describe"])  # of questions
     splits: list[str] = field(default_factory=lambda: list(SPLITS))  # of the scenes
     per_home: int = 6  # questions of each kind for each home, on average and at most
     views: int = 16  # pictures looked at in each home
@@ -197,6 +199,8 @@ def ask(scene: Scene, manifest: dict[str, Any], cfg: BuildQuestionsConfig) -> tu
             found += nearer(view)
         if "box" in cfg.kinds:
             found += box(view)
+        if "describe" in cfg.kinds:
+            found += describe(view)
         if "camera-turn" in cfg.kinds:
             found += turned(view, after[k], left=k % 2 == 0)
         if "two-views" in cfg.kinds:

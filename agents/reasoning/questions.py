@@ -17,6 +17,7 @@ from scene.english import plural, with_article
 from scene.palette import GOAL_COLORS
 
 COUNTED: Final = 4  # more are not asked for
+TOLD: Final = 4  # things of a description
 APART: Final = 0.15  # of the width, between the middles of things of which one is left of the other
 NEARER_M: Final = 0.6  # at least so much nearer, by its footprint and by its pixels
 BOX_SHARE: Final = 0.6  # of a thing must show before its box is asked for
@@ -100,6 +101,21 @@ def color(view: View) -> Iterator[Asked]:
             question = f"which color does the {thing.label} have?"
             thought = f"the {thing.label} is {SIDE_WORDS[thing.side]}. it is {thing.color}."
             yield about("color", [view], question, thing.color, thought, key=thing.label)
+
+
+# --- everything at once ---
+
+
+def describe(view: View) -> Iterator[Asked]:
+    """ "what is in the picture?": its largest things from left to right. It teaches seeing more than it tests it."""
+    largest: dict[str, Thing] = {}
+    for thing in view.sure:
+        largest.setdefault(f"{thing.color} {thing.label}".strip() if thing.clear else thing.label, thing)
+    named = sorted(list(largest.items())[:TOLD], key=lambda pair: pair[1].column)
+    if named:
+        thought = f"i see {', '.join(place(thing, noun) for noun, thing in named)}."
+        answer = ", ".join(noun for noun, _ in named)
+        yield about("describe", [view], "what is in the picture?", answer, thought, reward="words", key=view.name)
 
 
 # --- relations between two things ---

@@ -11,7 +11,7 @@ from agents.reasoning.curriculum import in_form
 from agents.reasoning.data_flow import Order
 from agents.reasoning.episode_source import EpisodesSource
 from agents.reasoning.rewards import check_samples
-from agents.reasoning.task_files import SampleSet, open_samples
+from agents.reasoning.task_files import SampleSet, joined, open_samples
 from agents.reasoning.train_config import TrainReasonerConfig
 from agents.reasoning.turn_config import STYLE_FILE, TurnStyle, read_style
 from agents.reasoning.types import PICTURE
@@ -69,7 +69,8 @@ def open_material(cfg: TrainReasonerConfig) -> Material:
     """
     if cfg.environment.scenes:
         return _episodes(cfg)
-    train, val = open_samples(cfg.data, cfg.train_split), open_samples(cfg.val_data, cfg.val_split)
+    train = joined([open_samples(data, cfg.train_split) for data in (cfg.data, *cfg.also)])
+    val = open_samples(cfg.val_data, cfg.val_split)
     check_samples(train.samples)
     check_samples(val.samples)
     steps = cfg.steps_over(len(train))

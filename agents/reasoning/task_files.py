@@ -10,8 +10,8 @@ names in an archive NAME_images.zip beside NAME.jsonl. The prompt has `<picture>
 """
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,7 +39,7 @@ class SampleSet:
     """Samples and the pictures that they name."""
 
     samples: list[Sample]
-    pictures: Pictures = field(repr=False)
+    pictures: "Pictures | _Joined" = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -66,6 +66,29 @@ class SampleSet:
             return self
         chosen = sorted(np.random.default_rng(0).permutation(len(self.samples))[:count].tolist())
         return SampleSet([self.samples[index] for index in chosen], self.pictures)
+
+
+class _Joined:
+    """The pictures of several sets; the number of the set goes before a name."""
+
+    def __init__(self, sets: Sequence[SampleSet]) -> None:
+        self.sets = sets
+
+    def read(self, name: str) -> Picture:
+        number, _, inner = name.partition("/")
+        return self.sets[int(number)].pictures.read(inner)
+
+
+def joined(sets: Sequence[SampleSet]) -> SampleSet:
+    """Several sets as one, in their order; two may have pictures of the same name."""
+    if len(sets) == 1:
+        return sets[0]
+    samples = [
+        replace(sample, pictures=tuple(f"{number}/{name}" for name in sample.pictures))
+        for number, one in enumerate(sets)
+        for sample in one.samples
+    ]
+    return SampleSet(samples, _Joined(sets))
 
 
 def open_samples(data: str | Path, split: str = "") -> SampleSet:

@@ -45,6 +45,7 @@ class TrainReasonerConfig(JobConfig):
 
     data: str = ""  # folder made by build-questions, or a JSONL file of your own questions
     train_split: str = "train"  # split to learn from
+    also: list[str] = field(default_factory=list)  # more such folders or files, whose train split is learned from too
     val_split: str = "val"  # split whose accuracy is logged, or a .jsonl file; without one data=FILE is its own
     model: str = ""  # folder or hub id to start from (model/ of an earlier run); empty = a small one from scratch
     small: SmallVLMConfig = field(default_factory=SmallVLMConfig)  # shape of that small one
@@ -152,7 +153,9 @@ class TrainReasonerConfig(JobConfig):
 
     def _check_environment(self) -> None:
         """Raises InputError for what only questions have."""
-        given = [name for name in ("data", "stages", "dynamic_sampling", "overlong_buffer") if getattr(self, name)]
+        given = [
+            name for name in ("data", "also", "stages", "dynamic_sampling", "overlong_buffer") if getattr(self, name)
+        ]
         if given:
             raise InputError(
                 f"environment.scenes={self.environment.scenes} learns from episodes; leave out {given[0]}, which is "

@@ -77,6 +77,16 @@ def test_the_box_is_the_pixels_own():
     assert asked[0].turn == "left"
 
 
+def test_a_description_names_the_largest_things_from_left_to_right_and_each_name_once():
+    small = [thing(9 + k, "mug", sure=False) for k in range(3)]
+    asked = list(ask.describe(view(LAMP, BED, thing(5, "bed", BED.color, 0.4), *small)))
+    names = [f"{BED.color} bed".strip(), f"{LAMP.color} floor lamp".strip()]
+    assert told(asked) == {"what is in the picture?": ", ".join(names)}
+    assert list(ask.describe(view(*small))) == []
+    many = [thing(k, f"chair{k}", column=0.9 - 0.1 * k) for k in range(6)]
+    assert told(ask.describe(view(*many))) == {"what is in the picture?": "chair3, chair2, chair1, chair0"}
+
+
 def test_two_pictures_are_asked_about_in_both_orders():
     a = view(BED, thing(1, "chair", "red"), thing(2, "chair", "green"), name="home-00")
     b = view(thing(0, "bed", "blue", distance_m=3.0), thing(1, "chair", "red"), LAMP, name="home-01")
@@ -100,7 +110,7 @@ def test_a_camera_that_turns_left_moves_things_to_the_right():
 def test_the_worked_answer_ends_in_the_exact_one_and_every_answer_passes_its_check():
     shown, other = view(BED, LAMP), view(BED, name="home-01")
     asked = [*ask.existence(shown, [("bed", "")]), *ask.count(shown, ["bed"]), *ask.color(shown), *ask.box(shown)]
-    asked += [*ask.left_or_right(shown), *ask.nearer(shown), *ask.two_views(shown, other)]
+    asked += [*ask.left_or_right(shown), *ask.nearer(shown), *ask.two_views(shown, other), *ask.describe(shown)]
     samples = [one.sample for one in asked]
     check_samples(samples)
     assert [extract(sample.worked).text for sample in samples] == [sample.answer for sample in samples]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agents.reasoning.task_files import SampleSet, nlvr1, open_samples, write_samples
+from agents.reasoning.task_files import SampleSet, joined, nlvr1, open_samples, write_samples
 from agents.reasoning.types import Sample
 from core.errors import InputError, MissingFileError
 from tests.vl.nlvr_on_disk import write_nlvr1
@@ -51,6 +51,14 @@ def test_what_is_written_reads_back_the_same(folder):
     ]
     write_samples(folder / "train.jsonl", samples)
     assert open_samples(folder, "train").samples == samples
+
+
+def test_sets_with_pictures_of_the_same_name_are_one_set(folder, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    Image.fromarray(np.full((6, 8, 3), 90, np.uint8)).save(other / "a.png")
+    both = joined([open_samples(written(folder, GOOD)), open_samples(written(other, {**GOOD, "answer": "grey"}))])
+    assert [sample.answer for sample in both.samples] == ["red", "grey"] and len(both) == 2
+    assert [both.pictures_of(number)[0][0, 0, 0] for number in (0, 1)] == [10, 90]
 
 
 def test_a_draw_has_every_kind_and_answer_of_a_set_that_goes_through_them_in_turn():
