@@ -3,22 +3,18 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from agents.subgoals import evaluate_decomposer, train_decomposer
 from agents.subgoals.sequence_model import CONFIG, LearnedSteps, SequenceConfig, sentences
-from agents.subgoals.step_decomposer import LearnedDecomposer, plan_in
+from agents.subgoals.step_decomposer import LearnedDecomposer
 from agents.subgoals.step_grammar import GOAL, Position
-from agents.subgoals.step_sequences import Step
-from agents.subgoals.types import Test as Truth
 from core.errors import InputError
 from core.job import load_config
 from core.run import read_metrics
-from scene.types import Scene, SceneObject
 from tests.agents.subgoals.alfred_files import small_folder
-from tests.agents.subgoals.test_step_metrics import moved
+from tests.agents.subgoals.test_step_decomposer import home
 
 
 def trained(folder: Path, out: str, *words: str) -> dict:
@@ -44,11 +40,6 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def learned(folder) -> LearnedSteps:
     return LearnedSteps.from_pretrained(folder / "run" / "model")
-
-
-def home(*labels: str) -> Scene:
-    box = np.array([0.0, 0, 0, 1, 1, 1, 0])
-    return Scene("home", "toy", [SceneObject(id=k, label=label, box=box) for k, label in enumerate(labels)])
 
 
 def test_the_model_learns_to_write_plans_it_was_never_shown(folder):
@@ -123,25 +114,6 @@ def test_constrained_plans_keep_to_the_grammar_whatever_is_asked(learned):
         learned.plans([" "])
     with pytest.raises(InputError, match="beam=0"):
         LearnedSteps(learned.model, learned.tokenizer, learned.grammar, learned.phrases, beam=0)
-
-
-def test_a_plan_in_a_home_has_tests_where_the_home_can_tell():
-    steps = (*moved("mug", "sofa", "alarmclock")[:2], Step("HeatObject", "mug"), *moved("mug", "sofa")[2:])
-    plan = plan_in(home("mug", "alarm clock", "sofa", "mug"), "warm it", steps, [step.words for step in steps])
-    tests = [subgoal.test for subgoal in plan.subgoals]
-    assert tests == [
-        Truth("reach", (1,)),
-        Truth("hold", (0, 3)),
-        None,
-        Truth("reach", (2,)),
-        Truth("rest", (0, 3), (2,)),
-    ]
-    assert plan.subgoals[2].text == "heat the mug"
-    assert plan.source == "model"
-    with pytest.raises(InputError, match="there is no sofa in this scene"):
-        plan_in(home("mug", "alarm clock"), "warm it", steps, [step.words for step in steps])
-    with pytest.raises(InputError, match="41 steps; at most 40"):
-        plan_in(home("mug"), "take it", (Step("PickupObject", "mug"),) * 41, ["take it"] * 41)
 
 
 def test_the_decomposer_plans_in_a_home_and_refuses_what_it_cannot_read(learned):
