@@ -24,6 +24,9 @@ ARMS: Final = {
     "free": "decomposer, greedy, without the grammar",
 }
 
+SEEDS: Final = 3
+"""Of a finished table."""
+
 
 @dataclass
 class Measured:
@@ -89,18 +92,19 @@ def page(runs: Path) -> str:
     over = "; ".join(f"seed {seed} {cell(r['over_retrieval']['exact'])} exact, {cell(r['over_retrieval']['edit'])} edit"
                      for seed, r in zip(beam.seeds, beam.results))  # fmt: skip
     alone = first["methods"][MODEL]["all"]
+    short = f"**Unfinished: {len(beam.seeds)} of {SEEDS} seeds.**\n\n" if len(beam.seeds) < SEEDS else ""
     ran, seconds = facts([*arms.values(), trained]), [r["seconds"] for r in trained.results]
     words = first["words"]
     return f"""# Steps of household tasks from people's goals
 
-`benchmarks/decomposer.sh`, {time.strftime("%Y-%m-%d")}, seeds {", ".join(map(str, beam.seeds))}. {ran}
+{short}`benchmarks/decomposer.sh`, {time.strftime("%Y-%m-%d")}, seed(s) {", ".join(map(str, beam.seeds))}. {ran}
 Training: {training["steps"]} updates, {sum(seconds) / len(seconds):.0f} seconds a seed, on a machine that did other
 things as well.
 
 ALFRED's `{first["file"]}`: {first["goals"]} goals that people wrote for {first["demonstrations"]} demonstrations of
 {first["tasks"]} tasks ({len(first["dropped"])} left out: a step about a thing without a name). Learned from
 {training["train_goals"]} goals and {training["train_instructions"]} step instructions of the training sample;
-{training["val_goals"]} goals of held-out tasks of that sample chose weights and settings. The baselines learn from the
+{training["val_goals"]} goals of held-out tasks of that sample chose the weights. The baselines learn from the
 same goals. {first["goals_known_word_for_word"]} of the goals asked stand word for word in training.
 {training["parameters"]:,} parameters, {training["words"]} words, {training["tokens"]} tokens of steps.
 

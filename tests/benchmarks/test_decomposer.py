@@ -48,6 +48,7 @@ def test_baselines_have_intervals_over_tasks_and_the_decomposer_over_seeds(tmp_p
     assert "| pick two (5) | 20.0 / 20.0 | 40.0 / 40.0 |" in text
     assert "seed 1 30.0 (20.0 to 40.0) exact" in text
     assert "greedy, without" not in text
+    assert "**Unfinished: 2 of 3 seeds.**" in text
 
 
 def test_a_folder_without_runs_says_what_to_run(tmp_path):
