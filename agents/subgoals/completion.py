@@ -8,7 +8,8 @@ and test, so plans that share a test share its row.
             that no goal of the task is about is reached within NEAR_M of its footprint, in sight of it; a point, within
             POINT_M
     hold    one of the objects is in the hand, or lies on one of those it is to go on already (`Test.on`)
-    rest    one of the objects lies on one of the surfaces: it was put there, or the scene has it there
+    rest    one of the objects lies on one of the surfaces: it was put there, or the scene has it there; not on a tray
+            on it
     enter   the agent stands in the room
     open    one of the doors stands open; where doors do not move, as the scene has them
 
@@ -187,7 +188,7 @@ class Completion:
         else:
             layout = layout_of(home)
             slots = [slot for slot in map(layout.slot, test.objects) if slot >= 0]
-            first = [(slot, AT_REST) for slot in slots if {layout.carrier[slot], layout.base[slot]} & {*test.on}]
+            first = [(slot, AT_REST) for slot in slots if int(layout.carrier[slot]) in test.on]
             if home.interactive and slots:
                 kind = _HAND
                 things = np.array(slots if test.kind == "hold" else [], np.int64)
@@ -221,7 +222,7 @@ class Completion:
         if test.objects:
             return near_objects(home, test.objects, NEAR_M)
         rows, columns = home.grid.free.shape
-        middles = home.grid.centers(np.stack(np.indices((rows, columns)), axis=-1))
+        middles = home.grid.centers(np.moveaxis(np.indices((rows, columns)), 0, -1))
         return home.grid.free & (np.hypot(*(middles - np.array(test.place)).transpose(2, 0, 1)) <= POINT_M)
 
     def _room(self, home: Home, room: int) -> Bool[ndarray, "H W"] | None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from agents.subgoals.room_map import Point, RoomMap
+from agents.subgoals.room_map import RoomMap
 from agents.subgoals.types import Subgoal, Test
 from core.errors import InputError
 from scene.graph import SceneGraph, build_graph, spoken_room_by_room
@@ -44,6 +44,7 @@ _BREAK: Final = re.compile(
 )
 _POINT: Final = re.compile(r"^the point (-?\d+(?:\.\d+)?) m east and (-?\d+(?:\.\d+)?) m north$")
 _ON: Final = re.compile(r"\s(?:on top of|onto|upon|on)\s")
+_FROM: Final = re.compile(r"(?<!furthest)(?<!farthest)(?<!far)(?<!away)\sfrom\s")  # "the book from the shelf"
 _ARTICLE: Final = re.compile(r"^(?:the|a|an)\s+")
 
 
@@ -74,11 +75,33 @@ def read_sentence(sentence: str, rooms: RoomMap) -> list[Said]:
 def linked(steps: Sequence[Subgoal]) -> list[Subgoal]:
     """The steps, with every taking up told where its thing goes next: lying there already, it need not be taken."""
     found = list(steps)
-    for k, (step, after) in enumerate(zip(steps, steps[1:])):
-        now, then = step.test, after.test
-        if now and then and (now.kind, then.kind) == ("hold", "rest") and now.objects == then.objects:
-            found[k] = replace(step, test=replace(now, on=then.on))
+    for k, step in enumerate(steps):
+        if step.test is not None and step.test.kind == "hold":
+            later = (after.test for after in steps[k + 1 :] if after.test is not None and after.test.kind == "rest")
+            goes = next((test for test in later if test.objects == step.test.objects), None)
+            if goes is not None:
+                found[k] = replace(step, test=replace(step.test, on=goes.on))
     return found
+
+
+def words(test: Test, rooms: RoomMap) -> str:
+    """A test in words: "go to the bed", "pick up the book from the shelf", "put the book on the desk".
+
+    Raises:
+        InputError: it is about what the scene does not have.
+    """
+    if test.kind == "enter":
+        return f"enter the {rooms.room_name(test.room)}"
+    if test.kind == "hold":
+        return f"pick up the {rooms.thing_name(test.objects, where=True)}"
+    if test.kind == "rest":
+        return f"put the {rooms.thing_name(test.objects)} on the {rooms.thing_name(test.on)}"
+    if test.kind == "open":
+        return "open the door"
+    if test.objects:
+        return f"go to the {rooms.thing_name(test.objects)}"
+    assert test.place is not None, "a reach test has objects or a place"
+    return f"go to the point {test.place[0]:.2f} m east and {test.place[1]:.2f} m north"
 
 
 class _Reader:
@@ -185,7 +208,7 @@ class _Reader:
 
     def things(self, phrase: str) -> tuple[tuple[int, ...], Query]:
         """Ids of what a name fits in the whole home, and how it was read."""
-        meant = [re.sub(r"\sfrom\s", f" {word} ", phrase) for word in ("on", "in")]  # "the book from the shelf"
+        meant = [_FROM.sub(f" {word} ", phrase) for word in ("on", "in")]
         for query in (query for words in dict.fromkeys(meant) for query in parse(words, self.labels)):
             if found := self.fitting(query):
                 return found, query
@@ -222,8 +245,3 @@ class _Reader:
     def _holds(self, noun: Noun, predicate: str, anchor: Noun, targets: tuple[int, ...], k: int) -> bool:
         said = Query(noun, predicate, (anchor,))
         return any(target in resolve_among(said, [target, k], self.scene, self.graph) for target in targets)
-
-
-def place_room(rooms: RoomMap, place: Point | None, objects: Sequence[int]) -> int:
-    """The room a step leads to, -1 = several or unknown."""
-    return rooms.room_at(place) if place is not None and not objects else rooms.room_of(objects)

@@ -20,10 +20,10 @@ from typing import Any, Final
 import numpy as np
 
 from agents.subgoals.room_map import RoomMap
-from agents.subgoals.sentence_steps import Said, linked, place_room, read_sentence
+from agents.subgoals.sentence_steps import Said, linked, read_sentence, words
 from agents.subgoals.types import Plan, Subgoal, Test
 from core.errors import InputError, check_choice
-from envs.goals import Goal, Stage
+from envs.goals import Goal
 from scene.storeys import openable_doors
 from scene.types import Scene
 
@@ -94,7 +94,8 @@ def _of_stages(goal: Goal, rooms: RoomMap, *, anchors: bool) -> list[Said]:
     """A goal's stages in words; with `anchors`, and with what its sentence measures the same things from."""
     if not goal.stages:
         return []
-    steps = linked([Subgoal(_words(stage, rooms), _test(stage)) for stage in goal.stages])
+    tests = [Test(stage.kind, stage.objects, stage.on, place=stage.place) for stage in goal.stages]
+    steps = linked([Subgoal(words(test, rooms), test) for test in tests])
     if len(steps) == 1:
         steps = [replace(steps[0], text=goal.text)]  # the sentence tells things apart that share class and colour
     if not anchors:
@@ -105,21 +106,6 @@ def _of_stages(goal: Goal, rooms: RoomMap, *, anchors: bool) -> list[Said]:
         told = []
     known = {(said.step.test.kind, said.step.test.objects): said.anchors for said in told if said.step.test}
     return [Said(step, known.get((step.test.kind, step.test.objects), ())) for step in steps if step.test]
-
-
-def _test(stage: Stage) -> Test:
-    return Test(stage.kind, stage.objects, stage.on, place=stage.place)
-
-
-def _words(stage: Stage, rooms: RoomMap) -> str:
-    if not stage.objects:
-        assert stage.place is not None
-        return f"go to the point {stage.place[0]:.2f} m east and {stage.place[1]:.2f} m north"
-    if stage.kind == "reach":
-        return f"go to the {rooms.thing_name(stage.objects)}"
-    if stage.kind == "hold":
-        return f"pick up the {rooms.thing_name(stage.objects, where=True)}"
-    return f"put the {rooms.thing_name(stage.objects)} on the {rooms.thing_name(stage.on)}"
 
 
 def _with_ways(said: list[Said], rooms: RoomMap, puts: frozenset[str], start_room: int) -> list[Subgoal]:
@@ -134,7 +120,12 @@ def _with_ways(said: list[Said], rooms: RoomMap, puts: frozenset[str], start_roo
             steps.append(one.step)
             continue
         where = test.on if test.kind == "rest" else test.objects
-        target = test.room if test.kind == "enter" else place_room(rooms, test.place, where)
+        if test.kind == "enter":
+            target = test.room
+        elif where or test.place is None:
+            target = rooms.room_of(where)
+        else:
+            target = rooms.room_at(test.place)
         there = test.place or rooms.middle(where)
         way: list[Subgoal] = []
         if target >= 0 and target != room and len(rooms.scene.rooms) > 1:
