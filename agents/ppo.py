@@ -27,10 +27,10 @@ def clipped_surrogate(
     log_prob: Float[Tensor, "*s"], old_log_prob: Float[Tensor, "*s"], advantage: Float[Tensor, "*s"], clip: float
 ) -> Float[Tensor, ""]:
     """PPO's loss (to minimise): -mean of min(ratio * A, clip(ratio, 1 - clip, 1 + clip) * A)."""
-    return -_surrogate((log_prob - old_log_prob).exp(), advantage, clip).mean()
+    return -surrogate((log_prob - old_log_prob).exp(), advantage, clip).mean()
 
 
-def _surrogate(ratio: Float[Tensor, "*s"], advantage: Float[Tensor, "*s"], clip: float) -> Float[Tensor, "*s"]:
+def surrogate(ratio: Float[Tensor, "*s"], advantage: Float[Tensor, "*s"], clip: float) -> Float[Tensor, "*s"]:
     return torch.min(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
 
 
@@ -132,7 +132,7 @@ def update(
             change = actions.log_prob(action[:, rows]) - old_log_prob[:, rows]
             ratio = change.exp()
             count = size * len(part)
-            policy_loss = -_surrogate(ratio, part, clip).sum() / count
+            policy_loss = -surrogate(ratio, part, clip).sum() / count
             value_loss = 0.5 * (value - target[:, rows]).square().sum() / count
             entropy = actions.entropy().sum() / count
             loss = policy_loss + value_coef * value_loss - entropy_coef * entropy

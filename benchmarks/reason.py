@@ -54,7 +54,11 @@ class Size:
 
 FEW: Final = Work(prompts=2)
 QUICK: Final = Size(
-    (FEW,), 2, FEW, 4, reason_memory.Sizes((4, 16), 128, (1_024, 8_192), step=Work(prompts=1, samples=4))
+    (FEW,),
+    1,
+    Work(prompts=1),
+    3,
+    reason_memory.Sizes((4, 16), 128, (1_024, 8_192), at_once=False, step=Work(prompts=1, samples=4)),
 )
 BARE: Final = Work("tiny", 2, 2, 6, 4)
 WIDE: Final = Work("tiny", 2, 16, 32, 4)  # so that memory can be told
@@ -143,6 +147,8 @@ def memory(size: Size, used: reason_memory.Used) -> Part:
     ]
     for vocabulary in used.update:
         for name, table in (("in chunks", used.update), ("all at once", used.whole)):
+            if vocabulary not in table:
+                continue
             values = " | ".join(f"{value:.4g}" for value in table[vocabulary])
             lines.append(f"| {int(vocabulary):,} | {name} | {values} |")
     growth = used.growth_with_vocabulary

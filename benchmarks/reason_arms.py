@@ -211,12 +211,13 @@ def page(arms: Mapping[str, Mapping[str, Arm]], picture: str = "") -> str:
         f"Command: `{SCRIPT}`. Table of {time.strftime('%Y-%m-%d')}. Seeds: {len(first.training)}. "
         + facts([arm for by_arm in arms.values() for arm in by_arm.values()]),
         "",
-        f"A model of {first.training[0]['parameters'] / 1e6:.1f} M parameters, made from a configuration and trained "
-        "from scratch on worked answers, is the warm start of its seed; every other arm goes on from there. Right: one "
-        "answer at temperature 0.01, by the exact check of its question. Grey and other pictures: the same for "
-        f"questions that need the picture, shown a grey picture or another question's. pass@k: one of {ways['k']} "
-        "answers at temperature 1. Answers, tokens through the model (a token learned from counts three times) and "
-        "minutes are of the arm's own training, after the warm start. In brackets 95 % intervals over "
+        f"A model of {first.training[0]['parameters'] / 1e6:.1f} M parameters, made from a configuration, whose vision "
+        "tower first learned by contrast of views of training homes and captions, then trained on worked answers, is "
+        "the warm start of its seed; every other arm goes on from there. Right: one answer at temperature 0.01, by the "
+        "exact check of its question. Grey and other pictures: the same for questions that need the picture, shown a "
+        f"grey picture or another question's. pass@k: one of {ways['k']} answers at temperature 1. Answers, tokens "
+        "through the model (a token learned from counts three times) and minutes are of the arm's own training, after "
+        "the warm start. In brackets 95 % intervals over "
         "seeds, beside them over homes.",
         "",
     ]

@@ -2,18 +2,19 @@
 # Two questions about reasoning models, on questions about homes that training has never seen. After a supervised warm
 # start, does learning from reward beat more supervised learning at equal compute? And at equal numbers of sampled
 # answers, which of GRPO, DAPO, Reinforce++, VGPO and VGPO without visual compensation learns most, on questions that
-# need the picture and on those that do not? Three seeds, each with a model, a warm start and an order of its own. The
+# need the picture and on those that do not? Three seeds, each with a vision tower (contrast of views and captions first:
+# from worked answers alone these models learn not to look), a model, a warm start and an order of its own. The
 # table is benchmarks/results/reason_arms.md, its curves lie beside it. Two runs side by side, one thread each; sized for
 # 75 minutes on 2 cores for each part, the second after the first. Stopped and started again, it goes on where it was.
 #
 #   benchmarks/reason_arms.sh
-#   SEEDS="0 1 2" PARTS="start losses" RUNS=FOLDER TABLE=FILE                  choices
-#   WARM_STEPS= ANSWERS= TRAIN_HOMES= TEST_HOMES= KINDS= LIMIT=                sizes; LIMIT questions of a set (0: all)
+#   SEEDS="0 1 2" PARTS="start losses" AT_ONCE=2 RUNS=FOLDER TABLE=FILE          choices
+#   EYE_STEPS= WARM_STEPS= ANSWERS= TRAIN_HOMES= TEST_HOMES= KINDS= LIMIT=     sizes; LIMIT questions of a set (0: all)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 export sightline=${SIGHTLINE:-.venv/bin/sightline} python=${PYTHON:-.venv/bin/python} runs=${RUNS:-runs/reason_arms}
-export WARM_STEPS=${WARM_STEPS:-1000} ANSWERS=${ANSWERS:-10240} LIMIT=${LIMIT:-480}
+export EYE_STEPS=${EYE_STEPS:-500} WARM_STEPS=${WARM_STEPS:-800} ANSWERS=${ANSWERS:-10240} LIMIT=${LIMIT:-480}
 export TRAIN_HOMES=${TRAIN_HOMES:-200} TEST_HOMES=${TEST_HOMES:-40}
 SEEDS=${SEEDS:-0 1 2} PARTS=${PARTS:-start losses}
 export KINDS=${KINDS:-existence,count,color,relation,nearer,arithmetic,deduction}
@@ -30,6 +31,7 @@ make_questions() {
   local bare="source=procedural train_referrals=1 eval_referrals=1 questions=0 captions=false points=0" # surfaces alone
   job scenes build-scenes $bare train_homes="$TRAIN_HOMES" val_homes="$TEST_HOMES" test_homes="$TEST_HOMES"
   job large build-scenes $bare train_homes=1 val_homes=1 test_homes="$TEST_HOMES" rooms_min=3 rooms_max=4 seed=1
+  job views render-views scenes="$runs/scenes" train_views=40 val_views=10 test_views=0
   job questions build-questions scenes="$runs/scenes" "kinds=[$KINDS]"
   job larger-homes build-questions scenes="$runs/large" "kinds=[$KINDS]" "splits=[test]"
 }
@@ -46,8 +48,17 @@ measure() { # name seed: on unseen homes, on larger ones, and on homes like thos
     "also=[val,$runs/larger-homes/test.jsonl]" max_new_tokens="$LENGTH" questions="$LIMIT" k=4 seed=0 "${@:3}"
 }
 
+eyes() { # seed: a vision tower of the sizes of the small model, by contrast of views of training homes and captions
+  job "eyes-$1" pretrain-vl views="$runs/views" seed="$1" steps="$EYE_STEPS" eval_every="$EYE_STEPS" batch_size=64 lr=1e-3 \
+    flip=false jitter=0 export_towers=true objectives.itc=1 model.image.image_size=64 \
+    model.image.model_type=clip_vision_model "model.image.options={patch_size: 8, hidden_size: 96, num_hidden_layers: 3, \
+    num_attention_heads: 4, intermediate_size: 288}" \
+    "model.text.options={hidden_size: 96, num_hidden_layers: 2, num_attention_heads: 4, intermediate_size: 384}"
+}
+
 warm() { # seed
-  LOOK=$WARM_STEPS train warm "$1" $IMITATION lr=1e-3 steps="$WARM_STEPS"
+  eyes "$1"
+  LOOK=$WARM_STEPS train warm "$1" $IMITATION lr=1e-3 steps="$WARM_STEPS" small.vision="$runs/eyes-$1/towers/image"
   measure warm "$1"
 }
 
@@ -76,8 +87,8 @@ rows() { # function arms: one line a run
   for seed in $SEEDS; do for arm in $2; do echo "$1 $arm $seed"; done; done
 }
 
-export -f train measure warm trial more_imitation
-side_by_side() { xargs -P 2 -L 1 bash -euc '"$@"' _ || echo "some runs failed; start again to go on"; }
+export -f train measure eyes warm trial more_imitation
+side_by_side() { xargs -P "${AT_ONCE:-2}" -L 1 bash -euc '"$@"' _ || echo "some runs failed; start again to go on"; }
 
 make_questions
 for seed in $SEEDS; do echo "warm $seed"; done | side_by_side

@@ -29,6 +29,7 @@ class Sizes:
     new_tokens: int = 128
     vocabularies: tuple[int, ...] = (1_024, 8_192, 32_768)
     preset: str = "small"
+    at_once: bool = True  # also with the logits of all tokens at once
     step: Work = Work()  # with and without VGPO
 
 
@@ -37,7 +38,7 @@ class Used:
     """Megabytes beyond what was there before."""
 
     update: dict[str, list[float]]  # vocabulary -> for each number of answers
-    whole: dict[str, list[float]]  # the same with logits of all tokens at once
+    whole: dict[str, list[float]]  # the same with logits of all tokens at once, where that was measured
     plain: float  # a GRPO step that makes the old log-probs
     vgpo: float  # the same with VGPO
 
@@ -91,12 +92,11 @@ def step(work: Work, *, vgpo: bool) -> float:
 
 
 def measure(sizes: Sizes) -> Used:
-    tables = [
-        {str(vocabulary): updates(sizes, vocabulary, whole=whole) for vocabulary in sizes.vocabularies}
-        for whole in (False, True)
-    ]
-    steps = [step(sizes.step, vgpo=vgpo) for vgpo in (False, True)]
-    return Used(*tables, *steps)
+    def table(whole: bool) -> dict[str, list[float]]:
+        return {str(vocabulary): updates(sizes, vocabulary, whole=whole) for vocabulary in sizes.vocabularies}
+
+    at_once = table(True) if sizes.at_once else {}
+    return Used(table(False), at_once, step(sizes.step, vgpo=False), step(sizes.step, vgpo=True))
 
 
 def in_a_fresh_process(sizes: Sizes) -> Used:
@@ -122,6 +122,8 @@ def draw(used: Used, sizes: Sizes, path: Path) -> None:
         axes.plot(
             tokens, used.update[vocabulary], "o-", color=colour, label=f"vocabulary of {int(vocabulary):,}, in chunks"
         )
+        if vocabulary not in used.whole:
+            continue
         axes.plot(
             tokens, used.whole[vocabulary], "x:", color=colour, label=f"vocabulary of {int(vocabulary):,}, all at once"
         )

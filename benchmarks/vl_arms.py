@@ -297,9 +297,9 @@ def page(views: Mapping[str, Arm], nlvr: Mapping[str, Arm]) -> str:
             "",
             (f"Majority {100 * majority:.1f} %. " if majority is not None else "")
             + "Pretraining is on self-made pictures of NLVR's style with generated sentences "
-            "(`benchmarks/nlvr_style.py`): matching and masked words on true sentences, then true or false; towers are "
-            "frozen in both. Then everything is fine-tuned on a part of people's `test` file, the rest of which chose "
-            "the checkpoint; `hidden` was evaluated once. Some wordings and drawings of `test` recur in `hidden`.",
+            "(`benchmarks/nlvr_style.py`): matching of true sentences, then true or false; towers are frozen in both. "
+            "Then everything is fine-tuned on a part of people's `test` file, the rest of which chose the checkpoint; "
+            "`hidden` was evaluated once. Some wordings and drawings of `test` recur in `hidden`.",
             "",
             *section(
                 nlvr,

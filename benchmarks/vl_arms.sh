@@ -8,14 +8,14 @@
 #
 #   benchmarks/vl_arms.sh                                                     nlvr1 needs SIGHTLINE_DATA
 #   SEEDS="0 1 2" PARTS="views times nlvr1" VIEWS=FOLDER RUNS=FOLDER TABLE=FILE     choices
-#   DEVICE=cuda AT_ONCE=14                      NLVR1 on a GPU, so many runs at once, a core each (its table was made so)
+#   DEVICE=cuda AT_ONCE=14                      NLVR1 on a GPU, so many runs at once, a core each
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 export sightline=${SIGHTLINE:-.venv/bin/sightline} python=${PYTHON:-.venv/bin/python} runs=${RUNS:-runs/vl_arms}
 export VIEWS=${VIEWS:-$runs/views}
 export TOWER_STEPS=${TOWER_STEPS:-300} VIEW_STEPS=${VIEW_STEPS:-400}
-export PAIR_STEPS=${PAIR_STEPS:-250} STYLE_STEPS=${STYLE_STEPS:-250} HUMAN_STEPS=${HUMAN_STEPS:-120}
+export PAIR_STEPS=${PAIR_STEPS:-40} STYLE_STEPS=${STYLE_STEPS:-40} HUMAN_STEPS=${HUMAN_STEPS:-80}
 export DEVICE=${DEVICE:-cpu}
 SEEDS=${SEEDS:-0 1 2} PARTS=${PARTS:-views times nlvr1}
 VIEW_ARMS=${VIEW_ARMS:-none text vision both scratch one-text one-vision one-random itc itc-itm bridges}
@@ -95,10 +95,10 @@ nlvr_trial() { # arm seed: pretraining on self-made pictures with true sentences
   esac
   mapfile -t options < <(arm_options nlvr "$arm" "$seed" 16)
   job "nlvr-$arm-$seed-pairs" pretrain-vl $where $STYLE $SIZE seed="$seed" steps="$PAIR_STEPS" batch_size=64 lr=1e-3 \
-    eval_every="$PAIR_STEPS" flip=false jitter=0 objectives.itc=0 objectives.itm=1 objectives.mlm=1 \
+    eval_every="$PAIR_STEPS" flip=false jitter=0 objectives.itc=0 objectives.itm=1 \
     objectives.negatives=random "${options[@]}"
-  job "nlvr-$arm-$seed-style" finetune-vl $where task=nlvr1 eval_every="$STYLE_STEPS" data="$runs/style" model="$runs/nlvr-$arm-$seed-pairs/model" \
-    seed="$seed" steps="$STYLE_STEPS" batch_size=64 lr=1e-3 head_factor=1 "${frozen[@]}" "${blind[@]}"
+  job "nlvr-$arm-$seed-style" finetune-vl $where task=nlvr1 eval_every="$STYLE_STEPS" data="$runs/style" \
+    model="$runs/nlvr-$arm-$seed-pairs/model" seed="$seed" steps="$STYLE_STEPS" batch_size=64 lr=1e-3 head_factor=1 "${frozen[@]}" "${blind[@]}"
   job "nlvr-$arm-$seed-training" finetune-vl $where task=nlvr1 data="$human" model="$runs/nlvr-$arm-$seed-style/model" \
     train_split=test:train val_split=test:val seed="$seed" steps="$HUMAN_STEPS" batch_size=64 lr=3e-4 head_factor=1 "${blind[@]}"
   job "nlvr-$arm-$seed" evaluate-vl device="$DEVICE" task=nlvr1 data="$human" split=hidden model="$runs/nlvr-$arm-$seed-training/model" \

@@ -1,5 +1,8 @@
 """Pictures at the boundary of a model: what comes in is checked, and bytes become numbers around zero."""
 
+from typing import Any
+
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from numpy import ndarray
@@ -21,6 +24,29 @@ def checked_images(images: UInt8[Tensor, "B H W 3"] | UInt8[ndarray, "B H W 3"])
             f"(see core/conventions.py); {_advice(tensor)}"
         )
     return tensor
+
+
+def shown_frame(frame: Any, max_side: int | None = None) -> UInt8[ndarray, "H W 3"]:
+    """A picture as a generative model is shown it: checked, and reduced where its longer side is over `max_side`.
+
+    Args:
+        frame: uint8 (H, W, 3), an array or a tensor of any device.
+
+    Raises:
+        InputError: it is something else.
+    """
+    picture = frame.cpu().numpy() if isinstance(frame, Tensor) else np.asarray(frame)
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
+        raise InputError(f"a frame is {picture.dtype} {picture.shape}, expected uint8 (H, W, 3)")
+    height, width, _ = picture.shape
+    scale = 1 if max_side is None else max_side / max(height, width)
+    if scale >= 1:
+        return picture
+    from PIL import Image
+
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    # in whole numbers, so that every machine finds the answers in the cache
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
 
 
 def _advice(images: Tensor) -> str:

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from core.errors import InputError
 from vl.generator import Failure, Generator, Picture
+from vl.pixels import shown_frame
 from vl.rewards import StepBatch
 
 SYSTEM: Final = (
@@ -175,7 +176,7 @@ class ProgressReward:
         for frames, text in zip(episodes, instructions):
             instruction = _one_line(text)
             shown.append(_shown(len(frames), self.max_frames))
-            read = [_picture(frames[int(t)], self.max_side) for t in shown[-1]]
+            read = [shown_frame(frames[int(t)], self.max_side) for t in shown[-1]]
             orders.append([self._order(read, instruction, vote) for vote in range(self.votes)])
             for order in orders[-1]:
                 prompts.append(ASKED.format(instruction=instruction, n=len(read) - 1))
@@ -312,22 +313,6 @@ def _shown(length: int, most: int) -> Int64[ndarray, " K"]:
     if length <= most:
         return np.arange(length)
     return np.round(np.linspace(0, length - 1, most)).astype(np.int64)
-
-
-def _picture(frame: Any, max_side: int) -> Picture:
-    """A frame as it is shown: checked, and reduced where it is larger than that."""
-    picture = frame.cpu().numpy() if isinstance(frame, Tensor) else np.asarray(frame)
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
-        raise InputError(f"a frame is {picture.dtype} {picture.shape}, expected uint8 (H, W, 3)")
-    height, width, _ = picture.shape
-    scale = max_side / max(height, width)
-    if scale >= 1:
-        return picture
-    from PIL import Image
-
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    # in whole numbers, so that every machine finds the answers in the cache
-    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
 
 
 def _one_line(instruction: str) -> str:

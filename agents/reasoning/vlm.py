@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerFast
 from agents.reasoning.families import FAMILIES, Family
 from agents.reasoning.small_vlm import SmallVLMConfig, make_model, make_processor, make_tokenizer
 from agents.reasoning.types import PICTURE, Picture, Prompts, Responses
+from agents.reasoning.vision_start import take_vision
 from core.errors import InputError, MissingFileError
 from core.files import atomic_folder
 from vl.encoders import looks_like_path, quiet
@@ -76,7 +77,7 @@ class VLM:
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> "VLM":
-        """A model with random weights.
+        """A model with random weights, or with those of a trained tower where it sees (`config.vision`).
 
         Args:
             texts: what the word tokenizer is made from, prompts and answers; or a tokenizer made before.
@@ -85,6 +86,8 @@ class VLM:
         tokenizer = texts if isinstance(texts, PreTrainedTokenizerFast) else make_tokenizer(config, texts)
         processor = make_processor(config, tokenizer)
         made = cls(make_model(config, tokenizer, seed=seed, device=device, dtype=dtype), processor)
+        if config.vision:
+            take_vision(made.model, processor.image_processor, config.vision)
         made._rest_idle()
         return made
 
