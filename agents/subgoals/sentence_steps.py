@@ -45,6 +45,7 @@ _BREAK: Final = re.compile(
 _POINT: Final = re.compile(r"^the point (-?\d+(?:\.\d+)?) m east and (-?\d+(?:\.\d+)?) m north$")
 _ON: Final = re.compile(r"\s(?:on top of|onto|upon|on)\s")
 _FROM: Final = re.compile(r"(?<!furthest)(?<!farthest)(?<!far)(?<!away)\sfrom\s")  # "the book from the shelf"
+_PRONOUNS: Final = ("it", "them")
 _ARTICLE: Final = re.compile(r"^(?:the|a|an)\s+")
 
 
@@ -111,6 +112,7 @@ class _Reader:
         self.sentence, self.rooms, self.scene = sentence, rooms, rooms.scene
         self.labels = frozenset(self.scene.labels)
         self._graph: SceneGraph | None = None
+        self.it: tuple[int, ...] = ()  # the thing spoken of last
         self.held: tuple[int, ...] = ()
 
     @property
@@ -160,34 +162,37 @@ class _Reader:
         return [Said(Subgoal(f"open {phrase}", Test("open", tuple(doors))))]
 
     def _hold(self, phrase: str) -> list[Said]:
-        if phrase in ("it", "them"):
-            raise InputError(f"{self.sentence!r} does not say what {phrase!r} is; name the thing to pick up")
-        objects, query = self.things(phrase)
-        self.held = objects
-        return [Said(Subgoal(f"pick up {phrase}", Test("hold", objects)), self.anchors(objects, query))]
+        if phrase in _PRONOUNS:
+            objects, anchors, phrase = self._named(phrase), (), f"the {self.rooms.thing_name(self.it)}"
+        else:
+            objects, query = self.things(phrase)
+            anchors = self.anchors(objects, query)
+        self.it = self.held = objects
+        return [Said(Subgoal(f"pick up {phrase}", Test("hold", objects)), anchors)]
 
     def _rest(self, phrase: str) -> list[Said]:
-        splits = [(phrase[: match.start()], phrase[match.end() :]) for match in _ON.finditer(phrase)]
-        if not splits:
+        cuts = [(phrase[: match.start()], phrase[match.end() :]) for match in _ON.finditer(phrase)]
+        if not cuts:
             raise InputError(f"{self.sentence!r} does not say what {phrase!r} goes on; expected 'put the mug on ...'")
-        if splits[0][0] in ("it", "them"):
-            if not self.held:
-                raise InputError(f"{self.sentence!r} does not say what {splits[0][0]!r} is; name the thing to put down")
-            surface, _ = self.things(phrase[_ON.search(phrase).end() :])  # type: ignore[union-attr]
-            name = self.rooms.thing_name(self.held)
-            return [Said(Subgoal(f"put the {name} on {splits[0][1]}", Test("rest", self.held, on=surface)))]
         faults = []
-        for thing, place in splits:  # "the book on the shelf on the desk": the first cut whose sides both exist
+        for thing, place in cuts:  # "the book on the shelf on the desk": the first cut whose sides both exist
             try:
-                held, query = self.things(thing)
+                objects = self._named(thing) if thing in _PRONOUNS else self.things(thing)[0]
                 surface, _ = self.things(place)
             except InputError as error:
                 faults.append(error)
                 continue
-            self.held = held
-            steps = [Said(Subgoal(f"put {thing} on {place}", Test("rest", held, on=surface)))]
-            return [Said(Subgoal(f"pick up {thing}", Test("hold", held)), self.anchors(held, query)), *steps]
+            taking = [] if objects == self.held else self._hold(thing)
+            name = f"the {self.rooms.thing_name(objects)}" if thing in _PRONOUNS else thing
+            self.it, self.held = objects, ()
+            return [*taking, Said(Subgoal(f"put {name} on {place}", Test("rest", objects, on=surface)))]
         raise faults[-1]
+
+    def _named(self, pronoun: str) -> tuple[int, ...]:
+        """What "it" is: the thing taken or put down last."""
+        if not self.it:
+            raise InputError(f"{self.sentence!r} does not say what {pronoun!r} is; name the thing")
+        return self.it
 
     def room_ids(self, phrase: str) -> list[int]:
         """Rooms that a name may mean; none where the scene has things called so."""

@@ -41,6 +41,10 @@ TAKE, PUT = Test("hold", (RED_MUG,), on=(SHELF,)), Test("rest", (RED_MUG,), on=(
         ("put the red mug on the shelf", [TAKE, PUT]),
         ("take the red mug and put it on top of the shelf", [TAKE, PUT]),
         ("pick up the red mug; go to the table; set it on the shelf", [TAKE, GO, PUT]),
+        ("pick up the red mug, then put the red mug on the shelf", [TAKE, PUT]),
+        ("put the red mug on the shelf, then put it on the table", [
+            TAKE, PUT, Test("hold", (RED_MUG,), on=(TABLE,)), Test("rest", (RED_MUG,), on=(TABLE,)),
+        ]),
         ("grab the blue mug", [Test("hold", (BLUE_MUG,))]),
         ("fetch the spoon from the cabinet", [Test("hold", (SPOON,))]),
         ("put the red mug from the tray on the shelf", [TAKE, PUT]),
