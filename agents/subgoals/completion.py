@@ -44,7 +44,18 @@ NOTHING: Final = -1
 """The row of an environment with nothing to judge; never done."""
 GOAL: Final = -2
 """The row of the goal itself: done where stopping now succeeds."""
+ROWS: Final = 64
+"""Rows there is room for at first."""
 _STAND, _HAND, _ALWAYS, _NEVER = range(4)
+_COLUMNS: Final[dict[str, tuple[tuple[int, ...], int]]] = {
+    "kind": ((), _NEVER),
+    "window": ((4,), 0),  # of _STAND: first row and column of the home's grid, height, width
+    "start": ((), 0),  # of _STAND: where the window's cells begin
+    "doors": ((), 0),  # of _HAND: bits of doors, any of which stands open
+    "things": ((1,), -2),  # of _HAND: slots of things, any of which is in the hand
+    "pairs": ((1, 2), -1),  # of _HAND: slot of a thing and what it was put on, any of which lies so
+}
+"""What a row says, by column: its shape, and what fills it where a row has nothing to say."""
 
 
 class Completion:
@@ -57,12 +68,11 @@ class Completion:
     def __init__(self, sim: Simulator) -> None:
         self.sim = sim
         self._number: dict[tuple[int, Test], int] = {}
-        self._regions: list[Bool[ndarray, " n"]] = []  # a row's window of its home's grid, flat
-        self._used = 0
-        self._columns: dict[str, list[Any]] = {
-            name: [] for name in ("kind", "window", "start", "doors", "things", "pairs")
+        self._count = self._used = 0  # rows, and cells of their windows
+        self._tables: dict[str, ndarray] = {
+            name: np.full((ROWS, *width), empty) for name, (width, empty) in _COLUMNS.items()
         }
-        self._tables: dict[str, ndarray] | None = None
+        self._cells = np.zeros(ROWS, bool)  # the windows, flat, one after the other
 
     def row(self, home: int, subgoal: Subgoal, goal_text: str = "") -> int:
         """The row of a subgoal in a home.
@@ -84,7 +94,7 @@ class Completion:
         key = (home, subgoal.test)
         if key not in self._number:
             self._add(self.sim.homes[home], home, subgoal)
-            self._number[key] = len(self._columns["kind"]) - 1
+            self._number[key] = self._count - 1
         return self._number[key]
 
     def rows(self, home: int, plan: Plan) -> Int64[ndarray, " L"]:
@@ -93,8 +103,7 @@ class Completion:
 
     def possible(self, rows: Int64[ndarray, " K"]) -> Bool[ndarray, " K"]:
         """Whether a subgoal can be true at all; the goal itself can."""
-        kinds = np.array([*self._columns["kind"], _NEVER, _ALWAYS])  # the last two: NOTHING is -1, GOAL -2
-        return kinds[np.where(rows == NOTHING, len(kinds) - 2, np.where(rows == GOAL, len(kinds) - 1, rows))] != _NEVER
+        return (rows == GOAL) | (rows >= 0) & (self._tables["kind"][np.maximum(rows, 0)] != _NEVER)
 
     def kept(self, home: int, plan: Plan) -> Plan:
         """The plan without the subgoals that can never be true in a home; the goal alone where none is left."""
@@ -109,7 +118,7 @@ class Completion:
         """
         if len(rows) != len(state):
             raise InputError(f"{len(rows)} subgoals for a state of {len(state)} environments; give one row each")
-        tables = self._tables or self._build()
+        tables = self._tables
         true = np.zeros(len(rows), bool)
         goal = rows == GOAL
         if goal.any():
@@ -121,39 +130,30 @@ class Completion:
         if len(at):
             home = _numpy(state.home)[at]
             cell = self.sim.homes.grids.cell(home, _numpy(state.position)[at])
-            true[at] = self._stands(rows[at], home, cell, tables)
+            true[at] = self._stands(rows[at], home, cell)
         if state.world is not None:
-            self._handled(true, np.flatnonzero(kind == _HAND), rows, state, tables)
+            self._handled(true, np.flatnonzero(kind == _HAND), rows, state)
         return torch.from_numpy(true).to(state.home.device)
 
     def _stands(
-        self,
-        rows: Int64[ndarray, " K"],
-        home: Int64[ndarray, " K"],
-        cell: Int64[ndarray, " K"],
-        tables: dict[str, ndarray],
+        self, rows: Int64[ndarray, " K"], home: Int64[ndarray, " K"], cell: Int64[ndarray, " K"]
     ) -> Bool[ndarray, " K"]:
         """Whether agents stand in the windows of their rows."""
         columns = self.sim.homes.grids.shape[home, 1]
-        low_row, low_column, height, width = tables["window"][rows].T
+        low_row, low_column, height, width = self._tables["window"][rows].T
         down, across = cell // columns - low_row, cell % columns - low_column
         within = (down >= 0) & (down < height) & (across >= 0) & (across < width)
-        flat = np.where(within, tables["start"][rows] + down * width + across, 0)
-        return within & tables["region"][flat]
+        flat = np.where(within, self._tables["start"][rows] + down * width + across, 0)
+        return within & self._cells[flat]
 
     def _handled(
-        self,
-        true: Bool[ndarray, " B"],
-        at: Int64[ndarray, " K"],
-        rows: Int64[ndarray, " B"],
-        state: SimState,
-        tables: dict[str, ndarray],
+        self, true: Bool[ndarray, " B"], at: Int64[ndarray, " K"], rows: Int64[ndarray, " B"], state: SimState
     ) -> None:
         """Writes whether hands and doors are as the rows of some environments want."""
         assert state.world is not None
         if not len(at):
             return
-        world, wanted = state.world, rows[at]
+        world, wanted, tables = state.world, rows[at], self._tables
         held, doors = _numpy(world.held)[at], _numpy(world.doors)[at]
         support = _numpy(world.support)
         in_hand = (tables["things"][wanted] == held[:, None]).any(axis=1) & (held >= 0)
@@ -195,11 +195,28 @@ class Completion:
                 pairs = np.array([*((slot, at) for slot in slots for at in test.on), *first], np.int64).reshape(-1, 2)
             elif first:
                 kind = _ALWAYS
-        self._regions.append(cells)
+        self._append(cells, kind=kind, window=window, start=start, doors=doors, things=things, pairs=pairs)
+
+    def _append(self, cells: Bool[ndarray, " n"], **columns: Any) -> None:
+        """Writes a row behind the others; tables double when they are full."""
+        if self._used + len(cells) > len(self._cells):
+            self._cells = _grown(self._cells, (2 * (self._used + len(cells)),), False)
+        self._cells[self._used : self._used + len(cells)] = cells
         self._used += len(cells)
-        for name, value in zip(self._columns, (kind, window, start, doors, things, pairs)):
-            self._columns[name].append(value)
-        self._tables = None
+        for name, value in columns.items():
+            table, empty = self._tables[name], _COLUMNS[name][1]
+            shape = list(table.shape)
+            if self._count == shape[0]:
+                shape[0] *= 2
+            if name in ("things", "pairs"):
+                shape[1] = max(shape[1], len(value))
+            if shape != list(table.shape):
+                table = self._tables[name] = _grown(table, tuple(shape), empty)
+            if name in ("things", "pairs"):
+                table[self._count, : len(value)] = value
+            else:
+                table[self._count] = value
+        self._count += 1
 
     def _check(self, home: Home, subgoal: Subgoal) -> None:
         test, scene = subgoal.test, home.scene
@@ -236,24 +253,12 @@ class Completion:
         y = home.grid.origin[1] + (np.arange(rows) + 0.5) * home.grid.cell_m
         return home.grid.free & in_polygon(found.polygon, x, y)
 
-    def _build(self) -> dict[str, ndarray]:
-        """The tables of all rows; there is always a last empty one, for indices of nothing."""
-        columns = self._columns
-        count = len(columns["kind"]) + 1
-        things = np.full((count, max([1, *map(len, columns["things"])])), -2, np.int64)
-        pairs = np.full((count, max([1, *map(len, columns["pairs"])]), 2), -1, np.int64)
-        for k, (own, own_pairs) in enumerate(zip(columns["things"], columns["pairs"])):
-            things[k, : len(own)], pairs[k, : len(own_pairs)] = own, own_pairs
-        self._tables = {
-            "kind": np.array([*columns["kind"], _NEVER], np.int64),
-            "window": np.array([*columns["window"], np.zeros(4, np.int64)], np.int64),
-            "start": np.array([*columns["start"], 0], np.int64),
-            "doors": np.array([*columns["doors"], 0], np.int64),
-            "region": np.concatenate([*self._regions, np.zeros(1, bool)]),
-            "things": things,
-            "pairs": pairs,
-        }
-        return self._tables
+
+def _grown(table: ndarray, shape: tuple[int, ...], empty: int | bool) -> ndarray:
+    """A larger table with the same rows at its front."""
+    made = np.full(shape, empty, table.dtype)
+    made[tuple(slice(size) for size in table.shape)] = table
+    return made
 
 
 def _numpy(tensor: Tensor) -> ndarray:

@@ -31,14 +31,6 @@ def sim(pool):
     return Simulator(pool, Rearrange(), num_envs=3, seed=0, sensors=None, max_steps=300, shut_doors=1.0)
 
 
-def stood(sim, state, places):
-    """The state with agents put at world positions."""
-    return state.merged(
-        torch.ones(len(state), dtype=torch.bool),
-        type(state)(**{**vars(state), "position": torch.tensor(places, dtype=torch.float64)}),
-    )
-
-
 def test_entering_and_reaching_are_where_a_slow_look_at_every_cell_has_them(sim, pool):
     home = pool[0]
     truth = Completion(sim)
@@ -182,3 +174,18 @@ def test_forty_subgoals_share_the_rows_of_equal_tests(sim):
     steps = tuple(Subgoal(f"step {k}", (HOLD, REST)[k % 2]) for k in range(40))
     rows = truth.rows(0, Plan("again and again", steps, "human"))
     assert len(rows) == 40 and len(set(rows.tolist())) == 2
+
+
+def test_rows_keep_their_meaning_when_the_tables_grow(sim):
+    truth, state = Completion(sim), sim.reset()
+    first = truth.row(0, Subgoal("", Test("enter", room=0)))
+    before = truth.done(np.full(3, first), state)
+    points = [Subgoal("", Test("reach", place=(0.5 + 0.05 * k, 2.0))) for k in range(120)]
+    rows = [truth.row(0, point) for point in points]
+    pair = truth.row(0, Subgoal("", Test("rest", (MUG,), on=(DESK, SHELF, RED))))
+    assert torch.equal(truth.done(np.full(3, first), state), before) and before.any()
+    here = state.rows(torch.zeros(120, dtype=torch.int64))
+    here = type(here)(**{**vars(here), "position": torch.tensor([[0.5 + 0.05 * k, 2.0] for k in range(120)]).double()})
+    wanted = sim.homes.grids.is_free(here.home.numpy(), here.position.numpy())
+    assert wanted.any() and (truth.done(np.array(rows), here).numpy() == wanted).all()
+    assert truth.done(np.full(3, pair), state).all()
