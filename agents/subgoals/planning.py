@@ -6,7 +6,7 @@ Different from there: the goal comes from a task's stages or from the sentence r
 domain is rooms, doors, hands and surfaces. It finds what stages do not say: a loaded tray is emptied before it is
 carried, a shut door is opened.
 
-    walk      from a room through an open door that joins it to another
+    walk      from a room through an open door, or where no wall is, to another
     open      a shut door of the room one is in
     pick      a thing that carries nothing, off a surface or the floor of the room
     unload    the same off another thing, which then carries one less
@@ -107,7 +107,7 @@ def problem_of(
 
     Raises:
         InputError: the goal is about places to be, or may mean several things; something in it cannot be carried, is no
-            surface, is locked in, lies outside all rooms, or no doors lead to it.
+            surface, is locked in, lies outside all rooms, or no way leads to it.
         MissingLibraryError: unified-planning is absent.
     """
     rooms = rooms or RoomMap(scene)
@@ -171,7 +171,7 @@ class _Model:
         for k, room in where.items():
             if self.rooms.route(first, room) is None:
                 raise InputError(
-                    f"{self.text!r} has no plan: no doors lead from the {self.rooms.room_name(first)} to the "
+                    f"{self.text!r} has no plan: no way leads from the {self.rooms.room_name(first)} to the "
                     f"{self.rooms.room_name(room)}, where the {name([k])} is"
                 )
 
@@ -226,6 +226,10 @@ class _Model:
                 a, b = way.rooms
                 true += [says["joins"](door, room[a], room[b]), says["joins"](door, room[b], room[a])]
                 true.append(says["is-shut" if k in self.shut and k in openable else "is-open"](door))
+        for n, (a, b, _) in enumerate(self.rooms.openings):
+            opening = problem.add_object(f"opening{n}", kinds["door"])
+            true += [says["is-open"](opening), says["joins"](opening, room[a], room[b])]
+            true.append(says["joins"](opening, room[b], room[a]))
         if self.start_room >= 0:
             true.append(says["at"](room[self.start_room]))
         else:  # one more room from which all others are entered

@@ -1,7 +1,7 @@
 """What a home's rooms and things are called in subgoals, and through which doors the way leads from room to room.
 
-Doors alone join rooms here: a scene that lists none, or not all, gives no route, and a room is then entered without
-saying how. Ways are straight from door to door; walls in between are not looked at.
+Rooms are joined by doors, and where no wall is between them. Ways are straight from one passage to the next; what
+stands in between is not looked at.
 """
 
 import heapq
@@ -10,17 +10,22 @@ from itertools import count
 from typing import Final
 
 import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
 
 from core.errors import InputError
 from envs.tasks.common import names
 from scene.english import listed
-from scene.occupancy import in_polygon
-from scene.storeys import is_inner
+from scene.occupancy import in_polygon, occupancy
+from scene.storeys import is_inner, storey_of, storeys
 from scene.support import find_support, room_of_objects
 from scene.types import Scene
 
 Point = tuple[float, float]
+OPENING: Final = -1
+"""Stands for a door where two rooms are joined without one."""
 _ARRIVED: Final = -2
+_CELL_M: Final = 0.1  # of the grid that openings are looked for on
 
 
 class RoomMap:
@@ -29,6 +34,7 @@ class RoomMap:
     Attributes:
         room: (N,) room index of every object, -1 = unknown.
         parent: (N,) what each object rests on or in; negative = floor, wall or ceiling.
+        openings: pairs of rooms that no door joins and no wall parts, and where.
     """
 
     def __init__(self, scene: Scene) -> None:
@@ -36,12 +42,15 @@ class RoomMap:
         self.room = room_of_objects(scene)
         self.parent = find_support(scene, self.room).parent if scene.objects else np.zeros(0, np.int64)
         self._called = names(scene)
-        self._doors: dict[int, list[tuple[int, int]]] = {room.id: [] for room in scene.rooms}
-        for k, door in enumerate(scene.doors):
-            if is_inner(scene, door) and door.rooms[0] != door.rooms[1]:
-                a, b = door.rooms
-                self._doors[a].append((k, b))
-                self._doors[b].append((k, a))
+        inner = [(k, door) for k, door in enumerate(scene.doors) if is_inner(scene, door)]
+        joined = {frozenset(door.rooms) for _, door in inner}
+        self.openings = [both for both in find_openings(scene) if frozenset(both[:2]) not in joined]
+        self._passages: dict[int, list[tuple[int, int, Point]]] = {room.id: [] for room in scene.rooms}
+        passages = [(k, *door.rooms, (float(door.box[0]), float(door.box[1]))) for k, door in inner]
+        for k, a, b, at in [*passages, *((OPENING, *both) for both in self.openings)]:
+            if a != b:
+                self._passages[a].append((k, b, at))
+                self._passages[b].append((k, a, at))
 
     def room_of(self, objects: Sequence[int]) -> int:
         """The room that all of the objects are in; -1 where they are in several, or where it is unknown."""
@@ -53,10 +62,6 @@ class RoomMap:
         x, y = np.array([xy[0]]), np.array([xy[1]])
         return next((room.id for room in self.scene.rooms if in_polygon(room.polygon, x, y)[0, 0]), -1)
 
-    def doors_of(self, room: int) -> list[int]:
-        """Indices of the doors that lead from a room to others."""
-        return [k for k, _ in self._doors[room]]
-
     def middle(self, objects: Sequence[int]) -> Point | None:
         """Where one object is; None for several."""
         if len(objects) != 1:
@@ -67,7 +72,7 @@ class RoomMap:
     def route(
         self, start: int, end: int, start_xy: Point | None = None, end_xy: Point | None = None
     ) -> list[tuple[int, int]] | None:
-        """The shortest way between two rooms: (door, room it leads into) in order; None where no doors join them.
+        """The shortest way between two rooms: (door or OPENING, room it leads into) in order; None where there is none.
 
         Args:
             start_xy, end_xy: where in the rooms; left out: anywhere, so that the way to and from the doors is free.
@@ -76,25 +81,23 @@ class RoomMap:
             InputError: a room that the scene does not have.
         """
         for room in (start, end):
-            if room not in self._doors:
+            if room not in self._passages:
                 raise InputError(f"scene {self.scene.id} has rooms 0..{len(self.scene.rooms) - 1}, no room {room}")
         number = count()  # breaks ties, so that nothing else of two ways is compared
         queue: list[tuple[float, int, int, int, Point | None, tuple[tuple[int, int], ...]]]
         queue = [(0.0, next(number), -1, start, start_xy, ())]
-        left: set[tuple[int, int]] = set()
+        left: set[tuple[Point | None, int]] = set()
         while queue:
             length, _, door, room, xy, way = heapq.heappop(queue)
             if door == _ARRIVED:
                 return list(way)
-            if (door, room) in left:
+            if (xy, room) in left:
                 continue
-            left.add((door, room))
+            left.add((xy, room))
             if room == end:
                 heapq.heappush(queue, (length + _metres(xy, end_xy), next(number), _ARRIVED, end, None, way))
                 continue
-            for onward, beyond in self._doors[room]:
-                box = self.scene.doors[onward].box
-                at = float(box[0]), float(box[1])
+            for onward, beyond, at in self._passages[room]:
                 longer = (length + _metres(xy, at), next(number), onward, beyond, at, (*way, (onward, beyond)))
                 heapq.heappush(queue, longer)
         return None
@@ -135,6 +138,39 @@ class RoomMap:
         if where and len(objects) == 1 and int(self.parent[objects[0]]) in self._called:
             return f"{name} from the {self._called[int(self.parent[objects[0]])]}"
         return name
+
+
+def find_openings(scene: Scene) -> list[tuple[int, int, Point]]:
+    """Pairs of rooms that an agent walks between, the lower id first, with a place where it crosses over.
+
+    Rooms with a door between them are among them. Storeys on which nobody can walk have none.
+    """
+    if len(scene.rooms) < 2:
+        return []
+    floors = storeys(scene)
+    crossings: dict[tuple[int, int], list[Float[ndarray, "K 2"]]] = {}
+    for level, floor_z in enumerate(floors):
+        try:
+            grid = occupancy(scene, _CELL_M, floor_z=floor_z, interactive=True)
+        except InputError:  # no free floor
+            continue
+        rows, columns = grid.free.shape
+        x, y = (grid.origin[k] + (np.arange(n) + 0.5) * _CELL_M for k, n in enumerate((columns, rows)))
+        number = np.full(grid.free.shape, -1)
+        for room in scene.rooms:
+            if storey_of(room.floor_z, floors) == level:
+                number[in_polygon(room.polygon, x, y) & grid.free] = room.id
+        for first, second in ((number[:, :-1], number[:, 1:]), (number[:-1], number[1:])):
+            cells = np.argwhere((first != second) & (first >= 0) & (second >= 0))
+            sides = np.sort(np.stack([first[tuple(cells.T)], second[tuple(cells.T)]], axis=1), axis=1)
+            for a, b in np.unique(sides, axis=0).tolist():
+                crossings.setdefault((a, b), []).append(grid.centers(cells[(sides == (a, b)).all(axis=1)]))
+    found = []
+    for (a, b), parts in sorted(crossings.items()):
+        places = np.concatenate(parts)
+        middle = places[np.hypot(*(places - places.mean(axis=0)).T).argmin()]
+        found.append((a, b, (float(middle[0]), float(middle[1]))))
+    return found
 
 
 def _metres(a: Point | None, b: Point | None) -> float:

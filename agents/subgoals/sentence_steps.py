@@ -163,12 +163,13 @@ class _Reader:
 
     def _hold(self, phrase: str) -> list[Said]:
         if phrase in _PRONOUNS:
-            objects, anchors, phrase = self._named(phrase), (), f"the {self.rooms.thing_name(self.it)}"
+            objects = self._named(phrase)
+            said = Said(Subgoal(f"pick up the {self.rooms.thing_name(objects)}", Test("hold", objects)))
         else:
             objects, query = self.things(phrase)
-            anchors = self.anchors(objects, query)
+            said = Said(Subgoal(f"pick up {phrase}", Test("hold", objects)), self.anchors(objects, query))
         self.it = self.held = objects
-        return [Said(Subgoal(f"pick up {phrase}", Test("hold", objects)), anchors)]
+        return [said]
 
     def _rest(self, phrase: str) -> list[Said]:
         cuts = [(phrase[: match.start()], phrase[match.end() :]) for match in _ON.finditer(phrase)]

@@ -10,7 +10,8 @@ The stages of a goal (or the steps read from a sentence alone, agents/subgoals/s
 
 A plan belongs to a goal in a home, not to an episode: where the agent starts is unknown unless it is told, so the way
 to the first thing is the room it is in alone, done at once by an agent that is there. An opening is done at once where
-the door stands open. The way between two things follows the doors (agents/subgoals/room_map.py).
+the door stands open. The way between two things goes through doors and where no wall is
+(agents/subgoals/room_map.py); where there is none, a room is entered without saying how.
 """
 
 import zlib
@@ -19,7 +20,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from agents.subgoals.room_map import RoomMap
+from agents.subgoals.room_map import OPENING, RoomMap
 from agents.subgoals.sentence_steps import Said, linked, read_sentence, words
 from agents.subgoals.types import Plan, Subgoal, Test
 from core.errors import InputError, check_choice
@@ -130,7 +131,7 @@ def _with_ways(said: list[Said], rooms: RoomMap, puts: frozenset[str], start_roo
         way: list[Subgoal] = []
         if target >= 0 and target != room and len(rooms.scene.rooms) > 1:
             route = None if room < 0 else rooms.route(room, target, here, there)
-            for door, into in [(-1, target)] if route is None else route:
+            for door, into in [(OPENING, target)] if route is None else route:
                 name = rooms.room_name(into)
                 if door in openable and "open" in puts:
                     way.append(Subgoal(f"open the door to the {name}", Test("open", (door,))))

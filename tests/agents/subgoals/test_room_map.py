@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from agents.subgoals.room_map import RoomMap
+from agents.subgoals.room_map import OPENING, RoomMap, find_openings
 from core.errors import InputError
 from scene.types import Door, Room, Scene, SceneObject
+from tests.envs.homes import lively_home, make_home
 
 
 def row_of_rooms(kinds, doors, things=()):
@@ -41,9 +42,24 @@ def test_the_first_door_is_chosen_by_the_whole_way_not_by_its_own_nearness():
 
 def test_rooms_that_no_door_joins_have_no_way_and_doors_to_the_outside_lead_nowhere():
     rooms = RoomMap(row_of_rooms(["hall", "kitchen"], [(0, -1, 0, 2), (1, -1, 8, 2)]))
-    assert rooms.route(0, 1) is None and rooms.doors_of(0) == []
+    assert rooms.route(0, 1) is None
     with pytest.raises(InputError, match="no room 7"):
         rooms.route(0, 7)
+
+
+def test_rooms_with_no_wall_between_are_joined_there_and_walls_and_doors_are_no_openings():
+    home = make_home("open", 7.0, 4.0, [("sofa", "red", 3.5, 0.5, 1.0, 1.0, 0.8)])
+    halves = [[[x, 0], [x + 3.5, 0], [x + 3.5, 4], [x, 4]] for x in (0.0, 3.5)]
+    home.rooms = [Room(k, "half", np.array(half, float)) for k, half in enumerate(halves)]
+    rooms = RoomMap(home)
+    ((a, b, (x, y)),) = rooms.openings
+    assert (a, b) == (0, 1) and abs(x - 3.5) < 0.2 and 1.2 < y < 3.8  # behind the sofa, which stands across the line
+    assert rooms.route(0, 1, (1, 1), (6, 1)) == [(OPENING, 1)] and rooms.route(1, 0) == [(OPENING, 0)]
+    walled = lively_home()
+    assert RoomMap(walled).openings == [] and RoomMap(walled).route(0, 1) == [(0, 1)]
+    assert [both[:2] for both in find_openings(walled)] == [(0, 1)]  # its door is one, too
+    walled.doors = []
+    assert RoomMap(walled).route(0, 1) == [(OPENING, 1)]  # a doorway that nobody lists
 
 
 def test_rooms_of_one_kind_are_told_apart_by_what_stands_there_or_by_number():
