@@ -31,9 +31,7 @@ class SmallVLMConfig:
     vision_layers: int = 3  # of the vision tower
     vision_heads: int = 4  # of its attention
     vision_mlp: int = 0  # 0: three times the width
-    vision: str = (
-        ""  # folder of a trained tower of these sizes to start with (towers/image of pretrain-vl); empty: none
-    )
+    vision: str = ""  # folder of a trained tower of these sizes (towers/image of pretrain-vl); empty: random weights
     patch: int = 8  # pixels
     image_size: int = 64  # pixels; pictures are resized to this square, by Qwen2.5-VL to about as many pixels
     context: int = 256  # tokens of prompt, pictures and answer together
