@@ -10,7 +10,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -245,14 +245,14 @@ def page(arms: Mapping[str, Mapping[str, Arm]], picture: str = "") -> str:
 def draw(root: Path, file: Path) -> bool:
     """Accuracy on val over sampled answers and over compute, an arm a line, as a PNG; False: no run has logged any."""
     panels: dict[str, dict[str, Any]] = {}
-    for title, x, names in (
-        ("likeliest answers right, by answers drawn", "answers", LOSSES),
-        ("the same, by tokens through the model", "forward_tokens", START),
+    for title, x, unit, names in (
+        ("share of val right, by answers drawn", "answers", 1, LOSSES),
+        ("the same, by thousands of tokens", "forward_tokens", 1000, START),
     ):
         for name in names:
             folders = [folder for seed in range(100) if (folder := root / f"{name}-{seed}" / "result.json").is_file()]
             if folders and (line := curve([read_run(folder.parent) for folder in folders], "val_accuracy", x)):
-                panels.setdefault(title, {})[NAMES[name]] = line
+                panels.setdefault(title, {})[NAMES[name]] = replace(line, x=line.x / unit)
     if panels:
         with atomic_file(file) as target:
             curves_figure(panels, "").savefig(target, format="png", dpi=130, facecolor="white")
