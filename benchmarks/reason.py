@@ -55,7 +55,7 @@ class Size:
 FEW: Final = Work(prompts=2)
 QUICK: Final = Size(
     (FEW,),
-    1,
+    2,
     Work(prompts=1),
     3,
     reason_memory.Sizes((4, 16), 128, (1_024, 8_192), at_once=False, step=Work(prompts=1, samples=4)),
