@@ -120,7 +120,7 @@ def test_a_pool_without_any_floor_is_an_error_with_the_reasons():
     ("fault", "says"),
     [
         pytest.param("raise", "ZeroDivisionError: walls of no length", marks=pytest.mark.slow),
-        ("stop", "no sign of life for 3 s"),
+        ("stop", "no sign of life for 4.5 s"),
         pytest.param("exit", "exit code 3", marks=pytest.mark.slow),
         pytest.param("crash", "SIGSEGV", marks=pytest.mark.slow),
         pytest.param("kill", "SIGKILL", marks=pytest.mark.slow),
@@ -130,9 +130,9 @@ def test_a_pool_without_any_floor_is_an_error_with_the_reasons():
 )
 def test_a_worker_that_dies_or_freezes_shows_its_own_traceback(fault, says, monkeypatch):
     # on a busy machine a stopped process wants time to write, and a busy one must not be taken for a stopped one
-    monkeypatch.setattr("envs.home_worker.GRACE_S", 6.0 if fault == "stop" else 60.0)
-    freezes = fault in ("stop", "endless", "deadlock")
-    worker = HomeWorker(Rooms(fault=fault), {}, home_limit_s=2.0 if freezes else UNHURRIED, trees=False)
+    monkeypatch.setattr("envs.home_worker.GRACE_S", 3.0 if fault == "stop" else 60.0)
+    limit = {"stop": 6.0, "endless": 2.0, "deadlock": 2.0}.get(fault, UNHURRIED)
+    worker = HomeWorker(Rooms(fault=fault), {}, home_limit_s=limit, trees=False)
     worker.ask(3)
     while fault == "kill" and "_strange_place" not in worker._stack:
         worker.check()
