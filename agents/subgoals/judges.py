@@ -1,17 +1,16 @@
-"""Judges of subgoals (agents/subgoals/types.py Judge): simulator truth, truth with errors, a reward model, any model.
+"""Judges of subgoals (agents/subgoals/types.py Judge): simulator truth, truth with errors, a reward model.
+A model that is asked in words is agents/subgoals/asked_judge.py.
 
 A judge answers for the picture and state it is shown and keeps no episode; whether a subgoal once done stays done is
 the caller's to say. An environment whose subgoal is None is never done.
 """
 
-import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64
 from numpy import ndarray
 from torch import Tensor
 
@@ -24,10 +23,8 @@ from envs.state import SimState
 from scene.render import Frame
 
 _NOISE: Final = 1_000  # number of the draw, apart from those of episodes and policies
-ANSWERS_KEPT: Final = 20_000
 
 Score = Callable[[Frame, Sequence[str]], Float[Tensor, " K"]]
-Ask = Callable[[Subgoal, UInt8[ndarray, "H W 3"]], bool | None]
 
 
 class TruthJudge:
@@ -131,45 +128,6 @@ class RewardJudge:
             )
         done[index] = (score >= self.threshold).to(done.device)
         return done
-
-
-class ModelJudge:
-    """Asks a model about each picture; an answer is kept, so one picture and subgoal are asked about once.
-
-    Args:
-        ask: of a subgoal and (H, W, 3) uint8 whether it is done; None = no answer, which counts as not done and is
-            asked again.
-
-    Attributes:
-        asked, unanswered: calls so far, and those that gave no answer.
-    """
-
-    def __init__(self, ask: Ask) -> None:
-        self.ask = ask
-        self.asked = self.unanswered = 0
-        self._answers: OrderedDict[tuple[str, bytes], bool] = OrderedDict()
-
-    def __call__(
-        self, current: Sequence[Subgoal | None], state: SimState, frame: Frame | None = None
-    ) -> Bool[Tensor, " B"]:
-        """Raises InputError without a frame."""
-        rgb = _seen(frame, "a model").rgb
-        pictures = rgb.cpu().numpy()
-        done = [step is not None and self._answer(step, picture) for step, picture in zip(current, pictures)]
-        return torch.tensor(done, dtype=torch.bool, device=rgb.device)
-
-    def _answer(self, step: Subgoal, picture: UInt8[ndarray, "H W 3"]) -> bool:
-        key = (step.text, hashlib.sha1(np.ascontiguousarray(picture).tobytes()).digest())
-        if key not in self._answers:
-            answer = self.ask(step, picture)
-            self.asked += 1
-            if answer is None:
-                self.unanswered += 1
-                return False
-            self._answers[key] = answer
-            if len(self._answers) > ANSWERS_KEPT:
-                self._answers.popitem(last=False)
-        return self._answers[key]
 
 
 def _seen(frame: Frame | None, who: str) -> Frame:

@@ -16,10 +16,10 @@ from agents.reasoning.vgpo import VGPOConfig
 from agents.reasoning.vlm import VLM
 from core.run import read_metrics
 from tests.agents.reasoning.colour_questions import config, write_questions
+from tests.agents.reasoning.test_train import WARM
 from tests.agents.reasoning.tiny_vlm import tiny_prompts, tiny_vlm
 
 pytestmark = pytest.mark.gpu
-WARM = {"algorithm": "sft", "steps": 40, "prompts": 8, "lr": 1e-2, "schedule": "cosine", "eval_every": 20}
 
 
 @pytest.fixture(scope="module")

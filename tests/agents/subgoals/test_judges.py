@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from agents.subgoals.completion import Completion
-from agents.subgoals.judges import ModelJudge, NoisyJudge, RewardJudge, TruthJudge
+from agents.subgoals.judges import NoisyJudge, RewardJudge, TruthJudge
 from agents.subgoals.types import Subgoal, Test
 from core.errors import InputError
 from envs.pool import HomePool
@@ -106,24 +106,6 @@ def test_a_reward_model_is_asked_about_environments_with_a_subgoal_alone(sim):
     for bad in (lambda frame, texts: torch.tensor([float("nan")]), lambda frame, texts: torch.zeros(3)):
         with pytest.raises(InputError, match="expected one number each"):
             RewardJudge(bad, 0.0)([LEFT], sim.reset(), frame_of([1]))
-
-
-def test_a_model_is_asked_once_about_a_picture_and_again_where_it_gave_no_answer(sim):
-    calls = []
-
-    def ask(step, picture):
-        calls.append((step.text, int(picture[0, 0, 0])))
-        return None if picture[0, 0, 0] == 7 else bool(picture[0, 0, 0] > 50)
-
-    judge, state = ModelJudge(ask), sim.reset()
-    steps, frame = [LEFT, LEFT, RIGHT, None], frame_of([60, 60, 7, 60])
-    assert judge(steps, state, frame).tolist() == [True, True, False, False]
-    assert judge(steps, state, frame).tolist() == [True, True, False, False]
-    assert calls == [(LEFT.text, 60), (RIGHT.text, 7), (RIGHT.text, 7)]
-    assert (judge.asked, judge.unanswered) == (3, 2)
-    assert judge([RIGHT], state, frame_of([60])).tolist() == [True]  # other words, same picture
-    with pytest.raises(InputError, match="there are none"):
-        judge(steps, state, None)
 
 
 def test_truth_judges_like_the_tables_it_is_made_of(sim):
