@@ -1,6 +1,7 @@
 import pytest
 
 from benchmarks import reason, reason_memory
+from benchmarks.reason_peer import Work
 
 
 def test_growth_is_of_memory_per_token_with_the_largest_vocabulary_over_that_with_the_smallest():
@@ -8,11 +9,10 @@ def test_growth_is_of_memory_per_token_with_the_largest_vocabulary_over_that_wit
     assert used.growth_with_vocabulary == 2.0
 
 
-def test_updates_of_more_words_take_more_memory_at_once_than_in_chunks():
-    sizes = reason_memory.Sizes((40,), 24, preset="tiny")
-    (chunked,) = reason_memory.updates(sizes, 4_096, whole=False)
-    (whole,) = reason_memory.updates(sizes, 4_096, whole=True)
-    assert whole - chunked > 960 * 4_096 * 4 / 1e6  # at least a table of logits, MB
+def test_an_update_takes_more_memory_with_the_logits_of_all_words_at_once_than_in_chunks():
+    sizes = reason_memory.Sizes((40,), 24, (4_096,), "tiny", step=Work("tiny", 1, 2, 8))
+    used = reason_memory.in_a_fresh_process(sizes)  # this one may serve both from memory it kept
+    assert used.whole["4096"][0] - used.update["4096"][0] > 960 * 4_096 * 4 / 1e6  # at least a table of logits, MB
 
 
 @pytest.mark.slow
