@@ -129,7 +129,7 @@ def occupancy(
 
     inside = np.zeros((height, width), bool)
     for room in rooms:
-        inside |= _in_polygon(room.polygon, x, y)
+        inside |= in_polygon(room.polygon, x, y)
     for door in passages:
         inside |= _in_box(_doorway(door), x, y)
 
@@ -227,7 +227,7 @@ def _clear(sight, a, b, targets):
     return clear
 
 
-def _in_polygon(
+def in_polygon(
     polygon: Float[ndarray, "K 2"], x: Float[ndarray, " W"], y: Float[ndarray, " H"]
 ) -> Bool[ndarray, "H W"]:
     """Cell middles inside a polygon, by counting edges crossed along +x (even-odd rule)."""

@@ -22,9 +22,11 @@ MOST: Final = 40
 class Test:
     """What is true of the world when a subgoal is done; raises InputError for a test of nothing."""
 
+    __test__ = False  # pytest would take it for a class of tests
+
     kind: str  # reach, hold and rest as envs.goals.Stage; enter: be in a room; open: doors are open
-    objects: tuple[int, ...] = ()  # ids of the home's objects, any of which will do; of open: its doors
-    on: tuple[int, ...] = ()  # rest: what they go on
+    objects: tuple[int, ...] = ()  # ids of the home's objects, any of which will do; of open: indices of its doors
+    on: tuple[int, ...] = ()  # rest: what they go on; hold: where they are to go next, lying there already will do
     room: int = -1  # enter: id of the room
     place: tuple[float, float] | None = None  # reach: a point instead of an object, world xy, metres
 

@@ -14,7 +14,7 @@ from envs.pool import GOAL_SIZE_M, Home
 from scene.geometry import distance_to_footprint
 from scene.occupancy import line_of_sight
 from scene.storeys import storey_of, storey_of_thing, storeys
-from scene.types import SceneObject
+from scene.types import Scene, SceneObject
 
 
 def near_objects(home: Home, objects: Sequence[int], radius_m: float) -> Bool[ndarray, "H W"]:
@@ -97,13 +97,13 @@ def worth_going_to(home: Home, index: int) -> bool:
     return bool(box[3:6].max() >= GOAL_SIZE_M and low <= HIGHEST_M) and on_storey(home, index)
 
 
-def names(home: Home) -> dict[int, str]:
+def names(scene: Scene) -> dict[int, str]:
     """What to call objects so that nothing else in the whole home is meant: "bed", else "red bed".
 
     A compound is meant by its last words, too: beside a "side table", no table is just "the table". Objects that share
     class and colour with another one have no name and are left out.
     """
-    items = home.scene.objects
+    items = scene.objects
     count = Counter(name for item in items for name in _meant_by(item))
     called = {}
     for item in items:

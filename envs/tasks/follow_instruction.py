@@ -69,7 +69,7 @@ class FollowInstruction:
     def goals(self, home: Home) -> list[Goal]:
         """Routes, each with a stage per object and two for an errand."""
         rng = home_draws(home)
-        called = names(home)
+        called = names(home.scene)
         places = [k for k in called if worth_going_to(home, k) and not (self.errands and k in home.things)]
         regions = {k: near_objects(home, (k,), self.success_radius_m) for k in places}
         places = [k for k in places if regions[k].any()]

@@ -82,7 +82,7 @@ class Rearrange:
 def offers(home: Home) -> Iterator[tuple[int, str, int, str]]:
     """Things with surfaces that have room for them: (id, name, id, name), each thing and surface in its turn."""
     layout, floor = layout_of(home), home.grid.floor_z
-    called = names(home)
+    called = names(home.scene)
     things = _names_of_things(home, layout, called)
     able = np.flatnonzero(takeable(layout, floor, layout.boxes, np.full(len(layout.movable), AT_REST)))
     slots = [s for s in able.tolist() if int(layout.movable[s]) in things and on_storey(home, int(layout.movable[s]))]

@@ -154,7 +154,7 @@ def test_a_compound_counts_as_what_its_last_words_say():
     red = goals_of([DESK, ("table", "red", *TABLE[2:]), side], [MUG])
     assert all("the table" not in g.text for g in red)
     home = HomePool([home_with([("table", "red", *TABLE[2:]), side, ("tablet", "red", *DESK[2:])], [MUG])])[0]
-    assert names(home) == {0: "red table", 1: "side table", 2: "tablet", 3: "mug"}
+    assert names(home.scene) == {0: "red table", 1: "side table", 2: "tablet", 3: "mug"}
 
 
 def test_what_lies_on_a_tray_on_the_desk_is_from_the_desk_as_well():
