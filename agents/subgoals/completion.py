@@ -1,8 +1,8 @@
 """Which subgoals are true of the world, for a whole batch at once: what the simulator knows.
 
 Every test of a home becomes a row of tables when it is first asked about (`Completion.row`); from then on
-`Completion.done` answers B environments with a few array operations and no loop over them. Rows are numbered by home
-and test, so plans that share a test share its row.
+`Completion.done` answers B environments with a few array operations and no loop over them. Plans that
+share a test share its row.
 
     reach   the agent stands where a stage of the home's goals with these objects counts as done by the task; a thing
             that no goal of the task is about is reached within NEAR_M of its footprint, in sight of it; a point, within
@@ -13,9 +13,10 @@ and test, so plans that share a test share its row.
     enter   the agent stands in the room
     open    one of the doors stands open; where doors do not move, as the scene has them
 
-To be gone to, things are where the scene has them. A test can be true before anything was done. One that can never be
-true here (a thing out of reach, one that cannot be carried, a door that does not open) is kept and stays false;
-`Completion.possible` says which those are.
+What is on the way to something (`Subgoal.leads_to`) is done as well where that is true already. To be gone to, things
+are where the scene has them. A test can be true before anything was done. One that can never be true here (a thing out
+of reach, one that cannot be carried, a door that does not open) is kept and stays false; `Completion.possible` says
+which those are.
 """
 
 from dataclasses import replace
@@ -49,6 +50,7 @@ ROWS: Final = 64
 _STAND, _HAND, _ALWAYS, _NEVER = range(4)
 _COLUMNS: Final[dict[str, tuple[tuple[int, ...], int]]] = {
     "kind": ((), _NEVER),
+    "leads": ((), NOTHING),  # the row of what this one is on the way to
     "window": ((4,), 0),  # of _STAND: first row and column of the home's grid, height, width
     "start": ((), 0),  # of _STAND: where the window's cells begin
     "doors": ((), 0),  # of _HAND: bits of doors, any of which stands open
@@ -67,7 +69,7 @@ class Completion:
 
     def __init__(self, sim: Simulator) -> None:
         self.sim = sim
-        self._number: dict[tuple[int, Test], int] = {}
+        self._number: dict[tuple[int, Test, Test | None], int] = {}
         self._count = self._used = 0  # rows, and cells of their windows
         self._tables: dict[str, ndarray] = {
             name: np.full((ROWS, *width), empty) for name, (width, empty) in _COLUMNS.items()
@@ -91,9 +93,10 @@ class Completion:
                 f"whether {subgoal.text!r} is done cannot be read off the simulator: the subgoal is words alone; use a "
                 "judge that reads words, or a decomposer that adds tests (symbolic, planner)"
             )
-        key = (home, subgoal.test)
+        key = (home, subgoal.test, subgoal.leads_to)
         if key not in self._number:
-            self._add(self.sim.homes[home], home, subgoal)
+            leads = NOTHING if subgoal.leads_to is None else self.row(home, Subgoal(subgoal.text, subgoal.leads_to))
+            self._add(self.sim.homes[home], home, subgoal, leads)
             self._number[key] = self._count - 1
         return self._number[key]
 
@@ -102,7 +105,7 @@ class Completion:
         return np.array([self.row(home, subgoal, plan.goal) for subgoal in plan.subgoals], np.int64)
 
     def possible(self, rows: Int64[ndarray, " K"]) -> Bool[ndarray, " K"]:
-        """Whether a subgoal can be true at all; the goal itself can."""
+        """Whether a subgoal's own test can be true at all; the goal itself can."""
         return (rows == GOAL) | (rows >= 0) & (self._tables["kind"][np.maximum(rows, 0)] != _NEVER)
 
     def kept(self, home: int, plan: Plan) -> Plan:
@@ -118,12 +121,19 @@ class Completion:
         """
         if len(rows) != len(state):
             raise InputError(f"{len(rows)} subgoals for a state of {len(state)} environments; give one row each")
-        tables = self._tables
+        true = self._true(rows, state)
+        leads = np.where((rows >= 0) & ~true, self._tables["leads"][np.maximum(rows, 0)], NOTHING)
+        if (leads >= 0).any():
+            true |= self._true(leads, state)
+        return torch.from_numpy(true).to(state.home.device)
+
+    def _true(self, rows: Int64[ndarray, " B"], state: SimState) -> Bool[ndarray, " B"]:
+        """Whether the rows' own tests are true."""
         true = np.zeros(len(rows), bool)
         goal = rows == GOAL
         if goal.any():
             true[goal] = _numpy(state.distance)[goal] <= 0
-        kind = tables["kind"][np.maximum(rows, 0)]
+        kind = self._tables["kind"][np.maximum(rows, 0)]
         kind[rows < 0] = _NEVER
         true[kind == _ALWAYS] = True
         at = np.flatnonzero(kind == _STAND)
@@ -133,7 +143,7 @@ class Completion:
             true[at] = self._stands(rows[at], home, cell)
         if state.world is not None:
             self._handled(true, np.flatnonzero(kind == _HAND), rows, state)
-        return torch.from_numpy(true).to(state.home.device)
+        return true
 
     def _stands(
         self, rows: Int64[ndarray, " K"], home: Int64[ndarray, " K"], cell: Int64[ndarray, " K"]
@@ -161,7 +171,7 @@ class Completion:
         lies = (slot >= 0) & (support[at[:, None], np.maximum(slot, 0)] == surface)
         true[at] = in_hand | lies.any(axis=1) | (doors & tables["doors"][wanted] != 0)
 
-    def _add(self, home: Home, index: int, subgoal: Subgoal) -> None:
+    def _add(self, home: Home, index: int, subgoal: Subgoal, leads: int) -> None:
         """Another row."""
         test = subgoal.test
         assert test is not None
@@ -195,7 +205,7 @@ class Completion:
                 pairs = np.array([*((slot, at) for slot in slots for at in test.on), *first], np.int64).reshape(-1, 2)
             elif first:
                 kind = _ALWAYS
-        self._append(cells, kind=kind, window=window, start=start, doors=doors, things=things, pairs=pairs)
+        self._append(cells, kind=kind, window=window, start=start, doors=doors, things=things, pairs=pairs, leads=leads)
 
     def _append(self, cells: Bool[ndarray, " n"], **columns: Any) -> None:
         """Writes a row behind the others; tables double when they are full."""

@@ -99,7 +99,7 @@ def _key(goal: Goal | str, scene: Scene) -> str:
 
 
 def _plan(raw: Mapping[str, Any]) -> Plan:
-    subgoals = tuple(Subgoal(item["text"], _test(item["test"])) for item in raw["subgoals"])
+    subgoals = tuple(Subgoal(item["text"], _test(item["test"]), _test(item["leads_to"])) for item in raw["subgoals"])
     return Plan(raw["goal"], subgoals, raw["source"])
 
 

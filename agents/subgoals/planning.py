@@ -20,7 +20,7 @@ import re
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -83,10 +83,17 @@ def plan_of(
     steps = _solve(made, limit_s)
     if steps is None:
         raise InputError(f"{made.goal!r} has no plan in scene {scene.id}; its problem:\n{made.problem}")
-    subgoals = [_subgoal(step, made.numbers, rooms) for step in steps]
+    subgoals = linked([_subgoal(step, made.numbers, rooms) for step in steps])
     if not steps:  # all is as wanted already
         subgoals = [Subgoal(words(test, rooms), test) for test in made.wanted]
-    return Plan(made.goal, tuple(linked(subgoals)), "planner")
+    ahead: Test | None = None
+    for k in reversed(range(len(subgoals))):  # walks and doors lead to what hands do next
+        test = subgoals[k].test
+        if test is not None and test.kind in ("enter", "open"):
+            subgoals[k] = replace(subgoals[k], leads_to=ahead)
+        else:
+            ahead = test
+    return Plan(made.goal, tuple(subgoals), "planner")
 
 
 def problem_of(

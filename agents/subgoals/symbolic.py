@@ -10,8 +10,9 @@ The stages of a goal (or the steps read from a sentence alone, agents/subgoals/s
 
 A plan belongs to a goal in a home, not to an episode: where the agent starts is unknown unless it is told, so the way
 to the first thing is the room it is in alone, done at once by an agent that is there. An opening is done at once where
-the door stands open. The way between two things goes through doors and where no wall is
-(agents/subgoals/room_map.py); where there is none, a room is entered without saying how.
+the door stands open. What is on the way leads to a stage (`Subgoal.leads_to`) and is passed when that stage is done
+without it: a bed can be reached from the doorway of its room. The way between two things goes through doors, and where
+no wall is (agents/subgoals/room_map.py); where there is no way, a room is entered without saying how.
 """
 
 import zlib
@@ -134,15 +135,16 @@ def _with_ways(said: list[Said], rooms: RoomMap, puts: frozenset[str], start_roo
             for door, into in [(OPENING, target)] if route is None else route:
                 name = rooms.room_name(into)
                 if door in openable and "open" in puts:
-                    way.append(Subgoal(f"open the door to the {name}", Test("open", (door,))))
+                    way.append(Subgoal(f"open the door to the {name}", Test("open", (door,)), test))
                 if "enter" in puts:
-                    way.append(Subgoal(f"enter the {name}", Test("enter", room=into)))
+                    way.append(Subgoal(f"enter the {name}", Test("enter", room=into), test))
         if way and way[-1].test == test:
             way.pop()  # the step itself is to enter that room
         steps += way
         if "anchor" in puts:
             steps += [
-                Subgoal(f"go to the {rooms.thing_name(objects)}", Test("reach", objects)) for objects in one.anchors
+                Subgoal(f"go to the {rooms.thing_name(objects)}", Test("reach", objects), test)
+                for objects in one.anchors
             ]
         steps.append(one.step)
         room, here = target, there

@@ -45,6 +45,7 @@ class Subgoal:
 
     text: str  # what to do, in words: "go to the bed"
     test: Test | None = None  # None: only a judge that reads the words can tell
+    leads_to: Test | None = None  # of a step on the way to something: that being true already will do, too
 
 
 @dataclass(frozen=True)

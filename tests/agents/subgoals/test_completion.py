@@ -189,3 +189,14 @@ def test_rows_keep_their_meaning_when_the_tables_grow(sim):
     wanted = sim.homes.grids.is_free(here.home.numpy(), here.position.numpy())
     assert wanted.any() and (truth.done(np.array(rows), here).numpy() == wanted).all()
     assert truth.done(np.full(3, pair), state).all()
+
+
+def test_what_is_on_the_way_to_something_is_passed_when_that_is_done_without_it(sim):
+    truth, state = Completion(sim), sim.reset()
+    here = int(state.position[0, 0] > 3.5)
+    elsewhere = Test("enter", room=1 - here)
+    lying, missing = Test("rest", (MUG,), on=(DESK,)), REST
+    rows = [truth.row(0, Subgoal("", elsewhere, leads)) for leads in (None, lying, missing)]
+    one = state.rows(torch.zeros(3, dtype=torch.int64))
+    assert truth.done(np.array(rows), one).tolist() == [False, True, False]
+    assert truth.row(0, Subgoal("other words", elsewhere, lying)) == rows[1]

@@ -28,6 +28,9 @@ def test_each_grain_puts_more_between_the_stages():
         Test("enter", room=0), Test("hold", (RED_MUG,), on=(SHELF,)), Test("open", (0,)), Test("enter", room=1),
         Test("open", (1,)), Test("enter", room=2), Test("rest", (RED_MUG,), on=(SHELF,)),
     ]  # fmt: skip
+    assert [step.leads_to for step in doors.subgoals] == [
+        Test("hold", (RED_MUG,), on=(SHELF,)), None, *[Test("rest", (RED_MUG,), on=(SHELF,))] * 4, None,
+    ]  # fmt: skip
     with pytest.raises(InputError, match="grain"):
         SymbolicDecomposer("room")
 
