@@ -1,0 +1,58 @@
+"""What `train-agent algorithm=vsc` can be told beside what every algorithm is: the keys under `vsc.`"""
+
+from dataclasses import dataclass, replace
+
+from agents.subgoals.objective import OBJECTIVES, Objective
+from agents.subgoals.symbolic import GRAINS
+from core.errors import InputError, check_choice
+
+NO_PLANS = "none"
+DEMONSTRATIONS, NO_REFERENCE = "demonstrations", "none"
+
+
+@dataclass
+class VscConfig:
+    """Subgoals, what is maximised, and what the policy is held to."""
+
+    objective: str = "vsc"  # what is maximised: vsc, vsc-imitation, vsc-released; ppo-..., digirl = controls
+    subgoals: str = "rooms"  # what is put between a goal's stages: stages, rooms, doors, anchors; none = goal alone
+    shuffled: bool = False  # subgoals in another order, a control
+    judge_miss: float = 0.0  # chance that a subgoal done is called not done
+    judge_false: float = 0.0  # chance, at each step, that one not done is called done
+    demonstration_steps: int = 0  # of total_steps, the first ones: the oracle acts, policy and reference are cloned
+    reference: str = DEMONSTRATIONS  # its clone on the goal alone; or policy/ folder of an earlier run; or none
+    spread: float = 0.05  # share of the reference's probability spread over all actions
+    alpha: float = -1.0  # weight of the divergence, negative = the objective's own
+
+    def __post_init__(self) -> None:
+        check_choice("vsc.objective", self.objective, OBJECTIVES)
+        check_choice("vsc.subgoals", self.subgoals, (NO_PLANS, *GRAINS))
+        for name in ("judge_miss", "judge_false"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"vsc.{name}={getattr(self, name)} is a chance and lies between 0 and 1")
+        if not 0 < self.spread < 1:
+            raise InputError(f"vsc.spread={self.spread} should lie between 0 and 1: without it a divergence is infinite")
+        if self.demonstration_steps < 0:
+            raise InputError(f"vsc.demonstration_steps={self.demonstration_steps} should not be negative")
+        if self.alpha == 0 or self.alpha > 0 and not OBJECTIVES[self.objective].alpha:
+            raise InputError(
+                f"vsc.alpha={self.alpha} does not go with vsc.objective={self.objective}: it needs a divergence, and a "
+                "weight above 0; for none choose the objective without"
+            )
+        if self.chosen.divergence != "none":
+            if self.reference == NO_REFERENCE:
+                raise InputError(
+                    f"vsc.objective={self.objective} measures a divergence from a reference; give "
+                    "vsc.reference=demonstrations with vsc.demonstration_steps=, or a policy/ folder"
+                )
+            if self.reference == DEMONSTRATIONS and not self.demonstration_steps:
+                raise InputError(
+                    "vsc.reference=demonstrations is cloned from the oracle: give vsc.demonstration_steps=, or "
+                    "vsc.reference= a policy/ folder"
+                )
+
+    @property
+    def chosen(self) -> Objective:
+        """The objective, with the weight that was asked for."""
+        objective = OBJECTIVES[self.objective]
+        return replace(objective, alpha=self.alpha) if self.alpha > 0 else objective
