@@ -1,11 +1,11 @@
 """Everything that learning with subgoals adds to a policy and its environment: demonstrations, then rollouts.
 
-    learner = SubgoalLearner(env, policy, objective, reference, lr=1e-3, seed=0)
+    learner = SubgoalLearner(env, policy, objective, reference, teacher=oracle, cloned=20, settings=..., ...)
     for index in range(updates):
-        if index < cloned:
-            learner.clone(...)      # the oracle acts; policy and reference learn what it does
-        else:
-            learner.learn(...)      # the policy acts; the objective says what of that is good
+        learner.update(index, policy, optimizer, progress, steps, generator, log)
+
+In the first `cloned` updates the teacher acts, and policy and reference learn what it does; after that the policy acts,
+and the objective says what of it is good.
 
 So a run is offline-to-online: the first steps are demonstrations, every arm's the same ones, and the reference that is
 cloned from them on the goal alone stands still afterwards.
@@ -39,6 +39,10 @@ class SubgoalLearner:
     Args:
         env: with subgoals (see `SubgoalEnv`).
         reference: None where the objective has no divergence.
+        teacher: the right actions where the environments stand; asked before each step it is to show.
+        cloned: updates in which it acts, the first ones.
+        clones_reference: the reference learns from it too; otherwise it stands still from the start.
+        settings: of the passes over what was shown and over rollouts.
         lr: of the reference while it is cloned, and of the critics.
         seed: of the critics' weights.
 
@@ -54,6 +58,10 @@ class SubgoalLearner:
         objective: Objective,
         reference: ReferencePolicy | None,
         *,
+        teacher: Teacher,
+        cloned: int,
+        clones_reference: bool,
+        settings: PassSettings,
         lr: float,
         seed: int,
     ) -> None:
@@ -66,6 +74,7 @@ class SubgoalLearner:
         if reference is None and objective.divergence != "none":
             raise InputError(f"the divergence {objective.divergence!r} needs a reference policy")
         self.env, self.objective, self.reference = SubgoalEnv(env), objective, reference
+        self.teacher, self.cloned, self.clones_reference, self.settings = teacher, cloned, clones_reference, settings
         self.critics = OutcomeCritics(policy, lr, seed) if objective.worth == "binary" else None
         self.optimizer: torch.optim.Optimizer | None = None
         if reference is not None:
@@ -73,35 +82,41 @@ class SubgoalLearner:
         self.begins: Bool[Tensor, " B"] = torch.ones(env.num_envs, dtype=torch.bool, device=policy.device)
         self._rollout: Rollout | None = None
 
-    def clone(
+    def update(
         self,
+        index: int,
         policy: Policy,
         optimizer: torch.optim.Optimizer,
-        teacher: Teacher,
         progress: Progress,
         steps: int,
         generator: torch.Generator,
         log: EpisodeLog,
-        *,
-        clones_reference: bool,
-        settings: PassSettings,
     ) -> dict[str, float]:
-        """`steps` of the teacher in every environment, then passes over them.
+        """Update number `index`: `steps` in every environment, then passes over them; means of what was measured.
 
-        Args:
-            clones_reference: the reference learns the same, beside the policy.
-
-        Returns:
-            What agents.imitation.imitate does of the policy, and reference_loss.
+        While the teacher acts, these are what agents.imitation.imitate returns, and reference_loss; then what
+        agents.subgoals.update.update does.
         """
-        shown = demonstrate(self.env, policy, teacher, progress, steps, generator, log)
-        passes: dict[str, Any] = {"epochs": settings.epochs, "minibatches": settings.minibatches}
-        passes["max_grad_norm"] = settings.max_grad_norm
+        going = (policy, optimizer, progress, steps, generator, log)
+        return self._clone(*going) if index < self.cloned else self._learn(*going)
+
+    def _clone(
+        self,
+        policy: Policy,
+        optimizer: torch.optim.Optimizer,
+        progress: Progress,
+        steps: int,
+        generator: torch.Generator,
+        log: EpisodeLog,
+    ) -> dict[str, float]:
+        shown = demonstrate(self.env, policy, self.teacher, progress, steps, generator, log)
+        passes: dict[str, Any] = {"epochs": self.settings.epochs, "minibatches": self.settings.minibatches}
+        passes["max_grad_norm"] = self.settings.max_grad_norm
         found = imitate(policy, optimizer, shown, generator=generator, **passes)
         if self.reference is not None:
             own = replace(shown, memory=self.reference.memory)
             self.reference.follow(shown.observation, shown.start)  # its memory moves along
-            if clones_reference:
+            if self.clones_reference:
                 assert self.optimizer is not None
                 learned = imitate(self.reference.policy, self.optimizer, own, generator=generator, **passes)
                 self.reference.policy.update_norms(shown.observation)
@@ -110,7 +125,7 @@ class SubgoalLearner:
         self._took(self.env.take())
         return found
 
-    def learn(
+    def _learn(
         self,
         policy: Policy,
         optimizer: torch.optim.Optimizer,
@@ -118,10 +133,7 @@ class SubgoalLearner:
         steps: int,
         generator: torch.Generator,
         log: EpisodeLog,
-        *,
-        settings: PassSettings,
     ) -> dict[str, float]:
-        """`steps` of the policy in every environment, then the objective's passes; what `update` returns."""
         rollout = self._rollout = collect(self.env, policy, progress, steps, generator, log, self._rollout)
         marks = self.env.take()
         says = Reference()
@@ -137,7 +149,7 @@ class SubgoalLearner:
             says,
             self.critics,
             generator=generator,
-            settings=settings,
+            settings=self.settings,
         )
         policy.update_norms(rollout.observation)
         self._took(marks)

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, replace
 
+from agents.subgoals.home_subgoals import NO_PLANS
 from agents.subgoals.objective import OBJECTIVES, Objective
 from agents.subgoals.symbolic import GRAINS
 from core.errors import InputError, check_choice
 
-NO_PLANS = "none"
 DEMONSTRATIONS, NO_REFERENCE = "demonstrations", "none"
 
 
@@ -31,7 +31,9 @@ class VscConfig:
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"vsc.{name}={getattr(self, name)} is a chance and lies between 0 and 1")
         if not 0 < self.spread < 1:
-            raise InputError(f"vsc.spread={self.spread} should lie between 0 and 1: without it a divergence is infinite")
+            raise InputError(
+                f"vsc.spread={self.spread} should lie between 0 and 1: without it a divergence is infinite"
+            )
         if self.demonstration_steps < 0:
             raise InputError(f"vsc.demonstration_steps={self.demonstration_steps} should not be negative")
         if self.alpha == 0 or self.alpha > 0 and not OBJECTIVES[self.objective].alpha:

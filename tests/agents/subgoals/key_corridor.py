@@ -18,7 +18,15 @@ from core import distributed
 
 LENGTH, LIMIT = 5, 14
 SETTINGS = PassSettings(
-    gamma=0.95, lam=0.9, epochs=2, minibatches=2, clip=0.2, entropy_coef=0.01, value_coef=0.5, max_grad_norm=0.5, max_kl=1
+    gamma=0.95,
+    lam=0.9,
+    epochs=2,
+    minibatches=2,
+    clip=0.2,
+    entropy_coef=0.01,
+    value_coef=0.5,
+    max_grad_norm=0.5,
+    max_kl=1,
 )
 
 
@@ -86,7 +94,7 @@ class KeyCorridor:
 class Trainer:
     """All parts of a run on the corridor, as a job holds them."""
 
-    def __init__(self, name, batch=8, first=0, memory=0, lr=1e-2, seed=0):
+    def __init__(self, name, batch=8, first=0, memory=0, lr=1e-2, seed=0, settings=SETTINGS):
         self.env, self.objective = KeyCorridor(batch, first), OBJECTIVES[name]
         spec = dict(self.env.observation_spec)
         goal_only = {"vector": spec["vector"]}
@@ -94,22 +102,27 @@ class Trainer:
         self.policy = make_policy("recurrent", spec if self.objective.reads_subgoal else goal_only, **kinds)
         follower = make_policy("recurrent", goal_only, **{**kinds, "seed": seed + 1})
         reference = ReferencePolicy(follower, batch, 0.1) if self.objective.divergence != "none" else None
-        self.learner = SubgoalLearner(self.env, self.policy, self.objective, reference, lr=lr, seed=seed)
+        self.learner = SubgoalLearner(
+            self.env, self.policy, self.objective, reference, teacher=self.env.teacher, cloned=1,
+            clones_reference=True, settings=settings, lr=lr, seed=seed,
+        )  # fmt: skip
         self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=lr, eps=1e-5)
         self.generator = torch.Generator().manual_seed(seed)
         self.progress = Progress.begin(self.learner.env, self.policy)
         self.log = EpisodeLog(batch)
 
     def clone(self, steps=10):
-        return self.learner.clone(
-            self.policy, self.optimizer, self.env.teacher, self.progress, steps, self.generator, self.log,
-            clones_reference=True, settings=SETTINGS,
-        )  # fmt: skip
+        """An update in which the teacher acts."""
+        return self._update(0, steps)
 
-    def learn(self, steps=10, settings=SETTINGS):
-        return self.learner.learn(
-            self.policy, self.optimizer, self.progress, steps, self.generator, self.log, settings=settings
-        )
+    def learn(self, steps=10):
+        """An update in which the policy acts."""
+        return self._update(1, steps)
+
+    def _update(self, index, steps):
+        return self.learner.update(
+            index, self.policy, self.optimizer, self.progress, steps, self.generator, self.log
+        )  # fmt: skip
 
     def state_dict(self):
         parts = ("env", "policy", "learner", "optimizer", "progress", "log")

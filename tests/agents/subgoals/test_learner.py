@@ -52,8 +52,8 @@ def test_every_objective_learns_from_a_cloned_start_and_reports_what_it_did(name
 
 def test_ppo_as_an_objective_makes_the_update_of_ppo():
     settings = replace(SETTINGS, minibatches=1)
-    ours, theirs = Trainer("ppo"), Trainer("ppo")
-    ours.learn(settings=settings)
+    ours, theirs = Trainer("ppo", settings=settings), Trainer("ppo")
+    ours.learn()
     rollout = collect(theirs.learner.env, theirs.policy, theirs.progress, 10, theirs.generator, theirs.log)
     ppo.update(theirs.policy, theirs.optimizer, rollout, generator=theirs.generator, **vars(settings))
     theirs.policy.update_norms(rollout.observation)
@@ -87,10 +87,11 @@ def test_two_processes_make_the_update_of_one(tmp_path):
 
 def test_what_does_not_go_together_is_refused():
     run = Trainer("vsc")
+    rest = {"teacher": run.env.teacher, "cloned": 1, "clones_reference": True, "settings": SETTINGS, "lr": 1e-2}
     with pytest.raises(InputError, match="tells the policy its subgoal"):
-        SubgoalLearner(run.env, Trainer("ppo").policy, OBJECTIVES["vsc"], run.learner.reference, lr=1e-2, seed=0)
+        SubgoalLearner(run.env, Trainer("ppo").policy, OBJECTIVES["vsc"], run.learner.reference, seed=0, **rest)
     with pytest.raises(InputError, match="needs a reference"):
-        SubgoalLearner(run.env, run.policy, OBJECTIVES["vsc"], None, lr=1e-2, seed=0)
+        SubgoalLearner(run.env, run.policy, OBJECTIVES["vsc"], None, seed=0, **rest)
     with pytest.raises(InputError, match="told the goal alone"):
         ReferencePolicy(run.policy, 8, 0.1)
     spec = {"vector": KeyCorridor.observation_spec["vector"]}

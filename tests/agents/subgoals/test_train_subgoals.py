@@ -1,0 +1,77 @@
+"""train-agent algorithm=vsc in tiny homes: what it leaves acts again, and a run that was stopped goes on."""
+
+import pytest
+import torch
+
+import agents.train as train
+from agents.agent import Agent
+from agents.networks import Policy
+from agents.subgoals.vsc_config import VscConfig
+from core.errors import InputError
+from core.job import load_config
+from envs.episodes import make_episodes, run_episodes
+from envs.pool import HomePool
+from envs.simulator import Simulator
+from scene.store import SceneStore
+from tests.agents.test_train import TINY, losses
+from tests.agents.tiny import make_scenes
+
+VSC = {"features": "pixels", "algorithm": "vsc", "image_size": 36, "total_steps": 4 * 64, "val_episodes": 2}
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    return str(make_scenes(tmp_path_factory.mktemp("scenes")))
+
+
+def config(scenes, out, vsc, **changes):
+    return train.TrainAgentConfig(out=str(out), scenes=scenes, vsc=VscConfig(**vsc), **{**TINY, **VSC, **changes})
+
+
+def test_an_agent_that_is_told_subgoals_is_trained_resumed_and_acts_from_its_folder(scenes, tmp_path, monkeypatch):
+    vsc = {"demonstration_steps": 64, "judge_miss": 0.1}
+    whole = train.run(config(scenes, tmp_path / "whole", vsc))
+    calls, original = [], train.SubgoalLearner.update
+
+    def killed(self, index, *rest):
+        calls.append(index)
+        if index == 3:  # one update after the checkpoint of update 2
+            raise KeyboardInterrupt
+        return original(self, index, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(train.SubgoalLearner, "update", killed)
+        train.run(config(scenes, tmp_path / "broken", vsc))
+    resumed = train.run(config(scenes, tmp_path / "broken", vsc, resume="auto"))
+    assert losses(tmp_path / "whole") == losses(tmp_path / "broken")
+    assert whole["val_success"] == resumed["val_success"]
+    one, two = (Policy.from_pretrained(tmp_path / run / "policy")[0] for run in ("whole", "broken"))
+    assert all(torch.equal(x, y) for x, y in zip(one.state_dict().values(), two.state_dict().values()))
+    assert "reference_loss" in losses(tmp_path / "whole")[0] and "divergence" in losses(tmp_path / "whole")[1]
+
+    store = SceneStore(scenes)
+    pool = HomePool([store.load(name) for name in store.manifest["splits"]["val"]])
+    simulator = Simulator(pool, "find_object", num_envs=2, max_steps=12)
+    agent = Agent.from_pretrained(tmp_path / "whole" / "policy", simulator)
+    simulator.sensors = agent.sensors
+    again = run_episodes(simulator, agent, make_episodes(pool, simulator.task, 2, 0, simulator.fields))
+    assert again.summary()["success"] == whole["val_success"]
+
+
+def test_settings_that_do_not_go_together_are_refused_before_anything_starts():
+    for words, said in (
+        (["vsc.objective=vsc"], "demonstration_steps"),
+        (["vsc.objective=vsc", "vsc.reference=none"], "measures a divergence"),
+        (["vsc.objective=digirl", "vsc.alpha=0.1"], "does not go with"),
+        (["vsc.objective=best"], "vsc-released"),
+        (["vsc.demonstration_steps=9", "vsc.judge_miss=2"], "judge_miss"),
+        (["vsc.demonstration_steps=9", "scale_rewards=true"], "unscaled reward"),
+    ):
+        with pytest.raises(InputError, match=said):
+            load_config("train-agent", train.TrainAgentConfig, ["scenes=x", "algorithm=vsc", *words])
+    plain = load_config("train-agent", train.TrainAgentConfig, ["scenes=x"])
+    assert plain.algorithm == "ppo" and plain.cloned_updates == 0
+    told = load_config(
+        "train-agent", train.TrainAgentConfig, ["scenes=x", "algorithm=vsc", "vsc.demonstration_steps=9"]
+    )
+    assert told.cloned_updates == 1 and told.reads_subgoal
