@@ -132,6 +132,8 @@ class TrainAgentConfig(JobConfig):
                 f"algorithm=bc learns from the oracle and from no reward; leave out reward={self.reward} and "
                 "scale_rewards"
             )
+        if self.algorithm == "vsc":
+            self.vsc.check()
         if self.algorithm == "vsc" and (self.scale_rewards or self.tune or self.control != "discrete"):
             raise InputError(
                 "algorithm=vsc measures divergence in unscaled reward, of discrete actions; leave out scale_rewards, "

@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 from agents.networks import Policy
 from agents.subgoals.learner import SubgoalLearner
-from agents.subgoals.reference import ReferencePolicy
 from agents.subgoals.update import PassSettings
-from agents.subgoals.vsc_config import DEMONSTRATIONS
+from agents.subgoals.vsc_config import DEMONSTRATIONS, reference_of
 from agents.task_env import TaskEnv
 from agents.train_config import TrainAgentConfig
 from envs.expert import Expert
@@ -23,13 +22,8 @@ def make_learner(
     Raises:
         InputError: a reference that does not fit the policy.
     """
-    objective, reference = cfg.vsc.chosen, None
-    if objective.divergence != "none" and cfg.vsc.reference == DEMONSTRATIONS:
-        reference = ReferencePolicy(goal_only(), env.num_envs, cfg.vsc.spread)
-    elif objective.divergence != "none":
-        reference = ReferencePolicy.from_pretrained(
-            cfg.vsc.reference, policy.config.observations, env.num_actions, env.num_envs, cfg.vsc.spread
-        )
+    shown, size = policy.config.observations, (env.num_actions, env.num_envs)
+    reference = reference_of(cfg.vsc, shown, *size, goal_only)
     settings = PassSettings(
         gamma=cfg.gamma,
         lam=cfg.lam,
@@ -44,7 +38,7 @@ def make_learner(
     return SubgoalLearner(
         env,
         policy,
-        objective,
+        cfg.vsc.chosen,
         reference,
         teacher=lambda: Expert(env.simulator)(env.state),
         cloned=cfg.cloned_updates,

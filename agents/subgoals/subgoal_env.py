@@ -35,7 +35,7 @@ class SubgoalEnv:
 
     Args:
         env: any whose `final_observation` holds "reached", (B,) bool. An episode ends well where its metrics have a
-            "success" above 0; without such a metric, where the task ended and paid.
+            "success" above 0; one without that metric is given it: 1 where the task ended and paid.
     """
 
     def __init__(self, env: TensorEnv) -> None:
@@ -61,11 +61,12 @@ class SubgoalEnv:
                 "the environment has no subgoals: its observations lack 'reached'; look through SubgoalSenses"
             )
         ended = step.terminated | step.truncated
-        well = step.metrics["success"] > 0 if "success" in step.metrics else step.terminated & (step.reward > 0)
+        if "success" not in step.metrics:
+            step.metrics["success"] = (step.terminated & (step.reward > 0)).float()
         reached = step.final_observation[REACHED]
         if reached.dtype != torch.bool:
             reached = reached.flatten(1).amax(1) > 0 if reached.ndim > 1 else reached > 0
-        self._marks.append((reached, ended & well, ended))
+        self._marks.append((reached, ended & (step.metrics["success"] > 0), ended))
         return step
 
     def take(self) -> Marks:
