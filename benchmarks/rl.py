@@ -6,9 +6,9 @@ wall time stands beside it. On camera observations: the time of a whole update c
 alone plus the network alone (the same forward and backward passes on tensors that are there). Subgoals: what carrying
 them costs of a PPO step in 1,024 homes. Learning: environment steps until CartPole and Acrobot are learned, over three
 seeds. The target compares what a user gets: our trainer with this project's settings, stable-baselines3 with those of
-its zoo (both in benchmarks/rl_tasks.py). A third row has ours with the zoo's settings: the same algorithm twice, where a
-ratio is luck, so it is shown and not judged. Runs end when the threshold is reached; --whole lets them go on to the end
-of their budget.
+its zoo (both in benchmarks/rl_tasks.py). A third row has ours with the zoo's settings: the same algorithm twice, where
+a ratio is luck, so it is shown and not judged. Runs end when the threshold is reached; --whole lets them go on to the
+end of their budget.
 
 --quick judges learning by seed 0 alone, at the same thresholds; stable-baselines3 is stopped when it has taken as many
 steps as ours needed, and a ratio of 1 then stands for "at least 1". Ends with a line per target; exit 1

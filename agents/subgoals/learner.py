@@ -97,6 +97,9 @@ class SubgoalLearner:
         While the teacher acts, these are what agents.imitation.imitate returns, and reference_loss; then what
         agents.subgoals.update.update does.
         """
+        if index == self.cloned:
+            # cloning left the value without gradients, which one process skips and several count as zeros
+            optimizer.state.clear()
         going = (policy, optimizer, progress, steps, generator, log)
         return self._clone(*going) if index < self.cloned else self._learn(*going)
 

@@ -17,6 +17,7 @@ from agents.subgoals.update import PassSettings
 from core import distributed
 
 LENGTH, LIMIT = 5, 14
+SEVERAL = (("vsc", 6), ("vsc-imitation", 0))  # objectives and memories; of binary worth, ties turn on last bits
 SETTINGS = PassSettings(
     gamma=0.95,
     lam=0.9,
@@ -150,6 +151,6 @@ def two_phases(name, memory):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with distributed.processes():
-        for name, memory in (("vsc", 6), ("vsc-imitation", 0), ("vsc-released", 0)):
+        for name, memory in SEVERAL:
             torch.save(two_phases(name, memory), f"{sys.argv[1]}/{name}-{distributed.rank()}.pt")
     distributed.leave()

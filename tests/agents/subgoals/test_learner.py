@@ -16,7 +16,7 @@ from agents.subgoals.learner import SubgoalLearner
 from agents.subgoals.objective import OBJECTIVES
 from agents.subgoals.reference import ReferencePolicy
 from core.errors import InputError
-from tests.agents.subgoals.key_corridor import SETTINGS, KeyCorridor, Trainer, two_phases
+from tests.agents.subgoals.key_corridor import SETTINGS, SEVERAL, KeyCorridor, Trainer, two_phases
 
 ROOT = Path(__file__).parents[3]
 
@@ -71,12 +71,13 @@ def test_a_run_resumed_from_its_parts_makes_the_same_weights(name, memory):
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_update_of_one(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29641"]
     command += ["-m", "tests.agents.subgoals.key_corridor", str(tmp_path)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr[-2000:]
-    for name, memory in (("vsc", 6), ("vsc-imitation", 0), ("vsc-released", 0)):
+    for name, memory in SEVERAL:
         alone = two_phases(name, memory)
         for rank in range(2):
             together = torch.load(tmp_path / f"{name}-{rank}.pt")

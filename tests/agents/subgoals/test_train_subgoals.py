@@ -1,11 +1,9 @@
 """train-agent algorithm=vsc in tiny homes: what it leaves acts again, and a run that was stopped goes on."""
 
 import pytest
-import torch
 
 import agents.train as train
 from agents.agent import Agent
-from agents.networks import Policy
 from agents.subgoals.vsc_config import VscConfig
 from core.errors import InputError
 from core.job import load_config
@@ -13,10 +11,11 @@ from envs.episodes import make_episodes, run_episodes
 from envs.pool import HomePool
 from envs.simulator import Simulator
 from scene.store import SceneStore
-from tests.agents.test_train import TINY, losses
+from tests.agents.test_train import TINY, losses, same_policies
 from tests.agents.tiny import make_scenes
 
 VSC = {"features": "pixels", "algorithm": "vsc", "image_size": 36, "total_steps": 4 * 64, "val_episodes": 2}
+SHOWN = {"demonstration_steps": 64, "judge_miss": 0.1}
 
 
 @pytest.fixture(scope="module")
@@ -28,34 +27,36 @@ def config(scenes, out, vsc, **changes):
     return train.TrainAgentConfig(out=str(out), scenes=scenes, vsc=VscConfig(**vsc), **{**TINY, **VSC, **changes})
 
 
-def test_an_agent_that_is_told_subgoals_is_trained_resumed_and_acts_from_its_folder(scenes, tmp_path, monkeypatch):
-    vsc = {"demonstration_steps": 64, "judge_miss": 0.1}
-    whole = train.run(config(scenes, tmp_path / "whole", vsc))
-    calls, original = [], train.SubgoalLearner.update
+def test_an_agent_that_is_told_subgoals_acts_from_its_folder_as_at_the_end_of_its_training(scenes, tmp_path):
+    found = train.run(config(scenes, tmp_path / "run", SHOWN, total_steps=2 * 64))
+    shown, learned = losses(tmp_path / "run")
+    assert "reference_loss" in shown and "teacher_success" in shown and "divergence" in learned
+    store = SceneStore(scenes)
+    pool = HomePool([store.load(name) for name in store.manifest["splits"]["val"]])
+    simulator = Simulator(pool, "find_object", num_envs=2, max_steps=12)
+    agent = Agent.from_pretrained(tmp_path / "run" / "policy", simulator)
+    simulator.sensors = agent.sensors
+    again = run_episodes(simulator, agent, make_episodes(pool, simulator.task, 2, 0, simulator.fields))
+    assert again.summary()["success"] == found["val_success"]
 
-    def killed(self, index, *rest):
-        calls.append(index)
+
+@pytest.mark.slow
+def test_a_stopped_run_goes_on_to_the_same_weights(scenes, tmp_path, monkeypatch):
+    whole = train.run(config(scenes, tmp_path / "whole", SHOWN))
+    original = train.SubgoalLearner.update
+
+    def stopped(self, index, *rest):
         if index == 3:  # one update after the checkpoint of update 2
             raise KeyboardInterrupt
         return original(self, index, *rest)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(train.SubgoalLearner, "update", killed)
-        train.run(config(scenes, tmp_path / "broken", vsc))
-    resumed = train.run(config(scenes, tmp_path / "broken", vsc, resume="auto"))
+        patch.setattr(train.SubgoalLearner, "update", stopped)
+        train.run(config(scenes, tmp_path / "broken", SHOWN))
+    resumed = train.run(config(scenes, tmp_path / "broken", SHOWN, resume="auto"))
     assert losses(tmp_path / "whole") == losses(tmp_path / "broken")
     assert whole["val_success"] == resumed["val_success"]
-    one, two = (Policy.from_pretrained(tmp_path / run / "policy")[0] for run in ("whole", "broken"))
-    assert all(torch.equal(x, y) for x, y in zip(one.state_dict().values(), two.state_dict().values()))
-    assert "reference_loss" in losses(tmp_path / "whole")[0] and "divergence" in losses(tmp_path / "whole")[1]
-
-    store = SceneStore(scenes)
-    pool = HomePool([store.load(name) for name in store.manifest["splits"]["val"]])
-    simulator = Simulator(pool, "find_object", num_envs=2, max_steps=12)
-    agent = Agent.from_pretrained(tmp_path / "whole" / "policy", simulator)
-    simulator.sensors = agent.sensors
-    again = run_episodes(simulator, agent, make_episodes(pool, simulator.task, 2, 0, simulator.fields))
-    assert again.summary()["success"] == whole["val_success"]
+    assert same_policies(tmp_path / "whole", tmp_path / "broken")
 
 
 def test_settings_that_do_not_go_together_are_refused_before_anything_starts():
