@@ -10,7 +10,8 @@ begins with the next. When all are done the goal itself is under way, until the 
 
 The policy is shown, by name:
 
-    subgoal     (D,) the words of the subgoal under way, as a bag over the vocabulary, and the share of the plan done
+    subgoal     (D,) the words of the subgoal under way, as a bag over the vocabulary, and the share of the plan done;
+                to senses of objects besides where the thing stands that it speaks of (agents/subgoals/pointed_thing.py)
     reached     () bool, whether with this step a subgoal was done; not part of `spec`, for the learner alone
 
 The index of the subgoal under way is in the note, so wherever senses go (training, evaluation, films) subgoals go
@@ -26,9 +27,11 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from agents.encoders import ObservationSpec
+from agents.object_features import ObjectSenses
 from agents.pixels import bag_of_words, vocabulary_of
 from agents.senses import Note, Senses, Sight
 from agents.subgoals.plan_cache import plans_of
+from agents.subgoals.pointed_thing import SIZE, PointedThing
 from agents.subgoals.types import MOST, Decomposer, Judge, Plan, Subgoal
 from core.errors import InputError
 from envs.simulator import Simulator
@@ -107,7 +110,8 @@ class SubgoalSenses:
     @property
     def spec(self) -> dict[str, ObservationSpec]:
         """That of the inner senses, and subgoal."""
-        return {**self.inner.spec, "subgoal": ObservationSpec((len(self.vocabulary) + 2,))}
+        pointed = SIZE if isinstance(self.inner, ObjectSenses) else 0
+        return {**self.inner.spec, "subgoal": ObservationSpec((len(self.vocabulary) + 2 + pointed,))}
 
     def attach(self, simulator: Simulator) -> None:
         """Attaches the inner senses, makes the judge; plans are made when a home is entered."""
@@ -117,6 +121,8 @@ class SubgoalSenses:
             self.vocabulary = self._read_vocabulary(simulator)
         self.judge = self.make_judge(simulator)
         self.table = PlanTable(self.vocabulary)
+        self.pointed = PointedThing(self.inner.memory) if isinstance(self.inner, ObjectSenses) else None
+        self._pointed = torch.zeros(0, MOST + 1, dtype=torch.int64)  # rows of `pointed`, by plan and subgoal
         most = max(len(goals) for goals in simulator.fields.goals)
         self._number = np.full((len(simulator.fields.goals), most), -1)  # of a plan, by home and goal
 
@@ -150,6 +156,9 @@ class SubgoalSenses:
             places = list(dict.fromkeys(zip(home[missing].tolist(), goal[missing].tolist())))
             for place, plan in zip(places, self._plans(self.simulator, places)):
                 self._number[place] = self.table.add(plan)
+                if self.pointed is not None:
+                    rows = self.pointed.rows(self.simulator.homes[place[0]], plan)
+                    self._pointed = torch.cat([self._pointed, torch.tensor([rows])])
         return torch.from_numpy(self._number[home, goal])
 
     def observe(self, frame: Frame, state: SimState, note: Note) -> Sight:
@@ -157,7 +166,10 @@ class SubgoalSenses:
         sight = self.inner.observe(frame, state, note)
         plan = self.plan_of(state)
         index, reached = self._advanced(plan, note[INDEX], state, frame)
-        sight.observation |= {"subgoal": self.table.shown(plan, index), "reached": reached}
+        shown = self.table.shown(plan, index)
+        if self.pointed is not None:
+            shown = torch.cat([shown, self.pointed(self._pointed[plan, index], state, sight.note)], 1)
+        sight.observation |= {"subgoal": shown, "reached": reached}
         sight.note[INDEX] = index
         return sight
 

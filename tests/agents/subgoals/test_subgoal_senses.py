@@ -1,5 +1,7 @@
 """Subgoals carried by senses: who is told what, when the next one is taken up, what a resume needs."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 

@@ -12,7 +12,7 @@ from envs.pool import HomePool
 from envs.simulator import Simulator
 from scene.store import SceneStore
 from tests.agents.test_train import TINY, losses, same_policies
-from tests.agents.tiny import make_scenes
+from tests.agents.tiny import make_grounder, make_scenes
 
 VSC = {"features": "pixels", "algorithm": "vsc", "image_size": 36, "total_steps": 4 * 64, "val_episodes": 2}
 SHOWN = {"demonstration_steps": 64, "judge_miss": 0.1}
@@ -23,12 +23,18 @@ def scenes(tmp_path_factory):
     return str(make_scenes(tmp_path_factory.mktemp("scenes")))
 
 
+@pytest.fixture(scope="module")
+def grounder(tmp_path_factory):
+    return str(make_grounder(tmp_path_factory.mktemp("grounder")))
+
+
 def config(scenes, out, vsc, **changes):
     return train.TrainAgentConfig(out=str(out), scenes=scenes, vsc=VscConfig(**vsc), **{**TINY, **VSC, **changes})
 
 
-def test_an_agent_that_is_told_subgoals_acts_from_its_folder_as_at_the_end_of_its_training(scenes, tmp_path):
-    found = train.run(config(scenes, tmp_path / "run", SHOWN, total_steps=2 * 64))
+def test_an_agent_that_is_told_subgoals_acts_from_its_folder_as_at_the_end_of_its_training(scenes, grounder, tmp_path):
+    seen = {"features": "grounder", "grounder": grounder}
+    found = train.run(config(scenes, tmp_path / "run", SHOWN, total_steps=2 * 64, **seen))
     shown, learned = losses(tmp_path / "run")
     assert "reference_loss" in shown and "teacher_success" in shown and "divergence" in learned
     store = SceneStore(scenes)
