@@ -14,7 +14,8 @@ published.
 
 import importlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final
 
 import gymnasium
@@ -52,23 +53,22 @@ def steps_of(grid: Any) -> list[Step]:
     doors = [tuple(room.exitDoorPos) for room in getattr(grid, "rooms", ())[:-1]]
     if doors:
         opened: list[Step] = [
-            (f"open the {word} door", lambda world, place=place: world.grid.get(*place).is_open)
-            for word, place in zip(_ORDINALS, doors)
+            (f"open the {word} door", partial(_is_open, place)) for word, place in zip(_ORDINALS, doors)
         ]
         return [*opened, (GOAL, _never)]
     place = next(_places(grid, "door"))
-    return [
-        (KEY, lambda world: world.carrying is not None),
-        (DOOR, lambda world: world.grid.get(*place).is_open),
-        (GOAL, _never),
-    ]
+    return [(KEY, lambda world: world.carrying is not None), (DOOR, partial(_is_open, place)), (GOAL, _never)]
+
+
+def _is_open(place: tuple[int, int], world: Any) -> bool:
+    return world.grid.get(*place).is_open
 
 
 def _never(world: Any) -> bool:
     return False
 
 
-def _places(grid: Any, kind: str) -> Any:
+def _places(grid: Any, kind: str) -> Iterator[tuple[int, int]]:
     """Where things of a kind are."""
     for x in range(grid.width):
         for y in range(grid.height):
@@ -167,7 +167,7 @@ def _action(world: Any) -> int:
     wants = "goal"
     if world.carrying is None and any(world.grid.get(*place).is_locked for place in _places(world, "door")):
         wants = "key"
-    start = (*map(int, world.agent_pos), int(world.agent_dir))
+    start = (int(world.agent_pos[0]), int(world.agent_pos[1]), int(world.agent_dir))
     first: dict[tuple[int, int, int], int] = {start: -1}  # the action a way begins with, by where it leads
     queue = deque([start])
     while queue:
