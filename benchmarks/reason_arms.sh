@@ -14,7 +14,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 export sightline=${SIGHTLINE:-.venv/bin/sightline} python=${PYTHON:-.venv/bin/python} runs=${RUNS:-runs/reason_arms}
-export EYE_STEPS=${EYE_STEPS:-500} WARM_STEPS=${WARM_STEPS:-1000} ANSWERS=${ANSWERS:-10240} LIMIT=${LIMIT:-480}
+export EYE_STEPS=${EYE_STEPS:-500} WARM_STEPS=${WARM_STEPS:-1000} ANSWERS=${ANSWERS:-8192} LIMIT=${LIMIT:-480}
 export TRAIN_HOMES=${TRAIN_HOMES:-200} TEST_HOMES=${TEST_HOMES:-40}
 SEEDS=${SEEDS:-0 1 2} PARTS=${PARTS:-start losses}
 export KINDS=${KINDS:-existence,count,color,relation,nearer,arithmetic,deduction}
@@ -74,7 +74,7 @@ trial() { # arm seed: an arm by reward from the seed's warm start, and its measu
     vgpo-uncompensated) options="algorithm=dapo vgpo.enabled=true vgpo.compensation=false" ;;
     *) echo "no such arm: $arm"; return 1 ;;
   esac
-  LOOK=20 train "$arm" "$seed" model="$runs/warm-$seed/model" $BY_REWARD steps=$((ANSWERS / 128)) answers="$ANSWERS" $options
+  LOOK=16 train "$arm" "$seed" model="$runs/warm-$seed/model" $BY_REWARD steps=$((ANSWERS / 128)) answers="$ANSWERS" $options
   measure "$arm" "$seed" before="$runs/warm-$seed/model"
 }
 

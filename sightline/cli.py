@@ -38,6 +38,11 @@ JOBS = {  # name: (module, what it does)
         "train a model to reason about pictures or act on them, by reward or by imitation",
     ),
     "evaluate-reasoner": ("agents.reasoning.evaluate", "measure a reasoning model, and whether it answers by seeing"),
+    "train-decomposer": (
+        "agents.subgoals.train_decomposer",
+        "train a model that turns a goal in words into steps, on ALFRED",
+    ),
+    "evaluate-decomposer": ("agents.subgoals.evaluate_decomposer", "measure steps proposed for ALFRED's goals"),
     "evaluate-agent": (
         "agents.evaluate",
         "measure a policy on fixed episodes: trained, a language model, random, oracle or you",
