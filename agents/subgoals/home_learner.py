@@ -24,17 +24,6 @@ def make_learner(
     """
     shown, size = policy.config.observations, (env.num_actions, env.num_envs)
     reference = reference_of(cfg.vsc, shown, *size, goal_only)
-    settings = PassSettings(
-        gamma=cfg.gamma,
-        lam=cfg.lam,
-        epochs=cfg.epochs,
-        minibatches=cfg.minibatches,
-        clip=cfg.clip,
-        entropy_coef=cfg.entropy_coef,
-        value_coef=cfg.value_coef,
-        max_grad_norm=cfg.max_grad_norm,
-        max_kl=cfg.max_kl,
-    )
     return SubgoalLearner(
         env,
         policy,
@@ -43,7 +32,7 @@ def make_learner(
         teacher=lambda: Expert(env.simulator)(env.state),
         cloned=cfg.cloned_updates,
         clones_reference=cfg.vsc.reference == DEMONSTRATIONS,
-        settings=settings,
+        settings=PassSettings.of(cfg),
         lr=cfg.lr,
         seed=cfg.seed,
     )

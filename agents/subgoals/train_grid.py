@@ -109,17 +109,6 @@ def make_grid_learner(cfg: TrainGridConfig, env: GymTensorEnv, policy: Policy) -
     """The learner of a run; raises InputError for a reference that does not fit the policy."""
     shown, size = policy.config.observations, (env.num_actions, env.num_envs)
     goal_only = lambda: make_grid_policy(cfg, SubgoalEnv(env), reads_subgoal=False)  # noqa: E731
-    settings = PassSettings(
-        gamma=cfg.gamma,
-        lam=cfg.lam,
-        epochs=cfg.epochs,
-        minibatches=cfg.minibatches,
-        clip=cfg.clip,
-        entropy_coef=cfg.entropy_coef,
-        value_coef=cfg.value_coef,
-        max_grad_norm=cfg.max_grad_norm,
-        max_kl=cfg.max_kl,
-    )
     return SubgoalLearner(
         env,
         policy,
@@ -128,7 +117,7 @@ def make_grid_learner(cfg: TrainGridConfig, env: GymTensorEnv, policy: Policy) -
         teacher=lambda: oracle(env),
         cloned=cfg.cloned_updates,
         clones_reference=cfg.vsc.reference == DEMONSTRATIONS,
-        settings=settings,
+        settings=PassSettings.of(cfg),
         lr=cfg.lr,
         seed=cfg.seed,
     )

@@ -12,7 +12,8 @@ steps where it has none, gradients summed over processes. What differs is what a
 Source: VSC-RL, arXiv:2502.07949; PPO, arXiv:1707.06347; AWR, arXiv:1910.00177.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -51,6 +52,11 @@ class PassSettings:
     value_coef: float
     max_grad_norm: float
     max_kl: float  # of the surrogate: mean KL to the old policy after which passes stop
+
+    @classmethod
+    def of(cls, cfg: Any) -> "PassSettings":
+        """From a job's configuration, which has keys of these names."""
+        return cls(**{one.name: getattr(cfg, one.name) for one in fields(cls)})
 
 
 @dataclass(frozen=True, eq=False)
