@@ -40,14 +40,16 @@ from core.threads import one_torch_thread
 EVALUATION_SEED = 1_000_003  # added to the run's: episodes that training does not meet
 
 
+def _with_demonstrations() -> ObjectiveConfig:
+    return ObjectiveConfig(demonstration_steps=8192)
+
+
 @dataclass
 class TrainGridConfig(JobConfig):
     """An agent with subgoals in MiniGrid: sightline train-grid-agent task=doorkey-6x6 vsc.objective=vsc"""
 
     task: str = "doorkey-6x6"  # doorkey-5x5, -6x6, -8x8; multiroom-n2-s4, -n4-s5, -n6
-    vsc: ObjectiveConfig = field(
-        default_factory=lambda: ObjectiveConfig(demonstration_steps=8192)
-    )  # objective, demonstrations, reference
+    vsc: ObjectiveConfig = field(default_factory=_with_demonstrations)  # objective, demonstrations, reference
     total_steps: int = 200_000  # environment steps, summed over environments
     num_envs: int = 16  # environments stepped together, summed over processes
     rollout: int = 64  # steps of each environment per update
