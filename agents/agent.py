@@ -15,6 +15,7 @@ from agents.object_memory import SceneScores
 from agents.pixels import PixelSenses
 from agents.senses import Note, Senses
 from agents.sentence_reward import score_every_goal, sentence_reward
+from agents.subgoals.home_subgoals import HomeSubgoals
 from agents.tuned import TunedPolicy
 from core.errors import InputError, check_choice
 from core.files import folder_fingerprint, read_json
@@ -167,6 +168,8 @@ class Agent:
             vocabulary=document["vocabulary"],
             tune=document["tune"],
         )
+        if document.get("subgoals"):
+            senses = HomeSubgoals(senses, **document["subgoals"])
         try:
             senses.attach(simulator)
             return cls(senses, policy, seed=seed, greedy=greedy)
@@ -269,6 +272,10 @@ def save_agent(
     grounder: str | Path = "",
 ) -> None:
     """Write all that `Agent.from_pretrained` needs but the models it sees with, which are named by fingerprint."""
+    subgoals: dict[str, Any] = {}
+    if isinstance(senses, HomeSubgoals):
+        subgoals = senses.description if "subgoal" in policy.config.observations else {}
+        senses = senses.inner
     if isinstance(senses, TwoTowerSenses):
         senses.statistics.save(Path(folder) / STATISTICS)
     needed = {"vl": vl if features == "vl" else "", "grounder": grounder if features == "grounder" else ""}
@@ -283,6 +290,7 @@ def save_agent(
         precision=precision,
         vocabulary=senses.vocabulary if isinstance(senses, PixelSenses) else [],
         tune=isinstance(policy, TunedPolicy),
+        subgoals=subgoals,
         **{
             name: {"path": str(path), "fingerprint": folder_fingerprint(path)} if path else {}
             for name, path in needed.items()

@@ -35,23 +35,29 @@ class ObservationSpec:
 def kind_of(name: str, spec: ObservationSpec) -> str:
     """How an observation is read: one of KINDS.
 
-    The names "depth", "text", "tokens" and "token_mask" are taken; apart from them, floats of shape (F,) are vectors
-    and uint8 of shape (H, W, C) are images.
+    The names "depth", "text", "subgoal" (read as text), "tokens" and "token_mask" are taken; apart from them, floats of
+    shape (F,) are vectors and uint8 of shape (H, W, C) are images.
 
     Raises:
         InputError: nothing here reads such an observation.
     """
-    fits = {"depth": (2, "float32"), "text": (1, "float32"), "tokens": (2, "float32"), "token_mask": (1, "bool")}
+    fits = {
+        "depth": (2, "float32"),
+        "text": (1, "float32"),
+        "subgoal": (1, "float32"),
+        "tokens": (2, "float32"),
+        "token_mask": (1, "bool"),
+    }
     if name in fits:
         if (len(spec.shape), spec.dtype) == fits[name]:
-            return name
+            return "text" if name == "subgoal" else name
     elif spec.dtype == "float32" and len(spec.shape) == 1:
         return "vector"
     elif spec.dtype == "uint8" and len(spec.shape) == 3:
         return "image"
     raise InputError(
         f"no encoder reads the observation {name!r} of shape {spec.shape} and type {spec.dtype}; known: vectors (F,) "
-        "float32, images (H, W, C) uint8, depth (H, W) float32, text (D,) float32, tokens (K, D) float32, "
+        "float32, images (H, W, C) uint8, depth (H, W) float32, text and subgoal (D,) float32, tokens (K, D) float32, "
         "token_mask (K,) bool"
     )
 

@@ -118,6 +118,7 @@ class Policy(nn.Module):
         if text:
             self.text = nn.Linear(text, config.text_width)
             size += config.text_width
+        self.encoded_size = size  # E of `encode`
         self.body = MLP(size, config.width, config.layers)
         self.value_body = MLP(size, config.width, config.layers)
         features = self.body.size
@@ -214,7 +215,8 @@ class Policy(nn.Module):
         """All that is seen as one feature vector: (B, ...) observations, standardised."""
         config = self.config
         parts = [observation[name] for name in config.names("vector")]
-        text = observation.get("text")
+        words = [observation[name] for name in config.names("text")]
+        text = torch.cat(words, -1) if len(words) > 1 else words[0] if words else None
         if self.image is not None:
             image = next((observation[name] for name in config.names("image")), None)
             parts.append(self.image(image, observation.get("depth"), text, self._half()))

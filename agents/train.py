@@ -6,10 +6,12 @@ sightline train-agent scenes=SCENES grounder=MODEL features=grounder reward=vlm 
 sightline train-agent scenes=SCENES grounder=MODEL features=grounder reward=grounded
 sightline train-agent scenes=SCENES grounder=MODEL features=grounder task=find_referral
 sightline train-agent scenes=SCENES features=pixels algorithm=bc
+sightline train-agent scenes=SCENES features=pixels algorithm=vsc vsc.demonstration_steps=20000
 sightline train-agent scenes=procedural stream=64 stream_every=50000 features=grounder grounder=MODEL
 torchrun --nproc_per_node 2 -m agents.train scenes=SCENES features=pixels out=RUN
 
-PPO, or behaviour cloning of the shortest-path oracle, on homes of the train split. `features` says through what the
+PPO, behaviour cloning of the shortest-path oracle, or learning with subgoals (VSC-RL and its controls,
+agents/subgoals/learner.py), on homes of the train split. `features` says through what the
 policy sees: frozen two towers (agents/features.py), the objects a grounder has scored (agents/object_features.py), or
 bare pixels and words, learning from scratch (agents/pixels.py).
 
@@ -52,6 +54,9 @@ from agents.rollout import EpisodeLog, Progress, Rollout, collect
 from agents.senses import Senses
 from agents.sentence_reward import SentenceReward
 from agents.shaping import Calibration, FrameReward
+from agents.subgoals.home_learner import make_learner
+from agents.subgoals.home_subgoals import HomeSubgoals
+from agents.subgoals.learner import SubgoalLearner
 from agents.task_env import StepReward, TaskEnv
 from agents.train_config import TrainAgentConfig
 from agents.tuned import TunedPolicy
@@ -122,6 +127,15 @@ def make_env(cfg: TrainAgentConfig, simulator: Simulator, stream: HomeStream | N
         tune=cfg.tune,
     )
     paying = make_reward(cfg, senses, frames, scores)
+    if cfg.algorithm == "vsc":
+        senses = HomeSubgoals(
+            senses,
+            subgoals=cfg.vsc.subgoals,
+            shuffle=cfg.vsc.shuffled,
+            miss=cfg.vsc.judge_miss,
+            false=cfg.vsc.judge_false,
+            seed=cfg.seed,
+        )
     weights = {"task": (1.0, 0.0), "mixture": (cfg.task_weight, cfg.model_weight)}.get(cfg.reward, (0.0, 1.0))
     return TaskEnv(simulator, senses, paying, task_weight=weights[0], model_weight=weights[1], stream=stream)
 
@@ -164,16 +178,22 @@ def make_reward(
     return None
 
 
-def make_agent_policy(cfg: TrainAgentConfig, env: TaskEnv) -> Policy:
+def make_agent_policy(cfg: TrainAgentConfig, env: TaskEnv, *, goal_only: bool = False) -> Policy:
     """A fresh policy for what the environment shows, or the one to begin with.
+
+    Args:
+        goal_only: a fresh one that is not told of subgoals, whatever the config says.
 
     Raises:
         InputError: that one is of another kind.
     """
     settings = dict(FEATURES[cfg.features])
+    shown = dict(env.observation_spec)
+    if goal_only or not cfg.reads_subgoal:
+        shown.pop("subgoal", None)
     policy = make_policy(
         settings.pop("kind"),
-        env.observation_spec,
+        shown,
         num_actions=env.num_actions,
         action_size=env.action_size,
         seed=cfg.seed,
@@ -185,15 +205,16 @@ def make_agent_policy(cfg: TrainAgentConfig, env: TaskEnv) -> Policy:
     if cfg.tune:
         assert isinstance(env.senses, TwoTowerSenses), "tune is refused for other features"
         policy = TunedPolicy.of(policy.config, env.senses.model, cfg.seed)
-    if cfg.warm_start:
-        earlier, _ = Policy.from_pretrained(cfg.warm_start)
+    warm_start = "" if goal_only else cfg.warm_start
+    if warm_start:
+        earlier, _ = Policy.from_pretrained(warm_start)
         if earlier.config != policy.config:
             raise InputError(
                 f"warm_start={cfg.warm_start} holds another kind of policy; train it with the same features, task, "
                 "width and memory"
             )
         policy.load_state_dict(earlier.state_dict())
-    if env.num_actions and not cfg.warm_start:
+    if env.num_actions and not warm_start:
         # an untrained agent that stops at every fourth step would never see how episodes go on
         with torch.no_grad():
             policy.action_head.bias[STOP] = cfg.initial_stop_logit
@@ -257,6 +278,9 @@ def train(
     generator = torch.Generator().manual_seed(cfg.seed)
     log = EpisodeLog(len(own))
     progress = Progress.begin(env, policy)
+    learner: SubgoalLearner | None = None
+    if cfg.algorithm == "vsc":
+        learner = make_learner(cfg, env, policy, lambda: make_agent_policy(cfg, env, goal_only=True))
     scale = ReturnScale(len(own), cfg.gamma)
 
     shared = folder.checkpoints if folder is not None else None
@@ -278,6 +302,8 @@ def train(
         progress, seconds, scoring = Progress(**saved["progress"]), saved["seconds"], saved["seconds_score"]
         log.load_state_dict(saved["log"])
         scale.load_state_dict(saved["scale"])
+        if learner is not None:
+            learner.load_state_dict(saved["learner"])
     if folder is not None:
         folder.rewind(first)
 
@@ -290,7 +316,9 @@ def train(
             spent = dict(env.seconds)
             for group in optimizer.param_groups:
                 group["lr"] = group.get("share", 1.0) * cfg.lr * (1 - 0.9 * index / cfg.updates)
-            if cfg.algorithm == "bc":
+            if learner is not None:
+                losses = learner.update(index, policy, optimizer, progress, cfg.rollout, generator, log)
+            elif cfg.algorithm == "bc":
                 losses = clone(
                     policy,
                     env,
@@ -334,7 +362,8 @@ def train(
             took = {name: env.seconds[name] - spent.get(name, 0.0) for name in env.seconds}
             seconds, scoring = seconds + ended - began, scoring + took.get("score", 0.0)
             done, episodes = index + 1, log.flush()
-            if cfg.algorithm == "bc" and cfg.beta == 1:  # the oracle drove: these are not the agent's
+            teaches = learner is not None and index < learner.cloned
+            if teaches or cfg.algorithm == "bc" and cfg.beta == 1:  # the oracle drove: these are not the agent's
                 episodes = {
                     name if name == "episodes" else f"teacher_{name}": value for name, value in episodes.items()
                 }
@@ -365,6 +394,7 @@ def train(
                         "scale": scale.state_dict(),
                         "seconds": seconds,
                         "seconds_score": scoring,
+                        "learner": learner.state_dict() if learner is not None else {},
                     },
                 )
                 if not main:

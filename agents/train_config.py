@@ -1,23 +1,24 @@
 """What train-agent can be told: sightline train-agent --help"""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agents.agent import FEATURES
+from agents.subgoals.vsc_config import VscConfig
 from core.errors import InputError, check_choice
 from core.job import JobConfig
 from envs.controls import CONTROLS
 from envs.observation import noise_of, task_max_steps
 from envs.tasks import TASKS
 
-ALGORITHMS = ("ppo", "bc")
+ALGORITHMS = ("ppo", "bc", "vsc")
 REWARDS = ("task", "vlm", "grounded", "mixture")
 MODELS = ("vlm", "grounded")
 
 
 @dataclass
 class TrainAgentConfig(JobConfig):
-    """An agent in homes: sightline train-agent scenes=SCENES vl=MODEL features=vl|grounder|pixels algorithm=ppo|bc"""
+    """An agent in homes: sightline train-agent scenes=SCENES vl=MODEL features=vl|grounder|pixels algorithm=ppo|vsc"""
 
     scenes: str = ""  # folder of homes made by build-scenes, or procedural = generated on the fly
     vl: str = ""  # folder of a trained two-tower model (model/ of pretrain-vl): for features=vl and reward=vlm
@@ -25,7 +26,8 @@ class TrainAgentConfig(JobConfig):
     grounder: str = ""  # folder of a trained grounding model: for features=grounder and reward=grounded
     task: str = "find_object"  # what to do in the homes
     features: str = "vl"  # what the policy sees through: vl, grounder, or pixels = from scratch
-    algorithm: str = "ppo"  # ppo; bc = behaviour cloning of the shortest-path oracle
+    algorithm: str = "ppo"  # ppo; bc = behaviour cloning of the shortest-path oracle; vsc = subgoals, see vsc.*
+    vsc: VscConfig = field(default_factory=VscConfig)  # algorithm=vsc: subgoals, objective, reference
     tune: bool = False  # features=vl: the image tower learns on with the policy instead of staying frozen
     tune_share: float = 0.1  # its learning rate, as a share of the policy's
     warm_start: str = ""  # policy/ folder of an earlier run to begin with, e.g. one of algorithm=bc
@@ -130,6 +132,13 @@ class TrainAgentConfig(JobConfig):
                 f"algorithm=bc learns from the oracle and from no reward; leave out reward={self.reward} and "
                 "scale_rewards"
             )
+        if self.algorithm == "vsc":
+            self.vsc.check()
+        if self.algorithm == "vsc" and (self.scale_rewards or self.tune or self.control != "discrete"):
+            raise InputError(
+                "algorithm=vsc measures divergence in unscaled reward, of discrete actions; leave out scale_rewards, "
+                "tune and control=continuous"
+            )
         if self.reward_vl and self.reward_model != "vlm":
             raise InputError(f"reward_vl={self.reward_vl} pays nothing under this reward; use reward=vlm")
 
@@ -137,6 +146,16 @@ class TrainAgentConfig(JobConfig):
     def updates(self) -> int:
         """Rollouts to collect."""
         return math.ceil(self.total_steps / (self.num_envs * self.rollout))
+
+    @property
+    def cloned_updates(self) -> int:
+        """Of algorithm=vsc, the first updates, in which the oracle acts."""
+        return min(self.updates, math.ceil(self.vsc.demonstration_steps / (self.num_envs * self.rollout)))
+
+    @property
+    def reads_subgoal(self) -> bool:
+        """Whether the policy is told which subgoal is under way."""
+        return self.algorithm == "vsc" and self.vsc.chosen.reads_subgoal
 
     @property
     def reward_model(self) -> str:

@@ -3,11 +3,12 @@
 Speed: the same batched environment, network and settings for both, on one torch thread; the candidates take turns, so
 that a busy neighbour hits both, and figures are medians over rounds. Judged by processor time, which is the steadier;
 wall time stands beside it. On camera observations: the time of a whole update cycle against that of the simulator
-alone plus the network alone (the same forward and backward passes on tensors that are there). Learning: environment
-steps until CartPole and Acrobot are learned, over three seeds. The target compares what a user gets: our trainer with
-this project's settings, stable-baselines3 with those of its zoo (both in benchmarks/rl_tasks.py). A third row has ours
-with the zoo's settings: the same algorithm twice, where a ratio is luck, so it is shown and not judged. Runs end when
-the threshold is reached; --whole lets them go on to the end of their budget.
+alone plus the network alone (the same forward and backward passes on tensors that are there). Subgoals: what carrying
+them costs of a PPO step in 1,024 homes. Learning: environment steps until CartPole and Acrobot are learned, over three
+seeds. The target compares what a user gets: our trainer with this project's settings, stable-baselines3 with those of
+its zoo (both in benchmarks/rl_tasks.py). A third row has ours with the zoo's settings: the same algorithm twice, where
+a ratio is luck, so it is shown and not judged. Runs end when the threshold is reached; --whole lets them go on to the
+end of their budget.
 
 --quick judges learning by seed 0 alone, at the same thresholds; stable-baselines3 is stopped when it has taken as many
 steps as ours needed, and a ratio of 1 then stands for "at least 1". Ends with a line per target; exit 1
@@ -194,6 +195,17 @@ def camera(quick: bool) -> tuple[str, float, float]:
     return "camera_overhead_percent", float(extra[1]), 10.0
 
 
+def subgoals(quick: bool) -> tuple[str, float, float]:
+    """What carrying subgoals costs of a PPO step, in percent of processor time."""
+    from benchmarks.subgoal_steps import bookkeeping, subgoal_homes
+
+    env, outer, within = subgoal_homes(1024, homes=4 if quick else 16)
+    learner = OurPPO(env, 4 if quick else 8, 8, layers=1)
+    share = bookkeeping(learner, env, outer, within, 2 if quick else 5)
+    print(f"subgoals in homes, 64x64 pictures, B=1024: {share:.2f} % of a PPO step's processor time")
+    return "subgoal_bookkeeping_percent", share, 3.0
+
+
 def steps_of(runs: list[Curve], task: Task) -> list[float]:
     """Steps to the threshold; a run that never reached it counts as its whole budget."""
     return [float(curve.reached or task.budget) for curve in runs]
@@ -286,7 +298,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="smaller samples; every target is still measured")
     parser.add_argument("--out", type=Path, default=None, help="folder for the plot of the learning curves")
     parser.add_argument("--whole", action="store_true", help="learning runs go on to the end of their budget")
-    parser.add_argument("--only", choices=("speed", "camera", "learning"), help="one part alone")
+    parser.add_argument("--only", choices=("speed", "camera", "subgoals", "learning"), help="one part alone")
     args = parser.parse_args()
     if args.quick and (args.out or args.whole):
         parser.error("--quick draws no curves and ends early; leave --out and --whole away")
@@ -302,6 +314,8 @@ def main() -> None:
         targets += speed(args.quick)
     if args.only in (None, "camera"):
         targets.append(camera(args.quick))
+    if args.only in (None, "subgoals"):
+        targets.append(subgoals(args.quick))
     if args.only in (None, "learning"):
         targets += quick_learning() if args.quick else learning(args.out, args.whole)
     short = False

@@ -51,7 +51,9 @@ def episode_key(
     return _mix(_mix(_mix(_words(seed)) ^ _words(env)) ^ _words(episode)).view(np.int64)
 
 
-def uniform(key: Int64[ndarray, " B"], step: Int64[ndarray, " B"] | int, draw: int) -> Float64[ndarray, " B"]:
+def uniform(
+    key: Int64[ndarray, " B"], step: Int64[ndarray, " B"] | int, draw: Int64[ndarray, " B"] | int
+) -> Float64[ndarray, " B"]:
     """Draw number `draw` of a step of the episodes `key`, uniform in [0, 1)."""
     bits = _mix(_mix(_words(key) ^ _mix(_words(step))) ^ _words(draw))
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -23,7 +23,8 @@ JOBS = {  # name: (module, what it does)
     "finetune-vl": ("vl.finetune", "train a model with a fusion on a task with answers: NLVR, SNLI-VE, VQA, RefCOCO"),
     "evaluate-vl": ("vl.evaluate", "measure retrieval, answers or classes; embed and score your own pictures"),
     "score-rewards": ("agents.score_rewards", "measure a reward model where the truth is known"),
-    "train-agent": ("agents.train", "train an agent by PPO or cloning, on the task or the VLM reward"),
+    "train-agent": ("agents.train", "train an agent by PPO, cloning or subgoals, on the task or the VLM reward"),
+    "train-grid-agent": ("agents.subgoals.train_grid", "train an agent with subgoals on a MiniGrid task"),
     "train-vlm-rm": (
         "agents.train_vlm_rm",
         "train an agent on any Gymnasium task, paid by how well pictures fit a sentence",

@@ -5,6 +5,7 @@ A judge answers for the picture and state it is shown and keeps no episode; whet
 the caller's to say. An environment whose subgoal is None is never done.
 """
 
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -36,9 +37,9 @@ class TruthJudge:
 
     def __init__(self, sim: Simulator) -> None:
         self.sim, self.completion = sim, Completion(sim)
-        self._current: list[Subgoal | None] = []
-        self._place: Int64[ndarray, "B 2"] = np.zeros((0, 2), np.int64)  # home and sentence
-        self._rows: Int64[ndarray, " B"] = np.zeros(0, np.int64)
+        self._current: list[Subgoal | None] = []  # by number of the environment, as all three
+        self._place: Int64[ndarray, "E 2"] = np.zeros((0, 2), np.int64)  # home and sentence
+        self._rows: Int64[ndarray, " E"] = np.zeros(0, np.int64)
 
     def __call__(
         self, current: Sequence[Subgoal | None], state: SimState, frame: Frame | None = None
@@ -46,26 +47,33 @@ class TruthJudge:
         """Raises InputError for a subgoal in words alone, other than the goal itself, or about what is not there."""
         if len(current) != len(state):
             raise InputError(f"{len(current)} subgoals for {len(state)} environments; give one each, or None")
+        env = state.env.cpu().numpy()
+        self._grow(int(env.max(initial=-1)) + 1)
         place = np.stack([state.home.cpu().numpy(), state.text.cpu().numpy()], axis=1)
-        if len(self._current) != len(current):
-            self._current, self._place = [None] * len(current), np.full((len(current), 2), -1, np.int64)
-            self._rows = np.full(len(current), NOTHING, np.int64)
-        moved = (place != self._place).any(axis=1)
-        self._rows[moved] = NOTHING
-        same = [now is before for now, before in zip(current, self._current)]
+        moved = (place != self._place[env]).any(axis=1)
+        same = [now is self._current[number] for now, number in zip(current, env.tolist())]
         for b in np.flatnonzero(moved | ~np.array(same, bool)).tolist():
-            step = current[b]
-            home, text = place[b].tolist()
-            self._rows[b] = NOTHING if step is None else self.completion.row(home, step, self.sim.texts[text])
-            self._current[b], self._place[b] = step, place[b]
-        return self.completion.done(self._rows, state)
+            step, (home, text), number = current[b], place[b].tolist(), int(env[b])
+            self._rows[number] = NOTHING  # should the next line refuse the subgoal
+            self._rows[number] = NOTHING if step is None else self.completion.row(home, step, self.sim.texts[text])
+            self._current[number], self._place[number] = step, place[b]
+        return self.completion.done(self._rows[env], state)
+
+    def _grow(self, count: int) -> None:
+        """Room for the environments 0..count-1."""
+        more = count - len(self._rows)
+        if more > 0:
+            self._current += [None] * more
+            self._place = np.concatenate([self._place, np.full((more, 2), -1, np.int64)])
+            self._rows = np.concatenate([self._rows, np.full(more, NOTHING, np.int64)])
 
 
 class NoisyJudge:
     """Another judge with errors: what a wrong judge costs.
 
     Each judging errs on its own: a subgoal that stays undone over ten steps has ten chances of a false alarm. Which
-    judgings err is a function of the seed, the environment's number, its episode and step, whatever the batch.
+    judgings err is a function of the seed, the environment's number, its episode and step and the subgoal's words,
+    whatever the batch; so one false alarm does not bring the next subgoals down in the same step.
 
     Args:
         miss: chance that what is done is called not done.
@@ -88,9 +96,14 @@ class NoisyJudge:
     ) -> Bool[Tensor, " B"]:
         done = self.judge(current, state, frame)
         key = episode_key(self.seed, state.env.cpu().numpy(), state.episode.cpu().numpy())
-        draw = torch.from_numpy(uniform(key, state.step.cpu().numpy(), _NOISE)).to(done.device)
+        draw = torch.from_numpy(uniform(key, state.step.cpu().numpy(), _draws(current))).to(done.device)
         asked = torch.tensor([step is not None for step in current], dtype=torch.bool, device=done.device)
         return torch.where(done, draw >= self.miss, (draw < self.false) & asked)
+
+
+def _draws(current: Sequence[Subgoal | None]) -> Int64[ndarray, " B"]:
+    """Numbers of the draws that decide about subgoals: one for each text."""
+    return np.array([_NOISE + zlib.crc32(step.text.encode()) if step else _NOISE for step in current], np.int64)
 
 
 class RewardJudge:

@@ -1,0 +1,38 @@
+"""The learner of `train-agent algorithm=vsc`, from the job's configuration."""
+
+from collections.abc import Callable
+
+from agents.networks import Policy
+from agents.subgoals.learner import SubgoalLearner
+from agents.subgoals.update import PassSettings
+from agents.subgoals.vsc_config import DEMONSTRATIONS, reference_of
+from agents.task_env import TaskEnv
+from agents.train_config import TrainAgentConfig
+from envs.expert import Expert
+
+
+def make_learner(
+    cfg: TrainAgentConfig, env: TaskEnv, policy: Policy, goal_only: Callable[[], Policy]
+) -> SubgoalLearner:
+    """A learner in homes whose teacher is the shortest-path oracle.
+
+    Args:
+        goal_only: makes a fresh policy that reads no subgoal, to be cloned as the reference.
+
+    Raises:
+        InputError: a reference that does not fit the policy.
+    """
+    shown, size = policy.config.observations, (env.num_actions, env.num_envs)
+    reference = reference_of(cfg.vsc, shown, *size, goal_only)
+    return SubgoalLearner(
+        env,
+        policy,
+        cfg.vsc.chosen,
+        reference,
+        teacher=lambda: Expert(env.simulator)(env.state),
+        cloned=cfg.cloned_updates,
+        clones_reference=cfg.vsc.reference == DEMONSTRATIONS,
+        settings=PassSettings.of(cfg),
+        lr=cfg.lr,
+        seed=cfg.seed,
+    )

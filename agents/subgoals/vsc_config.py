@@ -1,0 +1,100 @@
+"""What jobs that learn with subgoals can be told beside what every learner is: the keys under `vsc.`"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from agents.encoders import ObservationSpec
+from agents.networks import Policy
+from agents.subgoals.home_subgoals import NO_PLANS
+from agents.subgoals.objective import OBJECTIVES, Objective
+from agents.subgoals.reference import ReferencePolicy
+from agents.subgoals.symbolic import GRAINS
+from core.errors import InputError, check_choice
+
+DEMONSTRATIONS, NO_REFERENCE = "demonstrations", "none"
+
+
+@dataclass
+class ObjectiveConfig:
+    """What is maximised, and what the policy is held to."""
+
+    objective: str = "vsc"  # what is maximised: vsc, vsc-imitation, vsc-released; ppo, ppo-..., digirl = controls
+    shuffled: bool = False  # subgoals in another order, a control
+    demonstration_steps: int = 0  # of total_steps, the first ones: the oracle acts, policy and reference are cloned
+    reference: str = DEMONSTRATIONS  # its clone on the goal alone; or policy/ folder of an earlier run; or none
+    spread: float = 0.05  # share of the reference's probability spread over all actions
+    alpha: float = -1.0  # weight of the divergence, negative = the objective's own
+
+    def __post_init__(self) -> None:
+        check_choice("vsc.objective", self.objective, OBJECTIVES)
+        if not 0 < self.spread < 1:
+            raise InputError(
+                f"vsc.spread={self.spread} should lie between 0 and 1: without it a divergence is infinite"
+            )
+        if self.demonstration_steps < 0:
+            raise InputError(f"vsc.demonstration_steps={self.demonstration_steps} should not be negative")
+        if self.alpha == 0 or self.alpha > 0 and not OBJECTIVES[self.objective].alpha:
+            raise InputError(
+                f"vsc.alpha={self.alpha} does not go with vsc.objective={self.objective}: it needs a divergence, and a "
+                "weight above 0; for none choose the objective without"
+            )
+
+    def check(self) -> None:
+        """Raises InputError for a divergence without anything to diverge from; called where subgoals are learned."""
+        if self.chosen.divergence == "none":
+            return
+        if self.reference == NO_REFERENCE:
+            raise InputError(
+                f"vsc.objective={self.objective} measures a divergence from a reference; give "
+                "vsc.reference=demonstrations with vsc.demonstration_steps=, or a policy/ folder"
+            )
+        if self.reference == DEMONSTRATIONS and not self.demonstration_steps:
+            raise InputError(
+                "vsc.reference=demonstrations is cloned from the oracle: give vsc.demonstration_steps=, or "
+                "vsc.reference= a policy/ folder"
+            )
+
+    @property
+    def chosen(self) -> Objective:
+        """The objective, with the weight that was asked for."""
+        objective = OBJECTIVES[self.objective]
+        return replace(objective, alpha=self.alpha) if self.alpha > 0 else objective
+
+
+@dataclass
+class VscConfig(ObjectiveConfig):
+    """Beside the objective, where subgoals of homes come from and who says they are done."""
+
+    subgoals: str = "rooms"  # what is put between a goal's stages: stages, rooms, doors, anchors; none = goal alone
+    judge_miss: float = 0.0  # chance that a subgoal done is called not done
+    judge_false: float = 0.0  # chance, at each step, that one not done is called done
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("vsc.subgoals", self.subgoals, (NO_PLANS, *GRAINS))
+        for name in ("judge_miss", "judge_false"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"vsc.{name}={getattr(self, name)} is a chance and lies between 0 and 1")
+
+
+def reference_of(
+    cfg: ObjectiveConfig,
+    shown: Mapping[str, ObservationSpec],
+    num_actions: int,
+    num_envs: int,
+    goal_only: Callable[[], Policy],
+) -> ReferencePolicy | None:
+    """The reference that a job asks for, None where its objective has no divergence.
+
+    Args:
+        shown: what the learning policy reads.
+        goal_only: makes a fresh policy that reads no subgoal, to be cloned.
+
+    Raises:
+        InputError: a folder whose policy does not fit.
+    """
+    if cfg.chosen.divergence == "none":
+        return None
+    if cfg.reference == DEMONSTRATIONS:
+        return ReferencePolicy(goal_only(), num_envs, cfg.spread)
+    return ReferencePolicy.from_pretrained(cfg.reference, shown, num_actions, num_envs, cfg.spread)
