@@ -207,7 +207,7 @@ class Agent:
         like = self.senses.begin(state.rows(torch.zeros(1, dtype=torch.int64)))
         for name, column in like.items():
             old = self.note.get(name, column[:0])
-            self.note[name] = torch.cat([old, torch.zeros(missing, *column.shape[1:], dtype=column.dtype)])
+            self.note[name] = torch.cat([old, column.new_zeros(missing, *column.shape[1:])])
         self.memory = torch.cat([self.memory, self.policy.initial_memory(missing)])
 
     def _act(self, outputs: Tensor, state: SimState) -> Tensor:
@@ -215,14 +215,14 @@ class Agent:
         if self.greedy:
             action = actions.mode()
         else:
-            key = counter_random.episode_key(self.seed, state.key.numpy(), 1)
-            step = state.step.numpy()
+            key = counter_random.episode_key(self.seed, state.key.cpu().numpy(), 1)
+            step = state.step.cpu().numpy()
             if self.policy.config.action_size:
                 draws = [counter_random.normal(key, step, draw) for draw in range(self.policy.config.action_size)]
                 noise = torch.stack([torch.from_numpy(draw) for draw in draws], 1).float()
             else:
                 noise = torch.from_numpy(counter_random.uniform(key, step, 0)).float()
-            action = actions.sample(noise)
+            action = actions.sample(noise.to(outputs.device))
         return action.clamp(-1, 1) if self.policy.config.action_size else action
 
 

@@ -113,13 +113,15 @@ class SentenceTable:
         self._first: frozenset[str] | None = None
         self._texts: Sequence[str] = ()
         self._of_text = torch.zeros(0, dtype=torch.int64)  # row of each of the simulator's sentences, -1 = none yet
+        self._device = torch.device("cpu")  # the simulator's; columns lie there
 
     def __len__(self) -> int:
         return len(self._row)
 
     def attach(self, simulator: Simulator) -> None:
         """Computes what is missing of the sentences that this simulator's homes offer."""
-        self._texts = simulator.texts
+        self._texts, self._device = simulator.texts, simulator.device
+        self.columns = {name: column.to(self._device) for name, column in self.columns.items()}
         offered = list(dict.fromkeys(goal.text for home in simulator.fields.goals for goal in home))
         if self._first is None:
             self._first = frozenset(offered)
@@ -133,7 +135,7 @@ class SentenceTable:
         if self._row.keys() <= wanted:
             return
         kept = {text: row for text, row in self._row.items() if text in wanted}
-        rows = torch.tensor(list(kept.values()), dtype=torch.int64)
+        rows = torch.tensor(list(kept.values()), dtype=torch.int64, device=self._device)
         self.columns = {name: column[rows] for name, column in self.columns.items()}
         self._row = {text: number for number, text in enumerate(kept)}
 
@@ -145,14 +147,15 @@ class SentenceTable:
     def _append(self, texts: list[str]) -> None:
         if not texts:
             return
-        made = self.compute(texts)
+        made = {name: column.to(self._device) for name, column in self.compute(texts).items()}
         for name, column in made.items():
             assert len(column) == len(texts), f"{name}: {len(column)} rows for {len(texts)} sentences"
             self.columns[name] = torch.cat([self.columns[name], column]) if name in self.columns else column
         self._row |= {text: len(self._row) + index for index, text in enumerate(texts)}
 
     def _number(self) -> None:
-        self._of_text = torch.tensor([self._row.get(text, -1) for text in self._texts], dtype=torch.int64)
+        rows = [self._row.get(text, -1) for text in self._texts]
+        self._of_text = torch.tensor(rows, dtype=torch.int64, device=self._device)
 
     def rows(self, text: Int64[Tensor, " B"]) -> Int64[Tensor, " B"]:
         """Rows of `columns` for the sentences that `state.text` names."""
@@ -186,8 +189,10 @@ class Body:
 
     def begin(self, state: SimState) -> Note:
         """The part of a note that the body keeps."""
-        batch = len(state)
-        action = torch.zeros(batch, self.continuous) if self.continuous else torch.full((batch,), -1)
+        batch, device = len(state), state.env.device
+        action = torch.full((batch,), -1, device=device)
+        if self.continuous:
+            action = torch.zeros(batch, self.continuous, device=device)
         return {
             "action": action,
             "collisions": state.collisions.float(),
@@ -226,7 +231,7 @@ class Body:
             place = self.simulator.goal(state, row).stages[0].place
             assert place is not None, "goals of PointGoal are places"
             places.append(place)
-        return torch.tensor(places)
+        return torch.tensor(places, device=state.env.device)
 
 
 def relative(

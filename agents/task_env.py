@@ -14,6 +14,7 @@ from agents.networks import Observation
 from agents.rollout import EnvStep
 from agents.senses import Note, Senses, Sight, with_rows
 from core import distributed
+from core.checkpoint import on_device
 from core.errors import InputError
 from envs.home_stream import HomeStream
 from envs.simulator import Simulator
@@ -107,9 +108,9 @@ class TaskEnv:
         self._attach()
         self.state: SimState = simulator.reset()
         self.note: Note = {}
-        self.potential = torch.zeros(self.num_envs)
+        self.potential = torch.zeros(self.num_envs, device=simulator.device)
         self.scored: Note = {}  # what the model remembers
-        self.returns = torch.zeros(2, self.num_envs)  # of the task, of the model
+        self.returns = torch.zeros(2, self.num_envs, device=simulator.device)  # of the task, of the model
 
     @property
     def observation_spec(self) -> dict[str, ObservationSpec]:
@@ -120,7 +121,7 @@ class TaskEnv:
         """New episodes everywhere, the first ones of the simulator's seed."""
         self.state = self.simulator.reset()
         self.returns.zero_()
-        sight, self.potential, self.scored = self._begin(torch.arange(self.num_envs))
+        sight, self.potential, self.scored = self._begin(torch.arange(self.num_envs, device=self.simulator.device))
         self.note = sight.note
         return sight.observation
 
@@ -174,7 +175,7 @@ class TaskEnv:
         self.taken += self.num_envs * distributed.world_size()
         pool = stream.pool_at(stream.number(self.taken))
         if pool is self.simulator.homes:
-            return torch.zeros(self.num_envs, dtype=torch.bool)
+            return torch.zeros(self.num_envs, dtype=torch.bool, device=self.simulator.device)
         self.simulator, self.state, gone = self.simulator.moved_to(pool, self.state)
         self._attach()
         self.note = self.senses.carried(self.note)
@@ -197,7 +198,7 @@ class TaskEnv:
         sight = self.senses.observe(frame, state, self.senses.begin(state))
         self._spend("encode", started)
         if self.model is None:
-            return sight, torch.zeros(len(rows)), {}
+            return sight, torch.zeros(len(rows), device=rows.device), {}
         started = time.perf_counter()
         potential, scored = self.model.potential(frame, state, sight, self.model.begin(state))
         self._spend("score", started)
@@ -223,6 +224,7 @@ class TaskEnv:
         Raises:
             WorkerError: a process of the stream failed.
         """
+        saved = on_device(saved, self.simulator.device)
         if self.stream is not None:
             self.taken = saved["taken"]
             pool = self.stream.pool_at(self.stream.number(self.taken))
@@ -231,8 +233,8 @@ class TaskEnv:
                 self._attach()
         self.state = SimState.from_state_dict(saved["state"])
         if self.stream is not None:  # sentences are numbered as they are met: a run that began here has met fewer
-            text = self.simulator.fields.text(self.state.home.numpy(), self.state.goal.numpy())
-            self.state = replace(self.state, text=torch.from_numpy(text))
+            text = self.simulator.fields.text(self.state.home.cpu().numpy(), self.state.goal.cpu().numpy())
+            self.state = replace(self.state, text=torch.from_numpy(text).to(self.simulator.device))
         self.note = dict(saved["note"])
         self.potential, self.scored = saved["potential"], dict(saved["scored"])
         self.returns = saved["returns"].clone()

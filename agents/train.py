@@ -7,6 +7,7 @@ sightline train-agent scenes=SCENES grounder=MODEL features=grounder reward=grou
 sightline train-agent scenes=SCENES grounder=MODEL features=grounder task=find_referral
 sightline train-agent scenes=SCENES features=pixels algorithm=bc
 sightline train-agent scenes=SCENES features=pixels algorithm=vsc vsc.demonstration_steps=20000
+sightline train-agent scenes=SCENES features=pixels device=cuda num_envs=1024
 sightline train-agent scenes=procedural stream=64 stream_every=50000 features=grounder grounder=MODEL
 torchrun --nproc_per_node 2 -m agents.train scenes=SCENES features=pixels out=RUN
 
@@ -61,7 +62,7 @@ from agents.task_env import StepReward, TaskEnv
 from agents.train_config import TrainAgentConfig
 from agents.tuned import TunedPolicy
 from core import distributed
-from core.checkpoint import Checkpoints, generator_state, load_checkpoint, load_weights, restore
+from core.checkpoint import Checkpoints, generator_state, load_checkpoint, load_weights, on_device, restore
 from core.errors import InputError, existing_file
 from core.files import atomic_folder
 from core.intervals import grouped_mean, grouped_rate
@@ -231,26 +232,32 @@ def run(cfg: TrainAgentConfig) -> dict[str, Any]:
     ):
         if needed and not getattr(cfg, name):
             raise InputError(f"{name} is required: {name}=FOLDER, {what}")
-    with distributed.processes():
+    with distributed.processes(cfg.device) as device:
         if distributed.world_size() > 1 and not cfg.out:
             raise InputError("several processes share one run folder; name it with out=FOLDER")
         homes = Homes(cfg.scenes, cfg.homes)
         task = TASKS[cfg.task].from_manifest(homes.manifest)
         interactive = task.interactive or cfg.shut_doors > 0
         if not cfg.stream:
-            return train(cfg, homes, task, homes.pool(interactive))
+            return train(cfg, homes, task, homes.pool(interactive), device)
         options = (cfg.stream, cfg.stream_every, cfg.stream_replace, cfg.stream_workers, cfg.seed, interactive)
         with homes.stream(*options) as stream:
-            return train(cfg, homes, task, stream.pool_at(0), stream)
+            return train(cfg, homes, task, stream.pool_at(0), device, stream)
 
 
 def train(
-    cfg: TrainAgentConfig, homes: Homes, task: Task, pool: HomePool, stream: HomeStream | None = None
+    cfg: TrainAgentConfig,
+    homes: Homes,
+    task: Task,
+    pool: HomePool,
+    device: torch.device,
+    stream: HomeStream | None = None,
 ) -> dict[str, Any]:
     """Collect, update, log, checkpoint; then act on val homes.
 
     Args:
         pool: the train homes, or those that the stream begins with.
+        device: where homes are walked, drawn and learned from.
     """
     main = distributed.is_main()
     folder = RunFolder.open(cfg, "train-agent") if main else None
@@ -269,19 +276,20 @@ def train(
         "noise": noise_of(cfg.noise),
         "shut_doors": cfg.shut_doors,
         "sensors": sensors,
+        "device": device,
     }
     simulator = Simulator(pool, task, num_envs=len(own), env_ids=own, seed=cfg.seed, **options)
     env = make_env(cfg, simulator, stream)
-    policy = make_agent_policy(cfg, env)
+    policy = make_agent_policy(cfg, env).to(device)
     groups = policy.groups(cfg.lr, cfg.tune_share) if isinstance(policy, TunedPolicy) else policy.parameters()
     optimizer = torch.optim.Adam(groups, lr=cfg.lr, eps=1e-5, fused=True)
     generator = torch.Generator().manual_seed(cfg.seed)
-    log = EpisodeLog(len(own))
+    log = EpisodeLog(len(own), device)
     progress = Progress.begin(env, policy)
     learner: SubgoalLearner | None = None
     if cfg.algorithm == "vsc":
-        learner = make_learner(cfg, env, policy, lambda: make_agent_policy(cfg, env, goal_only=True))
-    scale = ReturnScale(len(own), cfg.gamma)
+        learner = make_learner(cfg, env, policy, lambda: make_agent_policy(cfg, env, goal_only=True).to(device))
+    scale = ReturnScale(len(own), cfg.gamma, device)
 
     shared = folder.checkpoints if folder is not None else None
     first, seconds, scoring = 0, 0.0, 0.0
@@ -299,11 +307,12 @@ def train(
         optimizer.load_state_dict(saved["optimizer"])
         restore(generator, saved["generator"])
         env.load_state_dict(saved["env"])
-        progress, seconds, scoring = Progress(**saved["progress"]), saved["seconds"], saved["seconds_score"]
-        log.load_state_dict(saved["log"])
-        scale.load_state_dict(saved["scale"])
+        there = {name: on_device(saved[name], device) for name in ("progress", "log", "scale", "learner")}
+        progress, seconds, scoring = Progress(**there["progress"]), saved["seconds"], saved["seconds_score"]
+        log.load_state_dict(there["log"])
+        scale.load_state_dict(there["scale"])
         if learner is not None:
-            learner.load_state_dict(saved["learner"])
+            learner.load_state_dict(there["learner"])
     if folder is not None:
         folder.rewind(first)
 

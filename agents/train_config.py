@@ -20,6 +20,8 @@ MODELS = ("vlm", "grounded")
 class TrainAgentConfig(JobConfig):
     """An agent in homes: sightline train-agent scenes=SCENES vl=MODEL features=vl|grounder|pixels algorithm=ppo|vsc"""
 
+    CUDA = True
+
     scenes: str = ""  # folder of homes made by build-scenes, or procedural = generated on the fly
     vl: str = ""  # folder of a trained two-tower model (model/ of pretrain-vl): for features=vl and reward=vlm
     reward_vl: str = ""  # towers of reward=vlm if others than vl: such a folder, or a CLIP / SigLIP folder or hub id
@@ -89,6 +91,11 @@ class TrainAgentConfig(JobConfig):
         check_choice("algorithm", self.algorithm, ALGORITHMS)
         check_choice("control", self.control, CONTROLS)
         check_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
+        if self.device != "cpu" and (self.features != "pixels" or self.reward != "task"):
+            raise InputError(
+                f"device={self.device} goes with features=pixels and reward=task so far, not with "
+                f"features={self.features} and reward={self.reward}; use device=cpu"
+            )
         self.max_steps = self.max_steps or task_max_steps(self.task)
         noise_of(self.noise)
         for name in ("max_steps", "total_steps", "num_envs", "rollout", "epochs", "minibatches", "width", "image_size"):

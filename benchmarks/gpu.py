@@ -5,7 +5,7 @@
 3. Pictures: colours, depth and ids at 64x64 and 128x128, 1,024 and 4,096 cameras; recorded as a graph and not; kinds
    of search trees; threads in a block.
 4. Steps: the simulator's step with its pictures and resets, random actions; and its parts alone.
-5. PPO on these pictures, the whole way, with a convolutional policy.
+5. PPO on these pictures, the whole way, by train-agent's parts; with and without subgoals.
 6. Training of the grounding model at GPS's size beside a straightforward GPS (benchmarks/grounding.py), in bfloat16
    with cached object features; and of ours alone with 512 sentences at once.
 7. Scoring of frames by VLM-RM with encoders of the shapes of CLIP ViT-L/14 and SigLIP SO400M (random weights), in
@@ -201,48 +201,39 @@ def stepping(pool: HomePool, device: torch.device, batch: int, sensors: Sensors 
     return take
 
 
-def learning(pool: HomePool, device: torch.device, batch: int, pixels: int, steps: int) -> Take:
-    """PPO on pictures: rollout and update, two epochs of four minibatches."""
-    from agents.encoders import ObservationSpec
+def learning(pool: HomePool, device: torch.device, batch: int, pixels: int, steps: int, *, subgoals: bool) -> Take:
+    """PPO on colours, depth and words with train-agent's policy: rollout and update, two epochs of four minibatches.
+
+    Args:
+        subgoals: the policy is told which room comes next, and a judge says when it is there.
+    """
+    from agents.agent import FEATURES
     from agents.networks import make_policy
+    from agents.pixels import PixelSenses, vocabulary_of
     from agents.ppo import update
-    from agents.rollout import EnvStep, EpisodeLog, Progress, collect
+    from agents.rollout import EpisodeLog, Progress, collect
+    from agents.senses import Senses
+    from agents.subgoals.home_subgoals import HomeSubgoals
+    from agents.subgoals.subgoal_env import SubgoalEnv
+    from agents.task_env import TaskEnv
 
-    class Walks:
-        """The simulator as a TensorEnv that shows its colours."""
-
-        num_envs, num_actions, action_size = batch, 4, 0
-        observation_spec = {"image": ObservationSpec((pixels, pixels, 3), "uint8")}
-
-        def __init__(self) -> None:
-            sensors = Sensors(pixels, pixels)
-            self.sim = Simulator(pool, num_envs=batch, seed=0, sensors=sensors, device=device, backend="warp")
-            self.state = self.sim.reset()
-
-        def reset(self) -> dict[str, Tensor]:
-            self.state = self.sim.reset()
-            return {"image": self.sim.observe(self.state).rgb}
-
-        def step(self, action: Tensor) -> EnvStep:
-            self.state, step = self.sim.step(self.state, action)
-            assert step.frame is not None
-            now, done = step.frame.rgb, step.done
-            if bool(done.any()):
-                self.state = self.sim.reset(self.state, done)
-                fresh = self.sim.observe(self.state, done).rgb
-                now = torch.where(done[:, None, None, None], fresh, now)
-            final = {"image": step.frame.rgb}
-            return EnvStep({"image": now}, final, step.reward, step.terminated, step.truncated, step.metrics)
-
-    env = Walks()
-    policy = make_policy("feedforward", env.observation_spec, num_actions=4, seed=0).to(device)
-    optimizer = torch.optim.Adam(policy.parameters(), lr=3e-4)
+    sensors = Sensors(pixels, pixels)
+    sim = Simulator(pool, num_envs=batch, seed=0, sensors=sensors, device=device, backend="warp")
+    senses: Senses = PixelSenses(vocabulary_of(sim.texts), sensors, sim.max_steps)
+    if subgoals:
+        senses = HomeSubgoals(senses, subgoals="rooms", shuffle=False, miss=0.0, false=0.0, seed=0)
+    env = SubgoalEnv(TaskEnv(sim, senses)) if subgoals else TaskEnv(sim, senses)
+    policy = make_policy(**FEATURES["pixels"], observation_spec=env.observation_spec, num_actions=env.num_actions)
+    policy.to(device)
+    optimizer = torch.optim.Adam(policy.parameters(), lr=3e-4, fused=True)
     generator, log = torch.Generator().manual_seed(0), EpisodeLog(batch, device)
     progress = Progress.begin(env, policy)
     rollout: list[Any] = [None]
 
     def take() -> int:
         rollout[0] = collect(env, policy, progress, steps, generator, log, rollout[0])
+        if isinstance(env, SubgoalEnv):
+            env.take()
         update(
             policy, optimizer, rollout[0], generator=generator, gamma=0.99, lam=0.95, epochs=2, minibatches=4,
             clip=0.2, entropy_coef=0.01, value_coef=0.5, max_grad_norm=0.5, max_kl=math.inf,
@@ -397,12 +388,15 @@ def ppo(report: Report, clock: Clock, pool: HomePool) -> None:
     """Training on pictures."""
     size, device = clock.size, clock.device
     pixels = max(36, size.pixels[0])  # the least the image encoder takes
-    report.table(["environments", "steps/s", "state and pictures alone"])
+    report.say(f"\n{pixels}x{pixels} colours and depth, words and body; a recurrent policy of 128 units.")
+    report.table(["environments", "steps/s", "told subgoals", "state and pictures alone"])
     for batch in size.batches:
-        rate = clock.rate(learning(pool, device, batch, pixels, size.rollout))
+        rate, told = (
+            clock.rate(learning(pool, device, batch, pixels, size.rollout, subgoals=on)) for on in (False, True)
+        )
         alone = clock.rate(stepping(pool, device, batch, Sensors(pixels, pixels)))
         report.values["cuda_ppo_steps_per_second"] = max(rate, report.values.get("cuda_ppo_steps_per_second", 0.0))
-        report.row(f"{batch:,}", f"{rate:,.0f}", f"{alone:,.0f}")
+        report.row(f"{batch:,}", f"{rate:,.0f}", f"{told:,.0f}", f"{alone:,.0f}")
 
 
 def grounding(report: Report, device: torch.device) -> None:

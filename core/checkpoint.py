@@ -141,6 +141,17 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         ) from error
 
 
+def on_device(saved: Any, device: torch.device) -> Any:
+    """What `load_checkpoint` gave, or a part of it, with its tensors on a device."""
+    if isinstance(saved, torch.Tensor):
+        return saved.to(device)
+    if isinstance(saved, dict):
+        return {name: on_device(part, device) for name, part in saved.items()}
+    if isinstance(saved, list | tuple):
+        return type(saved)(on_device(part, device) for part in saved)
+    return saved
+
+
 def load_weights(module: torch.nn.Module, weights: dict[str, torch.Tensor], what: str) -> None:
     """`module.load_state_dict`, with a one-line error when the weights are of another architecture.
 

@@ -17,13 +17,13 @@ def make_learner(
     """A learner in homes whose teacher is the shortest-path oracle.
 
     Args:
-        goal_only: makes a fresh policy that reads no subgoal, to be cloned as the reference.
+        goal_only: makes a fresh policy that reads no subgoal, on the policy's device, to be cloned as the reference.
 
     Raises:
         InputError: a reference that does not fit the policy.
     """
     shown, size = policy.config.observations, (env.num_actions, env.num_envs)
-    reference = reference_of(cfg.vsc, shown, *size, goal_only)
+    reference = reference_of(cfg.vsc, shown, *size, goal_only, policy.device)
     return SubgoalLearner(
         env,
         policy,

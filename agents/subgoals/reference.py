@@ -49,7 +49,13 @@ class ReferencePolicy:
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, shown: Mapping[str, ObservationSpec], num_actions: int, batch: int, spread: float
+        cls,
+        folder: str | Path,
+        shown: Mapping[str, ObservationSpec],
+        num_actions: int,
+        batch: int,
+        spread: float,
+        device: torch.device | str = "cpu",
     ) -> "ReferencePolicy":
         """The policy in a folder.
 
@@ -67,7 +73,7 @@ class ReferencePolicy:
                 f"{policy.config.num_actions} actions, here are {', '.join(shown)} and {num_actions}; train it with "
                 "the same features, task and models"
             )
-        return cls(policy, batch, spread)
+        return cls(policy.to(device), batch, spread)
 
     @torch.no_grad()
     def follow(self, observation: Observation, start: Bool[Tensor, "T B"]) -> Float[Tensor, "T B A"]:

@@ -50,14 +50,14 @@ class PlanTable:
         length: (P,) subgoals of each.
     """
 
-    def __init__(self, vocabulary: Sequence[str]) -> None:
-        self.vocabulary = list(vocabulary)
+    def __init__(self, vocabulary: Sequence[str], device: torch.device | str = "cpu") -> None:
+        self.vocabulary, self.device = list(vocabulary), torch.device(device)
         self.plans: list[Plan] = []
-        self.length = torch.zeros(0, dtype=torch.int64)
+        self.length = torch.zeros(0, dtype=torch.int64, device=device)
         self._steps = np.empty((0, MOST + 1), dtype=object)  # subgoals, None behind the last
-        self._text = torch.zeros(0, MOST + 1, dtype=torch.int64)  # row of the words
+        self._text = torch.zeros(0, MOST + 1, dtype=torch.int64, device=device)  # row of the words
         self._row: dict[str, int] = {}
-        self._words = torch.zeros(0, len(self.vocabulary) + 1)
+        self._words = torch.zeros(0, len(self.vocabulary) + 1, device=device)
 
     def add(self, plan: Plan) -> int:
         """The number of a new plan; behind its last subgoal stands the goal."""
@@ -67,16 +67,17 @@ class PlanTable:
         texts = [*(step.text for step in steps), *[plan.goal] * (MOST + 1 - len(steps))]
         new = [text for text in dict.fromkeys(texts) if text not in self._row]
         self._row |= {text: len(self._row) + k for k, text in enumerate(new)}
-        self._words = torch.cat([self._words, bag_of_words(new, self.vocabulary)])
-        self._text = torch.cat([self._text, torch.tensor([[self._row[text] for text in texts]])])
+        self._words = torch.cat([self._words, bag_of_words(new, self.vocabulary).to(self.device)])
+        numbers = torch.tensor([[self._row[text] for text in texts]], device=self.device)
+        self._text = torch.cat([self._text, numbers])
         self._steps = np.concatenate([self._steps, row])
-        self.length = torch.cat([self.length, torch.tensor([len(steps)])])
+        self.length = torch.cat([self.length, torch.tensor([len(steps)], device=self.device)])
         self.plans.append(plan)
         return len(self.plans) - 1
 
     def current(self, plan: Int64[Tensor, " B"], index: Int64[Tensor, " B"]) -> list[Subgoal | None]:
         """The subgoals under way, None where all are done."""
-        return self._steps[plan.numpy(), index.numpy()].tolist()
+        return self._steps[plan.cpu().numpy(), index.cpu().numpy()].tolist()
 
     def shown(self, plan: Int64[Tensor, " B"], index: Int64[Tensor, " B"]) -> Float[Tensor, "B D"]:
         """What a policy is shown of them: words, and the share of the plan done."""
@@ -120,7 +121,7 @@ class SubgoalSenses:
         if not self.vocabulary:
             self.vocabulary = self._read_vocabulary(simulator)
         self.judge = self.make_judge(simulator)
-        self.table = PlanTable(self.vocabulary)
+        self.table = PlanTable(self.vocabulary, simulator.device)
         self.pointed = PointedThing(self.inner.memory) if isinstance(self.inner, ObjectSenses) else None
         self._pointed = torch.zeros(0, MOST + 1, dtype=torch.int64)  # rows of `pointed`, by plan and subgoal
         most = max(len(goals) for goals in simulator.fields.goals)
@@ -145,12 +146,12 @@ class SubgoalSenses:
 
     def begin(self, state: SimState) -> Note:
         """The first subgoal; what is done of it already is seen with the first picture."""
-        return {**self.inner.begin(state), INDEX: torch.zeros(len(state), dtype=torch.int64)}
+        return {**self.inner.begin(state), INDEX: torch.zeros_like(state.env)}
 
     def plan_of(self, state: SimState) -> Int64[Tensor, " B"]:
         """Numbers of the plans that belong to the homes and goals of some environments; new ones are made."""
         assert self.simulator is not None, "attach a simulator first"
-        home, goal = state.home.numpy(), state.goal.numpy()
+        home, goal = state.home.cpu().numpy(), state.goal.cpu().numpy()
         missing = self._number[home, goal] < 0
         if missing.any():
             places = list(dict.fromkeys(zip(home[missing].tolist(), goal[missing].tolist())))
@@ -159,7 +160,7 @@ class SubgoalSenses:
                 if self.pointed is not None:
                     rows = self.pointed.rows(self.simulator.homes[place[0]], plan)
                     self._pointed = torch.cat([self._pointed, torch.tensor([rows])])
-        return torch.from_numpy(self._number[home, goal])
+        return torch.from_numpy(self._number[home, goal]).to(state.home.device)
 
     def observe(self, frame: Frame, state: SimState, note: Note) -> Sight:
         """What the inner senses see, the subgoal that comes next, and whether one was reached."""
@@ -194,4 +195,4 @@ class SubgoalSenses:
         done = self.judge(current, state, frame)
         if done.shape != (len(current),) or done.dtype != torch.bool:
             raise InputError(f"the judge answered {done.dtype} {tuple(done.shape)} about {len(current)} environments")
-        return done & torch.tensor([step is not None for step in current], dtype=torch.bool)
+        return done & torch.tensor([step is not None for step in current], dtype=torch.bool, device=done.device)

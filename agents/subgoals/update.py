@@ -223,7 +223,7 @@ def _passes(
             )
             policy_loss = losses.sum() / count
             entropy = actions.entropy().sum() / count
-            value_loss = torch.zeros(())
+            value_loss = torch.zeros((), device=away.device)
             loss = policy_loss - settings.entropy_coef * entropy
             if worth.target is not None:
                 value_loss = 0.5 * (value - part["target"]).square().sum() / count

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+import torch
+
 from agents.encoders import ObservationSpec
 from agents.networks import Policy
 from agents.subgoals.home_subgoals import NO_PLANS
@@ -83,12 +85,13 @@ def reference_of(
     num_actions: int,
     num_envs: int,
     goal_only: Callable[[], Policy],
+    device: torch.device | str = "cpu",
 ) -> ReferencePolicy | None:
     """The reference that a job asks for, None where its objective has no divergence.
 
     Args:
         shown: what the learning policy reads.
-        goal_only: makes a fresh policy that reads no subgoal, to be cloned.
+        goal_only: makes a fresh policy that reads no subgoal, on its device, to be cloned.
 
     Raises:
         InputError: a folder whose policy does not fit.
@@ -97,4 +100,4 @@ def reference_of(
         return None
     if cfg.reference == DEMONSTRATIONS:
         return ReferencePolicy(goal_only(), num_envs, cfg.spread)
-    return ReferencePolicy.from_pretrained(cfg.reference, shown, num_actions, num_envs, cfg.spread)
+    return ReferencePolicy.from_pretrained(cfg.reference, shown, num_actions, num_envs, cfg.spread, device)
