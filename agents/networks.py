@@ -1,4 +1,4 @@
-"""The policy and value network: encoders of named observations, an optional GRU as memory, two heads.
+"""The policy and value network: encoders of named observations, a memory or none, two heads.
 
     policy = make_policy("recurrent", env.observation_spec, num_actions=env.num_actions)
     outputs, value, memory = policy(policy.normalise(observation), policy.initial_memory(B))
@@ -30,6 +30,7 @@ from agents.encoders import (
     initialise,
     kind_of,
 )
+from agents.recall import GRUMemory, TransformerMemory
 from core.checkpoint import load_weights
 from core.errors import InputError, check_choice, existing_file
 from core.files import atomic_write, read_json
@@ -48,7 +49,9 @@ class PolicyConfig:
     action_size: int = 0  # numbers of a continuous action
     width: int = 128  # units of each hidden layer
     layers: int = 2  # hidden layers after the encoders, the policy's and the value's apart
-    memory: int = 128  # units of the GRU; 0 = no memory, a plain feed-forward policy
+    memory: int = 128  # units of the GRU, or width of the transformer; 0 = no memory, a plain feed-forward policy
+    window: int = 0  # steps a transformer looks back on instead of a GRU, 0 = a GRU
+    memory_layers: int = 1  # of the transformer
     image_encoder: str = "small"  # one of IMAGE_ENCODERS
     image_width: int = 128  # features of a picture
     token_width: int = 64  # features of the object tokens
@@ -62,6 +65,8 @@ class PolicyConfig:
             raise InputError(
                 f"num_actions={self.num_actions}, action_size={self.action_size}: exactly one of them is positive"
             )
+        if self.window and not self.memory:
+            raise InputError(f"window={self.window} is of a transformer of width memory=0; give memory= its width")
         check_choice("image_encoder", self.image_encoder, IMAGE_ENCODERS)
         check_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
         kinds = [kind_of(name, spec) for name, spec in self.observations.items()]
@@ -122,16 +127,17 @@ class Policy(nn.Module):
         self.body = MLP(size, config.width, config.layers)
         self.value_body = MLP(size, config.width, config.layers)
         features = self.body.size
-        self.memory = nn.GRUCell(features, config.memory) if config.memory else None
-        self.action_head = nn.Linear(features + config.memory, config.num_actions or config.action_size)
-        self.value_head = nn.Linear(features + config.memory, 1)
+        self.memory = _make_memory(features, config)
+        read = features + (self.memory.width if self.memory is not None else 0)
+        self.action_head = nn.Linear(read, config.num_actions or config.action_size)
+        self.value_head = nn.Linear(read, 1)
         self.log_std = nn.Parameter(torch.zeros(config.action_size)) if config.action_size else None
         initialise(self)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # kernels of convolutions
         # first actions nearly uniform, first values near zero: Andrychowicz et al., arXiv:2006.05990, section 3.2
         nn.init.orthogonal_(self.action_head.weight, 0.01)
         nn.init.orthogonal_(self.value_head.weight, 1.0)
-        if self.memory is not None:
+        if isinstance(self.memory, GRUMemory):
             nn.init.orthogonal_(self.memory.weight_hh)
         if self.image is not None and self.image.film is not None:
             nn.init.orthogonal_(self.image.film.weight, 0.1)  # begins close to passing the picture on as it is
@@ -164,8 +170,8 @@ class Policy(nn.Module):
             norm.update(observation[name])
 
     def initial_memory(self, batch: int) -> Float[Tensor, "B M"]:
-        """What the memory holds when an episode starts: zeros (of width 0 without a GRU)."""
-        return torch.zeros(batch, self.config.memory, device=self.device)
+        """What the memory holds when an episode starts: zeros (M = 0 without a memory)."""
+        return torch.zeros(batch, self.memory.size if self.memory is not None else 0, device=self.device)
 
     def distribution(self, outputs: Float[Tensor, "*b A"]) -> Categorical | Gaussian:
         """Of the actions, from what the action head put out."""
@@ -185,9 +191,10 @@ class Policy(nn.Module):
         """Action outputs, value and the memory after this step."""
         encoded = self.encode(observation)
         features, value_features = self.body(encoded), self.value_body(encoded)
+        summary = None
         if self.memory is not None:
-            memory = self.memory(features, memory)
-        outputs, value = self._heads(features, value_features, memory)
+            summary, memory = self.memory.step(features, memory)
+        outputs, value = self._heads(features, value_features, summary)
         return outputs, value, memory
 
     def unroll(
@@ -197,18 +204,11 @@ class Policy(nn.Module):
         steps, batch = start.shape
         encoded = self.encode({name: x.flatten(0, 1) for name, x in observation.items()})
         features, value_features = self.body(encoded), self.value_body(encoded)
-        memories = memory
+        summary = None
         if self.memory is not None:
-            rows = []
-            # the input side of the GRU has no recurrence: one product for all T
-            gates_in = nn.functional.linear(features, self.memory.weight_ih, self.memory.bias_ih)
-            gates_in = gates_in.view(steps, batch, gates_in.shape[-1])  # sizes said: a share may be empty
-            keep = (~start).to(features.dtype)[..., None]
-            for t in range(steps):
-                memory = _gru(gates_in[t], memory * keep[t], self.memory)
-                rows.append(memory)
-            memories = torch.cat(rows)
-        outputs, value = self._heads(features, value_features, memories)
+            features_by_step = features.view(steps, batch, features.shape[-1])  # sizes said: a share may be empty
+            summary = self.memory.unroll(features_by_step, start, memory).flatten(0, 1)
+        outputs, value = self._heads(features, value_features, summary)
         return outputs.view(steps, batch, outputs.shape[-1]), value.view(steps, batch)
 
     def encode(self, observation: Observation) -> Float[Tensor, "B E"]:
@@ -229,9 +229,9 @@ class Policy(nn.Module):
     def _half(self) -> bool:
         return uses_bfloat16(self.config.precision, self.device.type)
 
-    def _heads(self, features: Tensor, value_features: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        if self.memory is not None:
-            features, value_features = torch.cat([features, memory], -1), torch.cat([value_features, memory], -1)
+    def _heads(self, features: Tensor, value_features: Tensor, summary: Tensor | None) -> tuple[Tensor, Tensor]:
+        if summary is not None:
+            features, value_features = torch.cat([features, summary], -1), torch.cat([value_features, summary], -1)
         return self.action_head(features), self.value_head(value_features).squeeze(-1)
 
     def save_pretrained(self, folder: str | Path, **extra: object) -> None:
@@ -306,11 +306,9 @@ def make_policy(
         return Policy(config)
 
 
-def _gru(gates_in: Float[Tensor, "B 3M"], memory: Float[Tensor, "B M"], cell: nn.GRUCell) -> Float[Tensor, "B M"]:
-    """One step of nn.GRUCell from the finished input product."""
-    gates = nn.functional.linear(memory, cell.weight_hh, cell.bias_hh)
-    reset_in, update_in, new_in = gates_in.chunk(3, -1)
-    reset_h, update_h, new_h = gates.chunk(3, -1)
-    reset, update = torch.sigmoid(reset_in + reset_h), torch.sigmoid(update_in + update_h)
-    new = torch.tanh(new_in + reset * new_h)
-    return new + update * (memory - new)
+def _make_memory(features: int, config: PolicyConfig) -> GRUMemory | TransformerMemory | None:
+    if not config.memory:
+        return None
+    if not config.window:
+        return GRUMemory(features, config.memory)
+    return TransformerMemory(features, config.memory, config.window, config.memory_layers)

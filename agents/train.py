@@ -200,6 +200,7 @@ def make_agent_policy(cfg: TrainAgentConfig, env: TaskEnv, *, goal_only: bool = 
         seed=cfg.seed,
         width=cfg.width,
         memory=cfg.memory,
+        window=cfg.window,
         precision=cfg.precision,
         **settings,
     )

@@ -67,7 +67,8 @@ class TrainAgentConfig(JobConfig):
     beta: float = 1.0  # cloning: share of steps the oracle takes; below 1 the learner meets its own mistakes (DAgger)
     clone_value_coef: float = 0.0  # cloning: weight of fitting the value to what the steps returned, 0 = not fitted
     width: int = 128  # units of each hidden layer
-    memory: int = 96  # units of the GRU
+    memory: int = 96  # units of the GRU, or width of the transformer
+    window: int = 0  # steps that a transformer looks back on, in the GRU's place; 0 = the GRU
     initial_stop_logit: float = -3.0  # of stopping, before training; the other actions start at 0
 
     alpha: float = 0.25  # VLM reward: strength of the goal-baseline projection, 0..1
@@ -107,7 +108,7 @@ class TrainAgentConfig(JobConfig):
                 f"0..{self.stream} (stream)"
             )
         for name in (
-            "homes", "stream", "stream_workers", "memory", "val_episodes", "value_coef", "clone_value_coef",
+            "homes", "stream", "stream_workers", "memory", "window", "val_episodes", "value_coef", "clone_value_coef",
             "task_weight", "model_weight",
         ):  # fmt: skip
             if getattr(self, name) < 0:

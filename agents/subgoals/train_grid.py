@@ -64,7 +64,8 @@ class TrainGridConfig(JobConfig):
     max_grad_norm: float = 0.5  # gradients are cut to this norm
     max_kl: float = 0.05  # mean KL to the old policy after which an update stops early
     width: int = 64  # units of each hidden layer
-    memory: int = 64  # units of the GRU, 0 = none
+    memory: int = 64  # units of the GRU, or width of the transformer; 0 = none
+    window: int = 0  # steps that a transformer looks back on, in the GRU's place; 0 = the GRU
     eval_steps: int = 320  # steps of each environment after training, 0 = none
     checkpoint_every: int = 20  # updates between checkpoints
 
@@ -78,10 +79,10 @@ class TrainGridConfig(JobConfig):
         for name in ("lr", "clip", "max_grad_norm", "max_kl"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name}={getattr(self, name)} should be positive")
-        if self.minibatches > self.num_envs or self.memory < 0 or self.eval_steps < 0:
+        if self.minibatches > self.num_envs or min(self.memory, self.window, self.eval_steps) < 0:
             raise InputError(
-                f"minibatches={self.minibatches} should be at most num_envs={self.num_envs}, memory={self.memory} and "
-                f"eval_steps={self.eval_steps} not negative"
+                f"minibatches={self.minibatches} should be at most num_envs={self.num_envs}, memory={self.memory}, "
+                f"window={self.window} and eval_steps={self.eval_steps} not negative"
             )
         if not (0 <= self.gamma <= 1 and 0 <= self.lam <= 1):
             raise InputError(f"gamma={self.gamma} and lam={self.lam} should be between 0 and 1")
@@ -104,6 +105,7 @@ def make_grid_policy(cfg: TrainGridConfig, env: SubgoalEnv, *, reads_subgoal: bo
     """A fresh policy."""
     shown = {name: spec for name, spec in env.observation_spec.items() if reads_subgoal or name != "subgoal"}
     kind = {"num_actions": env.num_actions, "seed": cfg.seed, "width": cfg.width, "memory": cfg.memory}
+    kind["window"] = cfg.window
     return make_policy("recurrent", shown, **kind)
 
 
