@@ -169,7 +169,7 @@ class Agent:
             tune=document["tune"],
         )
         if document.get("subgoals"):
-            senses = HomeSubgoals(senses, **document["subgoals"])
+            senses = HomeSubgoals.from_description(senses, document["subgoals"])
         try:
             senses.attach(simulator)
             return cls(senses, policy, seed=seed, greedy=greedy)

@@ -40,6 +40,14 @@ def score_every_goal(model: VLMReward, embedding: Float[Tensor, "M D"]) -> Float
     return torch.stack(columns, dim=1)
 
 
+def unlabelled_frames(simulator: Simulator, frames: int, seed: int) -> UInt8[Tensor, "M H W 3"]:
+    """What agents see at the starts of M episodes; no labels, no goals."""
+    other = Simulator(
+        simulator.homes, simulator.task, num_envs=frames, seed=seed, sensors=simulator.sensors, fields=simulator.fields
+    )
+    return other.observe(other.reset()).rgb
+
+
 class SentenceReward:
     """The reward of frames for whatever sentences come.
 

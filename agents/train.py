@@ -31,8 +31,10 @@ Leaves policy/, metrics.jsonl and result.json in its run folder; result.json hol
 run continues with resume=auto and makes the same weights; under torchrun, with as many processes as before.
 """
 
+import json
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +55,7 @@ from agents.pixels import vocabulary_of
 from agents.ppo import update
 from agents.rollout import EpisodeLog, Progress, Rollout, collect
 from agents.senses import Senses
-from agents.sentence_reward import SentenceReward
+from agents.sentence_reward import SentenceReward, unlabelled_frames
 from agents.shaping import Calibration, FrameReward
 from agents.subgoals.home_learner import make_learner
 from agents.subgoals.home_subgoals import HomeSubgoals
@@ -64,7 +66,7 @@ from agents.tuned import TunedPolicy
 from core import distributed
 from core.checkpoint import Checkpoints, generator_state, load_checkpoint, load_weights, on_device, restore
 from core.errors import InputError, existing_file
-from core.files import atomic_folder
+from core.files import atomic_folder, atomic_write, read_json
 from core.intervals import grouped_mean, grouped_rate
 from core.job import job_main
 from core.precision import uses_bfloat16
@@ -85,14 +87,7 @@ from vl.embedder import load_embedder
 from vl.model import VLModel
 
 CONFIG = TrainAgentConfig
-
-
-def unlabelled_frames(simulator: Simulator, frames: int, seed: int) -> UInt8[Tensor, "M H W 3"]:
-    """What agents see at the starts of M episodes; no labels, no goals."""
-    other = Simulator(
-        simulator.homes, simulator.task, num_envs=frames, seed=seed, sensors=simulator.sensors, fields=simulator.fields
-    )
-    return other.observe(other.reset()).rgb
+WORDS = "subgoal_words.json"
 
 
 def evaluate(agent: Agent, simulator: Simulator, episodes: int, seed: int) -> EpisodeResults:
@@ -101,11 +96,14 @@ def evaluate(agent: Agent, simulator: Simulator, episodes: int, seed: int) -> Ep
     return run_episodes(simulator, agent, drawn)
 
 
-def make_env(cfg: TrainAgentConfig, simulator: Simulator, stream: HomeStream | None = None) -> TaskEnv:
+def make_env(
+    cfg: TrainAgentConfig, simulator: Simulator, stream: HomeStream | None = None, words: Sequence[str] = ()
+) -> TaskEnv:
     """The simulator seen through the senses that the config names, paid by the reward it names.
 
     Args:
         stream: whose first pool the simulator has.
+        words: of subgoals, where a run knows them already.
     """
     assert simulator.sensors is not None
     model, statistics, frames = None, None, None
@@ -129,14 +127,7 @@ def make_env(cfg: TrainAgentConfig, simulator: Simulator, stream: HomeStream | N
     )
     paying = make_reward(cfg, senses, frames, scores)
     if cfg.algorithm == "vsc":
-        senses = HomeSubgoals(
-            senses,
-            subgoals=cfg.vsc.subgoals,
-            shuffle=cfg.vsc.shuffled,
-            miss=cfg.vsc.judge_miss,
-            false=cfg.vsc.judge_false,
-            seed=cfg.seed,
-        )
+        senses = HomeSubgoals(senses, cfg.vsc.settings(cfg.seed), words)
     weights = {"task": (1.0, 0.0), "mixture": (cfg.task_weight, cfg.model_weight)}.get(cfg.reward, (0.0, 1.0))
     return TaskEnv(simulator, senses, paying, task_weight=weights[0], model_weight=weights[1], stream=stream)
 
@@ -280,7 +271,13 @@ def train(
         "device": device,
     }
     simulator = Simulator(pool, task, num_envs=len(own), env_ids=own, seed=cfg.seed, **options)
-    env = make_env(cfg, simulator, stream)
+    words = Path(cfg.out).expanduser() / WORDS if cfg.out else None  # plans asked again could have others
+    known = (
+        read_json(words, "words of subgoals") if words is not None and cfg.resume == "auto" and words.exists() else []
+    )
+    env = make_env(cfg, simulator, stream, known)
+    if folder is not None and isinstance(env.senses, HomeSubgoals):
+        atomic_write(folder.path / WORDS, json.dumps(env.senses.vocabulary))
     policy = make_agent_policy(cfg, env).to(device)
     groups = policy.groups(cfg.lr, cfg.tune_share) if isinstance(policy, TunedPolicy) else policy.parameters()
     optimizer = torch.optim.Adam(groups, lr=cfg.lr, eps=1e-5, fused=True)
@@ -307,6 +304,8 @@ def train(
         load_weights(policy, saved["policy"], f"the checkpoint in {cfg.out}")
         optimizer.load_state_dict(saved["optimizer"])
         restore(generator, saved["generator"])
+        if isinstance(env.senses, HomeSubgoals):
+            env.senses.load_state_dict(saved["plans"])
         env.load_state_dict(saved["env"])
         there = {name: on_device(saved[name], device) for name in ("progress", "log", "scale", "learner")}
         progress, seconds, scoring = Progress(**there["progress"]), saved["seconds"], saved["seconds_score"]
@@ -404,6 +403,7 @@ def train(
                         "scale": scale.state_dict(),
                         "seconds": seconds,
                         "seconds_score": scoring,
+                        "plans": env.senses.state_dict() if isinstance(env.senses, HomeSubgoals) else {},
                         "learner": learner.state_dict() if learner is not None else {},
                     },
                 )
@@ -464,6 +464,8 @@ def conclude(
         "train_homes": len(env.simulator.homes) if env.stream is None else homes_met(env.stream, steps),
         "parameters": sum(p.numel() for p in policy.parameters()),
     }
+    if isinstance(env.senses, HomeSubgoals) and env.senses.makers:
+        result["subgoals"] = env.senses.summary()
     if cfg.val_episodes:
         task = env.simulator.task
         simulator = Simulator(

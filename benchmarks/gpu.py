@@ -213,7 +213,7 @@ def learning(pool: HomePool, device: torch.device, batch: int, pixels: int, step
     from agents.ppo import update
     from agents.rollout import EpisodeLog, Progress, collect
     from agents.senses import Senses
-    from agents.subgoals.home_subgoals import HomeSubgoals
+    from agents.subgoals.home_subgoals import HomeSubgoals, SubgoalSettings
     from agents.subgoals.subgoal_env import SubgoalEnv
     from agents.task_env import TaskEnv
 
@@ -221,7 +221,7 @@ def learning(pool: HomePool, device: torch.device, batch: int, pixels: int, step
     sim = Simulator(pool, num_envs=batch, seed=0, sensors=sensors, device=device, backend="warp")
     senses: Senses = PixelSenses(vocabulary_of(sim.texts), sensors, sim.max_steps)
     if subgoals:
-        senses = HomeSubgoals(senses, subgoals="rooms", shuffle=False, miss=0.0, false=0.0, seed=0)
+        senses = HomeSubgoals(senses, SubgoalSettings("rooms"))
     env = SubgoalEnv(TaskEnv(sim, senses)) if subgoals else TaskEnv(sim, senses)
     policy = make_policy(**FEATURES["pixels"], observation_spec=env.observation_spec, num_actions=env.num_actions)
     policy.to(device)

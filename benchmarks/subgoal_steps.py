@@ -7,15 +7,13 @@ import numpy as np
 
 from agents.pixels import PixelSenses, vocabulary_of
 from agents.senses import Note, Senses, Sight
-from agents.subgoals.home_subgoals import HomeSubgoals
+from agents.subgoals.home_subgoals import HomeSubgoals, SubgoalSettings
 from agents.subgoals.subgoal_env import SubgoalEnv
 from agents.task_env import TaskEnv
 from envs.pool import HomePool
 from envs.simulator import Simulator
 from envs.state import SimState
 from scene.render import Frame
-
-SETTINGS: dict[str, Any] = {"subgoals": "rooms", "shuffle": False, "miss": 0.0, "false": 0.0, "seed": 0}
 
 
 class Clocked:
@@ -40,7 +38,7 @@ def subgoal_homes(num_envs: int, homes: int) -> tuple[SubgoalEnv, Clocked, Clock
     simulator = Simulator(HomePool.procedural(homes, seed=0), "follow_instruction", num_envs=num_envs, seed=0)
     assert simulator.sensors is not None
     within = Clocked(PixelSenses(vocabulary_of(simulator.texts), simulator.sensors, simulator.max_steps))
-    outer = Clocked(HomeSubgoals(within, **SETTINGS))  # type: ignore[arg-type]
+    outer = Clocked(HomeSubgoals(within, SubgoalSettings("rooms")))  # type: ignore[arg-type]
     return SubgoalEnv(TaskEnv(simulator, outer)), outer, within  # type: ignore[arg-type]
 
 

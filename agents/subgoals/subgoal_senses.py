@@ -107,6 +107,7 @@ class SubgoalSenses:
         self.vocabulary = list(vocabulary)
         self.sensors: Sensors = inner.sensors
         self.simulator: Simulator | None = None
+        self._asked = (torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))  # plans and indices
 
     @property
     def spec(self) -> dict[str, ObservationSpec]:
@@ -121,6 +122,13 @@ class SubgoalSenses:
         if not self.vocabulary:
             self.vocabulary = self._read_vocabulary(simulator)
         self.judge = self.make_judge(simulator)
+        self.forget()
+
+    def forget(self) -> None:
+        """Drops the plans laid out so far; they are asked for again when their homes are met."""
+        simulator = self.simulator
+        if simulator is None:
+            return
         self.table = PlanTable(self.vocabulary, simulator.device)
         self.pointed = PointedThing(self.inner.memory) if isinstance(self.inner, ObjectSenses) else None
         self._pointed = torch.zeros(0, MOST + 1, dtype=torch.int64)  # rows of `pointed`, by plan and subgoal
@@ -178,7 +186,7 @@ class SubgoalSenses:
         self, plan: Int64[Tensor, " B"], index: Int64[Tensor, " B"], state: SimState, frame: Frame
     ) -> tuple[Int64[Tensor, " B"], Bool[Tensor, " B"]]:
         """Indices after judging, and where a subgoal was done."""
-        done = self._judged(self.table.current(plan, index), state, frame)
+        done = self._judged(plan, index, state, frame)
         reached = done
         if not bool(done.any()):
             return index, reached
@@ -186,12 +194,20 @@ class SubgoalSenses:
         rows = done.nonzero()[:, 0]
         while len(rows):  # ends: an index that grows reaches the end of its plan
             here = Frame(frame.rgb[rows], frame.depth[rows], frame.instance[rows])
-            again = self._judged(self.table.current(plan[rows], index[rows]), state.rows(rows), here)
+            again = self._judged(plan[rows], index[rows], state.rows(rows), here)
             rows = rows[again]
             index[rows] += 1
         return index, reached
 
-    def _judged(self, current: list[Subgoal | None], state: SimState, frame: Frame) -> Bool[Tensor, " B"]:
+    def finished(self, row: int) -> list[Subgoal]:
+        """What row b of the batch that is being judged has done already, in order."""
+        plan, index = self._asked
+        return list(self.table.plans[int(plan[row])].subgoals[: int(index[row])])
+
+    def _judged(
+        self, plan: Int64[Tensor, " B"], index: Int64[Tensor, " B"], state: SimState, frame: Frame
+    ) -> Bool[Tensor, " B"]:
+        current, self._asked = self.table.current(plan, index), (plan, index)
         done = self.judge(current, state, frame)
         if done.shape != (len(current),) or done.dtype != torch.bool:
             raise InputError(f"the judge answered {done.dtype} {tuple(done.shape)} about {len(current)} environments")

@@ -1,17 +1,17 @@
 """What jobs that learn with subgoals can be told beside what every learner is: the keys under `vsc.`"""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 
 from agents.encoders import ObservationSpec
 from agents.networks import Policy
-from agents.subgoals.home_subgoals import NO_PLANS
+from agents.subgoals.home_subgoals import SubgoalSettings
 from agents.subgoals.objective import OBJECTIVES, Objective
 from agents.subgoals.reference import ReferencePolicy
-from agents.subgoals.symbolic import GRAINS
 from core.errors import InputError, check_choice
+from vl.generator import GeneratorConfig
 
 DEMONSTRATIONS, NO_REFERENCE = "demonstrations", "none"
 
@@ -67,16 +67,37 @@ class ObjectiveConfig:
 class VscConfig(ObjectiveConfig):
     """Beside the objective, where subgoals of homes come from and who says they are done."""
 
-    subgoals: str = "rooms"  # what is put between a goal's stages: stages, rooms, doors, anchors; none = goal alone
+    subgoals: str = "rooms"  # stages, rooms, doors, anchors of the scene graph; planner; asked; learned; none
+    sight: str = "things"  # subgoals=asked: what the model is told of the home, its things or the task alone
+    decomposer: str = ""  # subgoals=learned: model/ folder of a train-decomposer run
+    judge: str = "truth"  # who says a subgoal is done: truth; reward = score of the picture; asked = a model
+    judge_vl: str = ""  # judge=reward: model/ of pretrain-vl, or a CLIP or SigLIP folder or hub id
+    judge_quantile: float = 0.97  # judge=reward: done where a picture beats this share of unlabelled ones
+    judge_every: int = 1  # steps from one judging to the next
     judge_miss: float = 0.0  # chance that a subgoal done is called not done
-    judge_false: float = 0.0  # chance, at each step, that one not done is called done
+    judge_false: float = 0.0  # chance, at each judging, that one not done is called done
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)  # the model that is asked
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("vsc.subgoals", self.subgoals, (NO_PLANS, *GRAINS))
-        for name in ("judge_miss", "judge_false"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"vsc.{name}={getattr(self, name)} is a chance and lies between 0 and 1")
+        self.settings(seed=0)
+
+    def settings(self, seed: int) -> SubgoalSettings:
+        """Those of agents/subgoals/home_subgoals.py; raises InputError for keys at odds."""
+        same = ("subgoals", "sight", "decomposer", "judge", "judge_vl", "judge_quantile", "judge_every")
+        return SubgoalSettings(
+            **{name: getattr(self, name) for name in same},
+            shuffle=self.shuffled,
+            miss=self.judge_miss,
+            false=self.judge_false,
+            seed=seed,
+            generator=asdict(self.generator) if self.generator.model else {},
+        )
+
+    def check(self) -> None:
+        """Raises InputError also for a model that is needed and not named."""
+        super().check()
+        self.settings(seed=0).check()
 
 
 def reference_of(

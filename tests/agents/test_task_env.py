@@ -17,6 +17,7 @@ LENGTH = 3
 class FakeSimulator:
     """Episodes of three steps. Every frame is black but the one an episode ends with, which is white."""
 
+    device = torch.device("cpu")
     control, action_names, sensors = "discrete", ("stop", "forward"), Sensors(2, 2)
 
     def __init__(self, num_envs: int) -> None:
