@@ -2,11 +2,15 @@
 
 Reads what benchmarks/subgoal_arms.sh left in RUNS. Of each arm: success at the end, and the environment steps, those of
 the demonstrations included, after which the mean success of training episodes over a window first reached one half; a
-seed that never got there counts as the whole budget, and how many did is said. Homes are measured on the same test
-episodes as in benchmarks/agents.py. The claim under test: at most half the steps of PPO on the goal alone.
+seed that never got there counts as the whole budget, and how many did is said. Failures last to the time limit and
+successes do not, so the first steps show successes alone: nothing counts before every environment has had time to fail
+once. Homes are measured on the same test episodes as in benchmarks/agents.py. The claim under test: at most half the
+steps of PPO on the goal alone. Curves are drawn beside the table.
 """
 
 import argparse
+import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,19 +18,23 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from omegaconf import OmegaConf
 
 from benchmarks.agents import read_arms, section, show
 from benchmarks.arms import facts, spread
 from core.errors import InputError
 from core.files import read_json
+from core.intervals import t_interval
 from core.run import read_metrics
 
 ARMS: Final = {
     "ppo": "PPO on the goal",
     "ppo-divergence": "PPO on the goal, divergence to the reference",
     "ppo-bonus": "PPO on the goal, subgoal bonus",
+    "ppo-told": "PPO told its subgoals, nothing else of them",
     "digirl": "DigiRL's filtered advantage",
-    "vsc": "VSC-RL, exact KL",
+    "vsc": "VSC-RL, exact KL, oracle subgoals",
+    "vsc-sentence": "VSC-RL, subgoals read from the sentence",
     "vsc-imitation": "VSC-RL, imitation form",
     "vsc-released": "VSC-RL as its code has it",
     "vsc-shuffled": "VSC-RL, subgoals in another order",
@@ -37,7 +45,8 @@ ARMS: Final = {
 }
 PAIRS: Final = (
     ("vsc", "ppo"), ("vsc", "ppo-divergence"), ("vsc", "ppo-bonus"), ("vsc", "digirl"), ("vsc", "vsc-imitation"),
-    ("vsc", "vsc-released"), ("vsc", "vsc-shuffled"), ("vsc", "vsc-wrong-10"), ("vsc", "vsc-wrong-30"),
+    ("vsc", "ppo-told"), ("vsc", "vsc-released"), ("vsc", "vsc-shuffled"), ("vsc", "vsc-sentence"),
+    ("vsc", "vsc-wrong-10"), ("vsc", "vsc-wrong-30"),
 )  # fmt: skip
 WINDOW: Final = 100  # training episodes at least that a mean success is taken over
 
@@ -49,16 +58,20 @@ class Learned:
     success: list[float] = field(default_factory=list)  # at the end; empty where it is measured elsewhere
     steps: list[int] = field(default_factory=list)  # to one half, else all that were taken
     arrived: list[bool] = field(default_factory=list)  # whether one half was reached
+    spl: list[float] = field(default_factory=list)
+    curves: list[list[tuple[int, float]]] = field(default_factory=list)  # environment steps, running success
     versions: list[dict[str, Any]] = field(default_factory=list)
 
 
-def steps_to_half(rows: Sequence[Mapping[str, Any]], window: int = WINDOW) -> int | None:
-    """Environment steps when the latest episodes, `window` of them at least, first succeeded half the time.
+def running_success(rows: Sequence[Mapping[str, Any]], window: int = WINDOW, after: int = 0) -> list[tuple[int, float]]:
+    """Environment steps and the mean success of the latest episodes, `window` of them at least.
 
     Args:
         rows: of metrics.jsonl; those in which an oracle acted have no success and do not count.
+        after: environment steps before which nothing is given.
     """
     tail: list[tuple[float, float]] = []  # episodes and successes of each row
+    found: list[tuple[int, float]] = []
     for row in rows:
         if "success" not in row or not row["episodes"]:
             continue
@@ -66,9 +79,24 @@ def steps_to_half(rows: Sequence[Mapping[str, Any]], window: int = WINDOW) -> in
         while len(tail) > 1 and sum(count for count, _ in tail[1:]) >= window:
             tail.pop(0)
         count, won = np.array(tail).sum(0)
-        if count >= window and won >= count / 2:
-            return int(row["env_steps"])
-    return None
+        if count >= window and row["env_steps"] > after:
+            found.append((int(row["env_steps"]), float(won / count)))
+    return found
+
+
+def steps_to_half(curve: Sequence[tuple[int, float]]) -> int | None:
+    """Environment steps at which a curve first reaches one half."""
+    return next((steps for steps, success in curve if success >= 0.5), None)
+
+
+def time_to_fail(folder: Path) -> int:
+    """Environment steps after which every environment has had time to fail once without the oracle."""
+    cfg: Any = OmegaConf.load(folder / "config.yaml")
+    grid = re.fullmatch(r"doorkey-(\d+)x\d+", cfg.task)
+    rooms = re.match(r"multiroom-n(\d+)", cfg.task)
+    limit = 10 * int(grid[1]) ** 2 if grid else 20 * int(rooms[1]) if rooms else cfg.max_steps  # MiniGrid's own
+    batch = cfg.num_envs * cfg.rollout
+    return batch * math.ceil(cfg.vsc.demonstration_steps / batch) + cfg.num_envs * limit
 
 
 def read_learned(runs: Path, prefix: str, suffix: str) -> dict[str, Learned]:
@@ -83,14 +111,17 @@ def read_learned(runs: Path, prefix: str, suffix: str) -> dict[str, Learned]:
             seed = folder.name.removeprefix(f"{prefix}-{arm}-").removesuffix(suffix)
             if not seed.isdigit() or not (folder / "result.json").is_file():
                 continue
-            result, rows = read_json(folder / "result.json", "result"), read_metrics(folder)
-            half = steps_to_half(rows)
+            result = read_json(folder / "result.json", "result")
+            curve = running_success(read_metrics(folder), after=time_to_fail(folder))
+            half = steps_to_half(curve)
             one = found.setdefault(arm, Learned())
             one.steps.append(int(result["env_steps"]) if half is None else half)
             one.arrived.append(half is not None)
+            one.curves.append(curve)
             one.versions.append(read_json(folder / "version.json", "version"))
             if "eval_success" in result:
                 one.success.append(float(result["eval_success"]))
+                one.spl.append(float(result["eval_spl"]))
     if not found:
         raise InputError(f"no finished run of {prefix} in {runs}; start benchmarks/subgoal_arms.sh first")
     return found
@@ -98,24 +129,56 @@ def read_learned(runs: Path, prefix: str, suffix: str) -> dict[str, Learned]:
 
 def learning(title: str, arms: Mapping[str, Learned]) -> list[str]:
     """A section on how fast the arms learn."""
-    lines = [f"## {title}", "", "| | seeds | success at the end, % | steps to half, thousands | seeds that got there |"]
-    lines.append("|---|---|---|---|---|")
+    lines = [f"## {title}", "", "| | seeds | success at the end, % | SPL, % | steps to half, thousands | got there |"]
+    lines.append("|---|---|---|---|---|---|")
     for name, arm in arms.items():
-        success = spread(arm.success) if arm.success else "see below"
-        steps = spread(arm.steps, scale=1e-3)
-        lines.append(f"| {ARMS[name]} | {len(arm.steps)} | {success} | {steps} | {sum(arm.arrived)} |")
-    if "ppo" in arms and "vsc" in arms:
-        ratio = float(np.mean(arms["vsc"].steps) / np.mean(arms["ppo"].steps))
-        lines += [
-            "",
-            f"VSC-RL took {ratio:.2f} times the steps of PPO on the goal; the claim under test is at most 0.5.",
+        success, spl = (spread(values) if values else "see below" for values in (arm.success, arm.spl))
+        steps, count = spread(arm.steps, scale=1e-3), len(arm.steps)
+        lines.append(f"| {ARMS[name]} | {count} | {success} | {spl} | {steps} | {sum(arm.arrived)} of {count} |")
+    if "ppo" in arms:
+        ratios = [
+            f"{ARMS[name]} {np.mean(arm.steps) / np.mean(arms['ppo'].steps):.2f}"
+            for name, arm in arms.items()
+            if name.startswith("vsc")
         ]
+        lines += ["", f"Steps to half over those of PPO on the goal (claim: at most 0.5): {'; '.join(ratios)}."]
     return [*lines, ""]
 
 
-def page(runs: Path, grid: str) -> str:
-    """The whole table, of the parts that ran."""
-    lines, seen = ["# Learning with subgoals", ""], []
+def draw(parts: Mapping[str, Mapping[str, Learned]], path: Path) -> None:
+    """Running success over environment steps, a panel for each part: means over seeds, bands of two of the arms."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, panels = plt.subplots(1, len(parts), figsize=(6.4 * len(parts), 4.6), layout="constrained", squeeze=False)
+    colours = {name: f"C{number % 10}" for number, name in enumerate(ARMS)}
+    for panel, (title, arms) in zip(panels[0], parts.items()):
+        for name, arm in arms.items():
+            at = sorted({steps for curve in arm.curves for steps, _ in curve})
+            if not at:
+                continue
+            rows = [np.interp(at, *zip(*curve), left=np.nan) for curve in arm.curves if curve]
+            known = ~np.isnan(rows).any(0)
+            steps, values = np.array(at)[known] / 1000, np.array(rows)[:, known]
+            dashed = name.startswith(("ppo", "digirl"))
+            mean = 100 * values.mean(0)
+            panel.plot(steps, mean, "--" if dashed else "-", color=colours[name], label=ARMS[name], lw=1.6)
+            if name in ("ppo", "vsc") and len(values) > 1:
+                low, high = np.array([t_interval(100 * column) for column in values.T]).T
+                panel.fill_between(steps, low.clip(0), high.clip(max=100), color=colours[name], alpha=0.15, lw=0)
+        panel.axhline(50, color="0.6", lw=0.8)
+        panel.set(title=title, xlabel="environment steps, thousands", ylabel="success of training episodes, %")
+        panel.set_ylim(0, 100)
+        panel.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def page(runs: Path, grid: str, picture: Path | None = None) -> str:
+    """The whole table, of the parts that ran, and where a path is given their curves."""
+    lines, parts = ["# Learning with subgoals", ""], {}
     for title, prefix, suffix in (
         (f"MiniGrid, {grid}", grid, ""),
         ("FollowInstruction in homes, learning", "follow_instruction", "-training"),
@@ -125,12 +188,16 @@ def page(runs: Path, grid: str) -> str:
         except InputError as error:
             lines += [f"## {title}", "", f"Not run: {error}", ""]
             continue
-        seen += list(arms.values())
+        parts[title] = arms
         lines += learning(title, arms)
     measured = read_arms(runs, "follow_instruction", ARMS, "benchmarks/subgoal_arms.sh")
     if measured:
         lines += section("FollowInstruction in unseen homes", measured, ARMS, PAIRS)
-    if seen:
+    if parts and picture is not None:
+        draw(parts, picture)
+        lines += [f"![success over steps]({picture.name})", ""]
+    if parts:
+        seen = [arm for arms in parts.values() for arm in arms.values()]
         lines += [f"{time.strftime('%Y-%m-%d')}. {facts(seen)}", ""]
     return "\n".join(lines)
 
@@ -141,4 +208,4 @@ if __name__ == "__main__":
     parser.add_argument("--grid", default="doorkey-6x6")
     parser.add_argument("--out", type=Path)
     words = parser.parse_args()
-    show(page(words.runs, words.grid), words.out)
+    show(page(words.runs, words.grid, words.out and words.out.with_suffix(".png")), words.out)

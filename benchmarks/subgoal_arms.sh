@@ -16,13 +16,14 @@ export sightline=${SIGHTLINE:-.venv/bin/sightline} python=${PYTHON:-.venv/bin/py
 export GRID=${GRID:-doorkey-6x6} GRID_STEPS=${GRID_STEPS:-200000} HOME_STEPS=${HOME_STEPS:-120000} SHOWN=${SHOWN:-8192}
 export EPISODES=${EPISODES:-300} TASK=follow_instruction
 SEEDS=${SEEDS:-0 1 2} PARTS=${PARTS:-grid homes}
-ARMS=${ARMS:-ppo ppo-divergence ppo-bonus digirl vsc vsc-imitation vsc-released vsc-shuffled}
+ARMS=${ARMS:-ppo ppo-divergence ppo-bonus ppo-told digirl vsc vsc-imitation vsc-released vsc-shuffled}
 mkdir -p "$runs"
 
 source benchmarks/job.sh
 
 options_of() { # arm
   case $1 in
+    vsc-sentence) echo "vsc.objective=vsc vsc.subgoals=sentence" ;;
     vsc-shuffled) echo "vsc.objective=vsc vsc.shuffled=true" ;;
     vsc-wrong-10) echo "vsc.objective=vsc vsc.judge_miss=0.1 vsc.judge_false=0.1" ;;
     vsc-wrong-30) echo "vsc.objective=vsc vsc.judge_miss=0.3 vsc.judge_false=0.3" ;;
@@ -61,7 +62,7 @@ for part in $PARTS; do
       [ -n "${GROUNDER:-}" ] || { GROUNDER=$runs/grounder/model; job grounder pretrain-grounding scenes="$SCENES"; }
       export SCENES GROUNDER
       echo "in_homes oracle 0" | side_by_side
-      rows in_homes "$ARMS vsc-wrong-10 vsc-wrong-30 random" | side_by_side ;;
+      rows in_homes "$ARMS ${MORE:-vsc-sentence vsc-wrong-10 vsc-wrong-30 random}" | side_by_side ;;
     *) echo "no such part: $part"; exit 1 ;;
   esac
 done

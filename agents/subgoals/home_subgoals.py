@@ -1,6 +1,7 @@
 """Subgoals in homes as `train-agent algorithm=vsc` and the agents it leaves have them: who proposes, who judges.
 
-Proposed by (`subgoals`): the scene graph at one of four grains, a classical planner, a language model that is asked, a
+Proposed by (`subgoals`): the scene graph at one of four grains, from what the task counts or from what its sentence
+says (at the grain of rooms), a classical planner, a language model that is asked, a
 model trained on people's goals (`train-decomposer`), or nobody. Judged by (`judge`): the simulator's truth, an image
 and text model's score, or a model that is asked. What enters beside picture and sentence is said here once: the scene
 graph and the simulator's state, with a model that is asked the names of the home's things (`sight`), and with a judge
@@ -10,6 +11,7 @@ A model's steps are words. Where truth judges they are read into steps with test
 and what cannot be read is left out and counted; a goal that no plan was made for stands as its own only step.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -45,7 +47,8 @@ from vl.embedder import load_embedder
 from vl.generator import GeneratorConfig, load_generator
 
 NO_PLANS: Final = "none"
-SOURCES: Final = (NO_PLANS, *GRAINS, "planner", "asked", "learned")
+SENTENCE: Final = "sentence"
+SOURCES: Final = (NO_PLANS, *GRAINS, SENTENCE, "planner", "asked", "learned")
 JUDGES: Final = ("truth", "reward", "asked")
 FRAMES: Final = 512  # unlabelled ones that set the scale of judge=reward
 
@@ -132,6 +135,8 @@ class HomeSubgoals(SubgoalSenses):
             made = _goal_alone
         elif settings.subgoals in GRAINS:
             made = SymbolicDecomposer(settings.subgoals)
+        elif settings.subgoals == SENTENCE:
+            made = self._counting(OrGoalAlone(partial(_read, SymbolicDecomposer("rooms"))))
         elif settings.subgoals == "planner":
             made = self._counting(OrGoalAlone(PlannerDecomposer()))
         elif settings.subgoals == "learned":
@@ -186,7 +191,7 @@ class AloneCounts:
 
     wanted: int = 0
     alone: int = 0  # goals that stand as their own only step
-    causes: Counter[str] = field(default_factory=Counter)  # why, by the first words of what was wrong
+    causes: Counter[str] = field(default_factory=Counter)  # why, by the first words of what was wrong, names left out
 
     def summary(self) -> dict[str, Any]:
         """Plain numbers for result.json."""
@@ -206,7 +211,7 @@ class OrGoalAlone:
             return self.decomposer(goal, scene, view)
         except InputError as error:
             self.counts.alone += 1
-            self.counts.causes[type(self.decomposer).__name__ + ": " + str(error).partition(":")[0][:80]] += 1
+            self.counts.causes[re.sub(r"'[^']*'", "...", str(error))[:80]] += 1
             return Plan(_text(goal), (), FALLBACK)
 
 
@@ -227,6 +232,10 @@ class SparseJudge:
 
 def _goal_alone(goal: Goal | str, scene: Scene, view: Any = None) -> Plan:
     return Plan(_text(goal), (), "symbolic")
+
+
+def _read(decomposer: Decomposer, goal: Goal | str, scene: Scene, view: Any = None) -> Plan:
+    return decomposer(_text(goal), scene, view)
 
 
 def _shuffled(decomposer: Decomposer, seed: int, goal: Goal | str, scene: Scene, view: Any = None) -> Plan:

@@ -84,6 +84,7 @@ OBJECTIVES: Final[dict[str, Objective]] = {
         reads_subgoal=False, per_subgoal=False, divergence="reverse", alpha=0.05, in_return=True
     ),
     "ppo-bonus": Objective(reads_subgoal=False, per_subgoal=False, subgoal_reward=1.0),
+    "ppo-told": Objective(reads_subgoal=True, per_subgoal=False),  # is it the objective, or being told?
     "digirl": Objective(reads_subgoal=False, per_subgoal=False, worth="binary", share=0.1),
     "vsc": Objective(
         reads_subgoal=True,

@@ -14,15 +14,18 @@ killed run continues with resume=auto and makes the same weights.
 
 import math
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
 
 from agents.gym_tensor_env import GymTensorEnv
-from agents.networks import Policy, make_policy
-from agents.rollout import EpisodeLog, Progress, collect
+from agents.networks import Observation, Policy, make_policy
+from agents.rollout import EpisodeLog, Progress
 from agents.subgoals.learner import SubgoalLearner
 from agents.subgoals.minigrid_tasks import GRID_TASKS, make_minigrid, oracle
 from agents.subgoals.subgoal_env import SubgoalEnv
@@ -66,7 +69,7 @@ class TrainGridConfig(JobConfig):
     width: int = 64  # units of each hidden layer
     memory: int = 64  # units of the GRU, or width of the transformer; 0 = none
     window: int = 0  # steps that a transformer looks back on, in the GRU's place; 0 = the GRU
-    eval_steps: int = 320  # steps of each environment after training, 0 = none
+    eval_episodes: int = 100  # fresh episodes after training, 0 = none
     checkpoint_every: int = 20  # updates between checkpoints
 
     def __post_init__(self) -> None:
@@ -79,10 +82,10 @@ class TrainGridConfig(JobConfig):
         for name in ("lr", "clip", "max_grad_norm", "max_kl"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name}={getattr(self, name)} should be positive")
-        if self.minibatches > self.num_envs or min(self.memory, self.window, self.eval_steps) < 0:
+        if self.minibatches > self.num_envs or min(self.memory, self.window, self.eval_episodes) < 0:
             raise InputError(
                 f"minibatches={self.minibatches} should be at most num_envs={self.num_envs}, memory={self.memory}, "
-                f"window={self.window} and eval_steps={self.eval_steps} not negative"
+                f"window={self.window} and eval_episodes={self.eval_episodes} not negative"
             )
         if not (0 <= self.gamma <= 1 and 0 <= self.lam <= 1):
             raise InputError(f"gamma={self.gamma} and lam={self.lam} should be between 0 and 1")
@@ -218,23 +221,58 @@ def conclude(cfg: TrainGridConfig, folder: RunFolder, policy: Policy) -> dict[st
         policy.eval().save_pretrained(temporary, task=cfg.task)
     result: dict[str, Any] = {"policy": "policy", "task": cfg.task, "objective": cfg.vsc.objective}
     result["env_steps"] = cfg.updates * cfg.num_envs * cfg.rollout
-    if cfg.eval_steps:
+    if cfg.eval_episodes:
         result |= {f"eval_{name}": value for name, value in act(cfg, policy).items()}
-        print(f"success over {result['eval_episodes']:.0f} fresh episodes {result.get('eval_success', 0.0):.3f}")
+        print(f"success over {cfg.eval_episodes} fresh episodes {result['eval_success']:.3f}")
     print(f"the policy is in {target}")
     return folder.finish(result)
 
 
 def act(cfg: TrainGridConfig, policy: Policy) -> dict[str, float]:
-    """Means over the episodes that end within `eval_steps` of each environment; episodes, return, success, length.
+    """Means over fresh episodes, one in each of as many environments, every one acted to its end.
 
-    Short episodes end more often than long ones, so more of them are counted; give at least twice the time limit.
+    Returns:
+        success, spl (success times the oracle's actions over those taken, the oracle's at most), return, length.
     """
-    seed = (cfg.seed + EVALUATION_SEED) % 2**32
-    env = SubgoalEnv(make_minigrid(cfg.task, cfg.num_envs, seed, shuffled=cfg.vsc.shuffled))
-    log, generator = EpisodeLog(cfg.num_envs), torch.Generator().manual_seed(seed)
-    collect(env, policy, Progress.begin(env, policy), cfg.eval_steps, generator, log)
-    return log.flush()
+    seed, count = (cfg.seed + EVALUATION_SEED) % 2**32, cfg.eval_episodes
+
+    def fresh() -> SubgoalEnv:
+        return SubgoalEnv(make_minigrid(cfg.task, count, seed, shuffled=cfg.vsc.shuffled))
+
+    shortest = first_episodes(env := fresh(), lambda observation, start: oracle(env.env))["length"]  # type: ignore[arg-type]
+    generator, memory = torch.Generator().manual_seed(seed), policy.initial_memory(count)
+
+    @torch.no_grad()
+    def chosen(observation: Observation, start: Bool[Tensor, " B"]) -> Int64[Tensor, " B"]:
+        nonlocal memory
+        outputs, _, memory = policy(policy.normalise(observation), memory.masked_fill(start[:, None], 0.0))
+        return policy.distribution(outputs).sample(policy.draw_noise((count,), generator))
+
+    found = first_episodes(fresh(), chosen)
+    found["spl"] = found["success"] * shortest / torch.maximum(found["length"], shortest)
+    return {name: float(column.mean()) for name, column in found.items()}
+
+
+def first_episodes(
+    env: SubgoalEnv, choose: Callable[[Observation, Bool[Tensor, " B"]], Int64[Tensor, " B"]]
+) -> dict[str, Float[Tensor, " B"]]:
+    """Success, return and length of the first episode of each environment.
+
+    Args:
+        choose: actions for an observation; told which environments begin an episode with it.
+    """
+    columns = {name: torch.zeros(env.num_envs) for name in ("success", "return", "length")}
+    going = start = torch.ones(env.num_envs, dtype=torch.bool)
+    observation = env.reset()
+    while bool(going.any()):
+        step = env.step(choose(observation, start))
+        observation, start = step.observation, step.terminated | step.truncated
+        columns["length"] += going
+        columns["return"] += step.reward * going
+        columns["success"] += step.metrics["success"] * (going & start)
+        going = going & ~start
+        env.take()
+    return columns
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ class ObjectiveConfig:
 class VscConfig(ObjectiveConfig):
     """Beside the objective, where subgoals of homes come from and who says they are done."""
 
-    subgoals: str = "rooms"  # stages, rooms, doors, anchors of the scene graph; planner; asked; learned; none
+    subgoals: str = "rooms"  # stages, rooms, doors, anchors; sentence; planner; asked; learned; none
     sight: str = "things"  # subgoals=asked: what the model is told of the home, its things or the task alone
     decomposer: str = ""  # subgoals=learned: model/ folder of a train-decomposer run
     judge: str = "truth"  # who says a subgoal is done: truth; reward = score of the picture; asked = a model

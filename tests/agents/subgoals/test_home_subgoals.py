@@ -109,12 +109,12 @@ def test_plans_come_back_through_json():
 
 def test_a_goal_without_a_plan_stands_alone_and_is_counted():
     def fails(goal, scene, view=None):
-        raise InputError("no way: 3 doors are shut")
+        raise InputError(f"{goal!r} has no way: 3 doors are shut")
 
     made = OrGoalAlone(fails)
     plan = made("find the bed", None)
     assert plan.subgoals == (Subgoal("find the bed"),) and plan.source == "fallback"
-    assert made.counts.summary() == {"wanted": 1, "alone": 1, "causes": {"function: no way": 1}}
+    assert made.counts.summary() == {"wanted": 1, "alone": 1, "causes": {"... has no way: 3 doors are shut": 1}}
 
 
 def test_a_sparse_judge_is_asked_only_when_it_is_due():

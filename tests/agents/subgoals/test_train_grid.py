@@ -7,12 +7,14 @@ pytest.importorskip("minigrid")
 
 import agents.subgoals.train_grid as train_grid  # noqa: E402
 from agents.networks import Policy  # noqa: E402
+from agents.subgoals.minigrid_tasks import make_minigrid, oracle  # noqa: E402
+from agents.subgoals.subgoal_env import SubgoalEnv  # noqa: E402
 from agents.subgoals.vsc_config import ObjectiveConfig  # noqa: E402
 from core.errors import InputError  # noqa: E402
 from core.run import read_metrics  # noqa: E402
 
 TINY = {"task": "doorkey-5x5", "total_steps": 4 * 32, "num_envs": 4, "rollout": 8, "epochs": 1, "minibatches": 2}
-TINY |= {"width": 8, "memory": 4, "eval_steps": 4, "checkpoint_every": 2, "threads": 1}
+TINY |= {"width": 8, "memory": 4, "eval_episodes": 3, "checkpoint_every": 2, "threads": 1}
 
 
 def config(out, **changes):
@@ -45,3 +47,13 @@ def test_settings_that_do_not_go_together_are_refused():
         train_grid.TrainGridConfig(vsc=ObjectiveConfig())
     with pytest.raises(InputError, match="minibatches"):
         train_grid.TrainGridConfig(num_envs=2, vsc=ObjectiveConfig(objective="ppo"))
+
+
+def test_every_fresh_episode_counts_once_and_the_oracle_is_measured_right():
+    env = SubgoalEnv(make_minigrid("doorkey-5x5", 6, seed=3))
+    found = train_grid.first_episodes(env, lambda observation, start: oracle(env.env))
+    assert found["success"].tolist() == [1.0] * 6 and (found["length"] > 5).all()
+    # MiniGrid pays 1 - 0.9 * steps / limit
+    torch.testing.assert_close(found["return"], 1 - 0.9 * found["length"] / 250)
+    still = train_grid.first_episodes(env, lambda observation, start: torch.zeros(6, dtype=torch.int64))
+    assert still["success"].tolist() == [0.0] * 6 and still["length"].tolist() == [250.0] * 6
