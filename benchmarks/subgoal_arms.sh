@@ -8,12 +8,14 @@
 #
 #   benchmarks/subgoal_arms.sh
 #   SEEDS="0 1 2" PARTS="grid homes" ARMS="ppo vsc" RUNS=FOLDER TABLE=FILE          choices
-#   GRID=doorkey-6x6 GRID_STEPS= HOME_STEPS= SHOWN= EPISODES= SCENES= GROUNDER=     sizes; homes and grounder at hand
+#   GRID=doorkey-6x6 GRID_STEPS= GRID_SHOWN= HOME_STEPS= HOME_SHOWN= EPISODES=                                sizes
+#   SCENES=FOLDER GROUNDER=MODEL                                                       homes and grounder at hand
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 export sightline=${SIGHTLINE:-.venv/bin/sightline} python=${PYTHON:-.venv/bin/python} runs=${RUNS:-runs/subgoal_arms}
-export GRID=${GRID:-doorkey-6x6} GRID_STEPS=${GRID_STEPS:-200000} HOME_STEPS=${HOME_STEPS:-120000} SHOWN=${SHOWN:-8192}
+export GRID=${GRID:-doorkey-8x8} GRID_STEPS=${GRID_STEPS:-120000} GRID_SHOWN=${GRID_SHOWN:-1024}
+export HOME_STEPS=${HOME_STEPS:-80000} HOME_SHOWN=${HOME_SHOWN:-4096}
 export EPISODES=${EPISODES:-300} TASK=follow_instruction
 SEEDS=${SEEDS:-0 1 2} PARTS=${PARTS:-grid homes}
 ARMS=${ARMS:-ppo ppo-divergence ppo-bonus ppo-told digirl vsc vsc-imitation vsc-released vsc-shuffled}
@@ -32,7 +34,7 @@ options_of() { # arm
 }
 
 in_grid() { # arm seed
-  job "$GRID-$1-$2" train-grid-agent task="$GRID" seed="$2" total_steps="$GRID_STEPS" vsc.demonstration_steps="$SHOWN" \
+  job "$GRID-$1-$2" train-grid-agent task="$GRID" seed="$2" total_steps="$GRID_STEPS" vsc.demonstration_steps="$GRID_SHOWN" \
     $(options_of "$1")
 }
 
@@ -44,7 +46,7 @@ in_homes() { # arm seed
     random) job "$TASK-random-$2" evaluate-agent "${drawn[@]}" "${same[@]}" policy=random; return ;;
   esac
   job "$TASK-$1-$2-training" train-agent scenes="$SCENES" task="$TASK" seed="$2" total_steps="$HOME_STEPS" \
-    features=grounder grounder="$GROUNDER" algorithm=vsc vsc.demonstration_steps="$SHOWN" $(options_of "$1")
+    features=grounder grounder="$GROUNDER" algorithm=vsc vsc.demonstration_steps="$HOME_SHOWN" $(options_of "$1")
   job "$TASK-$1-$2" evaluate-agent "${drawn[@]}" "${same[@]}" policy="$runs/$TASK-$1-$2-training/policy"
 }
 

@@ -47,8 +47,10 @@ def test_an_agent_that_is_told_subgoals_acts_from_its_folder_as_at_the_end_of_it
 
 
 @pytest.mark.slow
-def test_a_stopped_run_goes_on_to_the_same_weights(scenes, tmp_path, monkeypatch):
-    whole = train.run(config(scenes, tmp_path / "whole", SHOWN))
+@pytest.mark.parametrize("features", ["pixels", "grounder"])
+def test_a_stopped_run_goes_on_to_the_same_weights(scenes, grounder, features, tmp_path, monkeypatch):
+    seen = {"features": features, "grounder": grounder if features == "grounder" else "", "window": 3}
+    whole = train.run(config(scenes, tmp_path / "whole", SHOWN, **seen))
     original = train.SubgoalLearner.update
 
     def stopped(self, index, *rest):
@@ -58,8 +60,8 @@ def test_a_stopped_run_goes_on_to_the_same_weights(scenes, tmp_path, monkeypatch
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(train.SubgoalLearner, "update", stopped)
-        train.run(config(scenes, tmp_path / "broken", SHOWN))
-    resumed = train.run(config(scenes, tmp_path / "broken", SHOWN, resume="auto"))
+        train.run(config(scenes, tmp_path / "broken", SHOWN, **seen))
+    resumed = train.run(config(scenes, tmp_path / "broken", SHOWN, resume="auto", **seen))
     assert losses(tmp_path / "whole") == losses(tmp_path / "broken")
     assert whole["val_success"] == resumed["val_success"]
     assert same_policies(tmp_path / "whole", tmp_path / "broken")
