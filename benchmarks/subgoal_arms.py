@@ -48,6 +48,13 @@ PAIRS: Final = (
     ("vsc", "ppo-told"), ("vsc", "vsc-released"), ("vsc", "vsc-shuffled"), ("vsc", "vsc-sentence"),
     ("vsc", "vsc-wrong-10"), ("vsc", "vsc-wrong-30"),
 )  # fmt: skip
+READ_FIRST: Final = (
+    "In MiniGrid the goal never changes and the view is 7 x 7 cells; the subgoals are key, door, goal. In homes the agent "
+    "sees object tokens of a grounder, which scores them for the whole sentence; an agent with subgoals also sees the "
+    "grounder's scores for the step under way. Subgoals come from the scene graph and the task, and the simulator says "
+    "when one is done, in training and in test: agents on the goal have neither. `PPO told its subgoals` separates being "
+    "told from the objective. Every arm first clones the same demonstrations of the oracle; these steps are counted.",
+)
 WINDOW: Final = 100  # training episodes at least that a mean success is taken over
 
 
@@ -178,7 +185,7 @@ def draw(parts: Mapping[str, Mapping[str, Learned]], path: Path) -> None:
 
 def page(runs: Path, grid: str, picture: Path | None = None) -> str:
     """The whole table, of the parts that ran, and where a path is given their curves."""
-    lines, parts = ["# Learning with subgoals", ""], {}
+    lines, parts = ["# Learning with subgoals", "", "Command: `benchmarks/subgoal_arms.sh`.", "", *READ_FIRST, ""], {}
     for title, prefix, suffix in (
         (f"MiniGrid, {grid}", grid, ""),
         ("FollowInstruction in homes, learning", "follow_instruction", "-training"),
@@ -190,6 +197,12 @@ def page(runs: Path, grid: str, picture: Path | None = None) -> str:
             continue
         parts[title] = arms
         lines += learning(title, arms)
+        cfg: Any = OmegaConf.load(next(runs.glob(f"{prefix}-ppo-[0-9]*{suffix}")) / "config.yaml")
+        lines += [
+            f"{cfg.total_steps:,} environment steps, of them {cfg.vsc.demonstration_steps:,} demonstrations; "
+            f"{cfg.num_envs} environments.",
+            "",
+        ]
     measured = read_arms(runs, "follow_instruction", ARMS, "benchmarks/subgoal_arms.sh")
     if measured:
         lines += section("FollowInstruction in unseen homes", measured, ARMS, PAIRS)
