@@ -49,11 +49,12 @@ PAIRS: Final = (
     ("vsc", "vsc-wrong-10"), ("vsc", "vsc-wrong-30"),
 )  # fmt: skip
 READ_FIRST: Final = (
-    "In MiniGrid the goal never changes and the view is 7 x 7 cells; the subgoals are key, door, goal. In homes an agent "
-    "sees object tokens of a grounder, which scores them for the whole sentence; one with subgoals also sees where the "
-    "thing of the step under way stands. Subgoals come from the scene graph and the task, and the simulator says when "
-    "one is done, in training and in test: agents on the goal have neither. `PPO told its subgoals` tells the objective "
-    "from being told. Every arm first clones the same demonstrations of the oracle; these steps are counted.",
+    "In MiniGrid the goal never changes and the view is 7 x 7 cells; the subgoals are key, door, goal. In homes "
+    "an agent sees object tokens of a grounder, which scores them for the whole sentence; one with subgoals also "
+    "sees where the thing of the step under way stands. Subgoals come from the scene graph and the task, and the "
+    "simulator says when one is done, in training and in test: agents on the goal have neither. `PPO told its "
+    "subgoals` tells the objective from being told. Every arm first clones the same demonstrations of the oracle; "
+    "these steps are counted.",
 )
 WINDOW: Final = 100  # training episodes at least that a mean success is taken over
 
