@@ -47,7 +47,7 @@ in_homes() { # arm seed
     random) job "$TASK-random-$2" evaluate-agent "${drawn[@]}" "${same[@]}" policy=random; return ;;
   esac
   job "$TASK-$1-$2-training" train-agent scenes="$SCENES" task="$TASK" seed="$2" total_steps="$HOME_STEPS" \
-    features=grounder grounder="$GROUNDER" algorithm=vsc vsc.demonstration_steps="$HOME_SHOWN" $(options_of "$1")
+    features=grounder grounder="$GROUNDER" val_episodes=0 algorithm=vsc vsc.demonstration_steps="$HOME_SHOWN" $(options_of "$1")
   job "$TASK-$1-$2" evaluate-agent "${drawn[@]}" "${same[@]}" policy="$runs/$TASK-$1-$2-training/policy"
 }
 

@@ -207,7 +207,7 @@ def test_what_arms_are_paid():
     assert learned_reward(OBJECTIVES["ppo"], reward, done, kl).squeeze().tolist() == [0.5, 0.0]
     assert learned_reward(OBJECTIVES["ppo-bonus"], reward, done, kl).squeeze().tolist() == [0.5, 1.0]
     paid = learned_reward(OBJECTIVES["vsc"], reward, done, kl).squeeze().tolist()
-    assert paid == pytest.approx([0.5 - 0.05 * 2, 1.0 - 0.05 * 4])
+    assert paid == pytest.approx([0.5 - 0.01 * 2, 1.0 - 0.01 * 4])
     assert learned_reward(OBJECTIVES["vsc-imitation"], reward, done, kl).squeeze().tolist() == [0.5, 1.0]
 
 
