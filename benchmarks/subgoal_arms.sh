@@ -16,7 +16,7 @@ cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 export sightline=${SIGHTLINE:-.venv/bin/sightline} python=${PYTHON:-.venv/bin/python} runs=${RUNS:-runs/subgoal_arms}
 export GRID=${GRID:-doorkey-8x8} GRID_STEPS=${GRID_STEPS:-120000} GRID_SHOWN=${GRID_SHOWN:-1024}
-export HOME_STEPS=${HOME_STEPS:-60000} HOME_SHOWN=${HOME_SHOWN:-4096}
+export HOME_STEPS=${HOME_STEPS:-50000} HOME_SHOWN=${HOME_SHOWN:-4096}
 export EPISODES=${EPISODES:-300} TASK=follow_instruction
 SEEDS=${SEEDS:-0 1 2} PARTS=${PARTS:-grid homes}
 ARMS=${ARMS:-ppo ppo-divergence ppo-bonus ppo-told digirl vsc vsc-imitation vsc-shuffled}
