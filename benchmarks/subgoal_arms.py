@@ -56,6 +56,7 @@ READ_FIRST: Final = (
     "subgoals` tells the objective from being told. Every arm first clones the same demonstrations of the oracle; "
     "these steps are counted.",
 )
+OTHER: Final = (50, 30)
 WINDOW: Final = 100  # training episodes at least that a mean success is taken over
 
 
@@ -67,6 +68,7 @@ class Learned:
     steps: list[int] = field(default_factory=list)  # to one half, else all that were taken
     arrived: list[bool] = field(default_factory=list)  # whether one half was reached
     spl: list[float] = field(default_factory=list)
+    other: dict[int, list[int]] = field(default_factory=dict)  # steps to half by smaller windows
     curves: list[list[tuple[int, float]]] = field(default_factory=list)  # environment steps, running success
     versions: list[dict[str, Any]] = field(default_factory=list)
 
@@ -119,10 +121,13 @@ def read_learned(runs: Path, prefix: str, suffix: str) -> dict[str, Learned]:
             seed = folder.name.removeprefix(f"{prefix}-{arm}-").removesuffix(suffix)
             if not seed.isdigit() or not (folder / "result.json").is_file():
                 continue
+            one = found.setdefault(arm, Learned())
             result = read_json(folder / "result.json", "result")
             curve = running_success(read_metrics(folder), after=time_to_fail(folder))
             half = steps_to_half(curve)
-            one = found.setdefault(arm, Learned())
+            for window in OTHER:
+                smaller = running_success(read_metrics(folder), window, time_to_fail(folder))
+                one.other.setdefault(window, []).append(steps_to_half(smaller) or int(result["env_steps"]))
             one.steps.append(int(result["env_steps"]) if half is None else half)
             one.arrived.append(half is not None)
             one.curves.append(curve)
@@ -144,12 +149,20 @@ def learning(title: str, arms: Mapping[str, Learned]) -> list[str]:
         steps, count = spread(arm.steps, scale=1e-3), len(arm.steps)
         lines.append(f"| {ARMS[name]} | {count} | {success} | {spl} | {steps} | {sum(arm.arrived)} of {count} |")
     if "ppo" in arms:
+        goal = arms["ppo"]
         ratios = [
-            f"{ARMS[name]} {np.mean(arm.steps) / np.mean(arms['ppo'].steps):.2f}"
+            f"{ARMS[name]} {np.mean(arm.steps) / np.mean(goal.steps):.2f} ("
+            + ", ".join(f"{np.mean(arm.other[w]) / np.mean(goal.other[w]):.2f}" for w in OTHER)
+            + ")"
             for name, arm in arms.items()
-            if name.startswith("vsc")
+            if name != "ppo"
         ]
-        lines += ["", f"Steps to half over those of PPO on the goal (claim: at most 0.5): {'; '.join(ratios)}."]
+        lines += [
+            "",
+            f"Steps to half over those of PPO on the goal, by windows of {WINDOW} episodes (of "
+            f"{' and '.join(map(str, OTHER))}: longer ones hold failures of long ago, shorter ones chance): "
+            f"{'; '.join(ratios)}. The claim is at most 0.5 for VSC-RL.",
+        ]
     return [*lines, ""]
 
 
@@ -160,7 +173,7 @@ def draw(parts: Mapping[str, Mapping[str, Learned]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, panels = plt.subplots(1, len(parts), figsize=(6.4 * len(parts), 4.6), layout="constrained", squeeze=False)
+    figure, panels = plt.subplots(1, len(parts), figsize=(6.4 * len(parts), 5.4), layout="constrained", squeeze=False)
     colours = {name: f"C{number % 10}" for number, name in enumerate(ARMS)}
     for panel, (title, arms) in zip(panels[0], parts.items()):
         for name, arm in arms.items():
@@ -179,7 +192,8 @@ def draw(parts: Mapping[str, Mapping[str, Learned]], path: Path) -> None:
         panel.axhline(50, color="0.6", lw=0.8)
         panel.set(title=title, xlabel="environment steps, thousands", ylabel="success of training episodes, %")
         panel.set_ylim(0, 100)
-        panel.legend(fontsize=8)
+    named = {label: line for panel in panels[0] for line, label in zip(*panel.get_legend_handles_labels())}
+    figure.legend(list(named.values()), list(named), loc="outside lower center", ncol=3, fontsize=9)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
