@@ -239,6 +239,12 @@ def test_a_policy_of_another_model_or_for_other_actions_is_refused(inputs, tmp_p
 def test_impossible_settings_stop_before_anything_is_written(inputs, tmp_path):
     with pytest.raises(InputError, match="more than num_envs"):
         train.TrainAgentConfig(num_envs=2, minibatches=4)
+    for settings in ({}, {"features": "grounder"}, {"features": "pixels", "reward": "vlm"}):
+        with pytest.raises(InputError, match="goes with features=pixels and reward=task"):
+            train.TrainAgentConfig(device="cuda", **settings)
+    assert train.TrainAgentConfig(device="cuda", features="pixels").device == "cuda"
+    with pytest.raises(InputError, match="window=-1"):
+        train.TrainAgentConfig(window=-1)
     with pytest.raises(InputError, match="from no reward"):
         train.TrainAgentConfig(algorithm="bc", reward="vlm")
     with pytest.raises(InputError, match="from no reward"):

@@ -1,6 +1,6 @@
 """Steps to half of the episodes, by hand."""
 
-from benchmarks.subgoal_arms import running_success, steps_to_half
+from benchmarks.subgoal_arms import Learned, running_success, steps_to_half, unfinished
 
 
 def row(steps, episodes, success):
@@ -29,3 +29,9 @@ def test_nothing_counts_before_every_environment_could_fail():
     rows = [row(10, 12, 1.0), row(20, 12, 0.0), row(30, 12, 0.75)]
     assert running_success(rows, window=10, after=10) == [(20, 0.0), (30, 0.75)]
     assert steps_to_half(running_success(rows, window=10, after=10)) == 30
+
+
+def test_missing_seeds_are_said_first():
+    three, one = Learned(steps=[1, 2, 3]), Learned(steps=[1])
+    assert unfinished({"grid": {"ppo": three}}) == []
+    assert unfinished({"grid": {"ppo": three}, "homes": {"vsc": one}})[0].endswith("oracle subgoals 1.**")

@@ -248,3 +248,10 @@ def test_an_interruption_while_torch_writes_stays_one(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         Checkpoints(tmp_path).save(1, {"weight": torch.zeros(1000)})
     assert os.listdir(tmp_path) == []
+
+
+def test_a_checkpoint_goes_to_a_device_whole_and_keeps_its_form():
+    saved = {"a": torch.zeros(2), "b": [torch.ones(1), 3], "c": ({"d": torch.ones(1)}, "text"), "e": None}
+    moved = core.checkpoint.on_device(saved, torch.device("meta"))
+    assert moved["a"].device.type == moved["b"][0].device.type == moved["c"][0]["d"].device.type == "meta"
+    assert moved["b"][1] == 3 and moved["c"][1] == "text" and moved["e"] is None and isinstance(moved["c"], tuple)
