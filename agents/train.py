@@ -412,7 +412,8 @@ def train(
 
     result: dict[str, Any] = {}
     if folder is not None:
-        result = conclude(cfg, folder, env, policy, homes, options, seconds, scoring)
+        asked = learner.reference.summary() if learner is not None and learner.reference is not None else {}
+        result = conclude(cfg, folder, env, policy, homes, options, seconds, scoring, asked)
     distributed.barrier()
     return result
 
@@ -426,12 +427,14 @@ def conclude(
     options: dict[str, Any],
     seconds: float,
     scoring: float,
+    asked: dict[str, Any],
 ) -> dict[str, Any]:
     """Writes the policy, acts on val homes, and finishes the run.
 
     Args:
         seconds: that training took.
         scoring: of those, spent by the model that pays.
+        asked: what came of asking a language model as the reference.
     """
     policy.eval()
     target = folder.path / "policy"
@@ -466,6 +469,8 @@ def conclude(
     }
     if isinstance(env.senses, HomeSubgoals) and env.senses.makers:
         result["subgoals"] = env.senses.summary()
+    if asked:
+        result["reference"] = asked
     if cfg.val_episodes:
         task = env.simulator.task
         simulator = Simulator(

@@ -3,19 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from agents.reasoning.action_text import instead
 from agents.reasoning.turn_config import TurnStyle, read_style
-from agents.reasoning.turns import Taken, take_turn
+from agents.reasoning.turns import DRAWS, Taken, take_turn, turn_numbers
 from core.errors import InputError
-from envs import counter_random
 from envs.simulator import Simulator
 from envs.state import Sensors, SimState
 from scene.render import Frame
-
-DRAWS = 0  # seed of the answers' noise; what varies is the number of each row
 
 
 class VLMAgent:
@@ -81,12 +77,10 @@ class VLMAgent:
         for place, step in zip(places, state.step.tolist()):
             if step == 0:
                 self.past[place] = []
-        key = counter_random.episode_key(self.seed, state.key.cpu().numpy(), state.step.cpu().numpy())
-        numbers = (key.view(np.uint64) >> np.uint64(1)).tolist()
         past = [self.past[place] for place in places]
         taken = take_turn(
             self.vlm, self.simulator, self.style, state, frame, past,
-            temperature=self.temperature, top_p=1.0, seed=DRAWS, numbers=numbers,
+            temperature=self.temperature, top_p=1.0, seed=DRAWS, numbers=turn_numbers(self.seed, state),
         )  # fmt: skip
         self.last = taken
         self.answers += len(places)

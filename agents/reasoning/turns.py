@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Final
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
@@ -21,12 +22,14 @@ from agents.reasoning.padding import join_prompts, join_responses
 from agents.reasoning.turn_config import TurnStyle
 from agents.reasoning.types import Prompts, Responses
 from core.errors import InputError
+from envs import counter_random
 from envs.metrics import METRICS
 from envs.simulator import Simulator
 from envs.state import SimState
 from scene.render import Frame
 
 TURN_SEEDS: Final = 2**62
+DRAWS: Final = 0  # seed of the noise of answers with `turn_numbers`, which are all that varies
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +61,12 @@ def hands_of(simulator: Simulator, state: SimState) -> list[str]:
     if not simulator.task.interactive or state.world is None:
         return [""] * len(state)
     return [HANDS[int(held >= 0)] for held in state.world.held.tolist()]
+
+
+def turn_numbers(seed: int, state: SimState) -> list[int]:
+    """A number below 2**63 for the turn of each environment, from seed, episode and step alone: for draws of any batch."""
+    key = counter_random.episode_key(seed, state.key.cpu().numpy(), state.step.cpu().numpy())
+    return (key.view(np.uint64) >> np.uint64(1)).tolist()
 
 
 def ask(

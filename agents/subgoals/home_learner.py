@@ -4,10 +4,12 @@ from collections.abc import Callable
 
 from agents.networks import Policy
 from agents.subgoals.learner import SubgoalLearner
+from agents.subgoals.reference import Onlooker
 from agents.subgoals.update import PassSettings
 from agents.subgoals.vsc_config import DEMONSTRATIONS, reference_of
 from agents.task_env import TaskEnv
 from agents.train_config import TrainAgentConfig
+from core import distributed
 from envs.expert import Expert
 
 
@@ -22,8 +24,17 @@ def make_learner(
     Raises:
         InputError: a reference that does not fit the policy.
     """
+
+    def asked() -> Onlooker:
+        from agents.subgoals.language_reference import LanguageReference  # needs transformers
+
+        thoughts = cfg.vsc.reference_thoughts
+        return LanguageReference.from_pretrained(
+            cfg.vsc.reference, env, cfg.vsc.spread, thoughts=thoughts, seed=cfg.seed
+        )
+
     shown, size = policy.config.observations, (env.num_actions, env.num_envs)
-    reference = reference_of(cfg.vsc, shown, *size, goal_only, policy.device)
+    reference = reference_of(cfg.vsc, shown, *size, goal_only, asked, policy.device)
     return SubgoalLearner(
         env,
         policy,
@@ -35,4 +46,5 @@ def make_learner(
         settings=PassSettings.of(cfg),
         lr=cfg.lr,
         seed=cfg.seed,
+        replay=cfg.vsc.replay_of(cfg.updates - cfg.cloned_updates, distributed.world_size()),
     )

@@ -8,13 +8,12 @@ In the first `cloned` updates the teacher acts, and policy and reference learn w
 and the objective says what of it is good.
 
 So a run is offline-to-online: the first steps are demonstrations, every arm's the same ones, and the reference that is
-cloned from them on the goal alone stands still afterwards.
-
-Left out of VSC-RL: replaying stored demonstrations while the policy acts.
+cloned from them on the goal alone stands still afterwards. Where asked for, they are kept and imitated on beside the
+objective while the policy acts, ever less (agents/subgoals/replay.py).
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,10 +26,20 @@ from agents.rollout import EpisodeLog, Progress, Rollout, TensorEnv, collect
 from agents.subgoals.divergence import Reference
 from agents.subgoals.objective import Objective
 from agents.subgoals.outcome_critics import OutcomeCritics
-from agents.subgoals.reference import ReferencePolicy, drawn
+from agents.subgoals.reference import Onlooker, ReferencePolicy, drawn
+from agents.subgoals.replay import DemonstrationStore, Replayed
 from agents.subgoals.subgoal_env import Marks, SubgoalEnv
 from agents.subgoals.update import PassSettings, update
 from core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Replay:
+    """How demonstrations are replayed while the policy acts."""
+
+    weight: float = 0.0  # of imitating them when the policy begins to act; 0 = they are not kept
+    steps: int = 1  # kept of them, the newest ones, of this process's environments
+    updates: int = 1  # over which the weight falls to 0
 
 
 class SubgoalLearner:
@@ -41,10 +50,11 @@ class SubgoalLearner:
         reference: None where the objective has no divergence.
         teacher: the right actions where the environments stand; asked before each step it is to show.
         cloned: updates in which it acts, the first ones.
-        clones_reference: the reference learns from it too; otherwise it stands still from the start.
+        clones_reference: the reference, a policy, learns from it too; otherwise it stands still from the start.
         settings: of the passes over what was shown and over rollouts.
         lr: of the reference while it is cloned, and of the critics.
         seed: of the critics' weights.
+        replay: of what the teacher showed.
 
     Raises:
         InputError: an objective that reads subgoals with a policy that does not, or the reverse; a divergence without a
@@ -56,7 +66,7 @@ class SubgoalLearner:
         env: TensorEnv,
         policy: Policy,
         objective: Objective,
-        reference: ReferencePolicy | None,
+        reference: Onlooker | None,
         *,
         teacher: Teacher,
         cloned: int,
@@ -64,6 +74,7 @@ class SubgoalLearner:
         settings: PassSettings,
         lr: float,
         seed: int,
+        replay: Replay = Replay(),  # noqa: B008  frozen, so one default can be shared
     ) -> None:
         reads = "subgoal" in policy.config.observations
         if reads != objective.reads_subgoal:
@@ -73,12 +84,15 @@ class SubgoalLearner:
             )
         if reference is None and objective.divergence != "none":
             raise InputError(f"the divergence {objective.divergence!r} needs a reference policy")
-        self.env, self.objective, self.reference = SubgoalEnv(env), objective, reference
+        self.env, self.objective, self.reference = SubgoalEnv(env, self._watched), objective, reference
         self.teacher, self.cloned, self.clones_reference, self.settings = teacher, cloned, clones_reference, settings
+        self.replay = replay
+        self.store = DemonstrationStore(replay.steps) if replay.weight else None
         self.critics = OutcomeCritics(policy, lr, seed) if objective.worth == "binary" else None
         self.optimizer: torch.optim.Optimizer | None = None
-        if reference is not None:
+        if isinstance(reference, ReferencePolicy):
             self.optimizer = torch.optim.Adam(reference.policy.parameters(), lr=lr, eps=1e-5)
+        self._acts = False  # the policy, not the teacher
         self.begins: Bool[Tensor, " B"] = torch.ones(env.num_envs, dtype=torch.bool, device=policy.device)
         self._rollout: Rollout | None = None
 
@@ -100,8 +114,17 @@ class SubgoalLearner:
         if index == self.cloned:
             # cloning left the value without gradients, which one process skips and several count as zeros
             optimizer.state.clear()
+        self._acts = index >= self.cloned
         going = (policy, optimizer, progress, steps, generator, log)
-        return self._clone(*going) if index < self.cloned else self._learn(*going)
+        return self._learn(*going, self._weight(index)) if self._acts else self._clone(*going)
+
+    def _weight(self, index: int) -> float:
+        """Of the demonstrations in an update."""
+        return self.replay.weight * max(0.0, 1 - (index - self.cloned) / self.replay.updates)
+
+    def _watched(self, action: Tensor) -> None:
+        if self.reference is not None:
+            self.reference.watch(action, asked=self._acts)
 
     def _clone(
         self,
@@ -116,7 +139,9 @@ class SubgoalLearner:
         passes: dict[str, Any] = {"epochs": self.settings.epochs, "minibatches": self.settings.minibatches}
         passes["max_grad_norm"] = self.settings.max_grad_norm
         found = imitate(policy, optimizer, shown, generator=generator, **passes)
-        if self.reference is not None:
+        if self.store is not None:
+            self.store.add(shown)
+        if isinstance(self.reference, ReferencePolicy):
             own = replace(shown, memory=self.reference.memory)
             self.reference.follow(shown.observation, shown.start)  # its memory moves along
             if self.clones_reference:
@@ -136,12 +161,16 @@ class SubgoalLearner:
         steps: int,
         generator: torch.Generator,
         log: EpisodeLog,
+        weight: float,
     ) -> dict[str, float]:
         rollout = self._rollout = collect(self.env, policy, progress, steps, generator, log, self._rollout)
         marks = self.env.take()
         says = Reference()
         if self.reference is not None:
             says = drawn(self.reference.follow(rollout.observation, rollout.start), generator)
+        replayed = None
+        if self.store is not None and weight:
+            replayed = Replayed(policy, self.store.draw(generator), weight)
         found = update(
             policy,
             optimizer,
@@ -153,6 +182,7 @@ class SubgoalLearner:
             self.critics,
             generator=generator,
             settings=self.settings,
+            replayed=replayed,
         )
         policy.update_norms(rollout.observation)
         self._took(marks)
@@ -165,12 +195,15 @@ class SubgoalLearner:
 
     def state_dict(self) -> dict[str, Any]:
         """What a resume needs beside policy, optimiser, generator, progress and environment."""
-        parts = {"reference": self.reference, "optimizer": self.optimizer, "critics": self.critics}
-        return {"begins": self.begins, **{name: x.state_dict() for name, x in parts.items() if x is not None}}
+        return {"begins": self.begins, **{name: part.state_dict() for name, part in self._parts().items()}}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was taken."""
         self.begins = saved["begins"].clone()
-        for name, part in (("reference", self.reference), ("optimizer", self.optimizer), ("critics", self.critics)):
-            if part is not None:
-                part.load_state_dict(saved[name])
+        for name, part in self._parts().items():
+            part.load_state_dict(saved[name])
+
+    def _parts(self) -> dict[str, Any]:
+        """What has a state of its own, by name."""
+        parts = {"reference": self.reference, "optimizer": self.optimizer, "critics": self.critics}
+        return {name: part for name, part in {**parts, "shown": self.store}.items() if part is not None}

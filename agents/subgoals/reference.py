@@ -1,8 +1,8 @@
-"""The reference policy of VSC-RL: told the goal alone, never the subgoal, it acts along on what the policy sees.
+"""The reference policy of VSC-RL: told the goal alone, never the subgoal, it says what it would do where the policy is.
 
-It may come from demonstrations (the learner clones them twice: into the policy and into its reference), or from the
-folder of a policy trained before. Policies read of an observation what they know, so one that knows no subgoals is
-shown the same observations and reads the goal.
+It may come from demonstrations (the learner clones them twice: into the policy and into its reference), from the
+folder of a policy trained before, or be a language model that sees (agents/subgoals/language_reference.py). Policies
+read of an observation what they know, so one that knows no subgoals is shown the same observations and reads the goal.
 
 A reference that rules out an action would make the reverse divergence there infinite, and cloned policies do rule
 out: a share of its probability is spread over all actions.
@@ -10,7 +10,7 @@ out: a share of its probability is spread over all actions.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -22,6 +22,36 @@ from agents.networks import Observation, Policy
 from agents.subgoals.divergence import Reference
 from core import distributed
 from core.errors import InputError
+
+
+class Onlooker(Protocol):
+    """Whoever is asked along what it would do."""
+
+    def watch(self, action: Tensor, *, asked: bool) -> None:
+        """A step is about to be taken.
+
+        Args:
+            action: (B,) what will be done.
+            asked: whether what it would have done itself will be wanted.
+        """
+        ...
+
+    def follow(self, observation: Observation, start: Bool[Tensor, "T B"]) -> Float[Tensor, "T B A"]:
+        """Logits at each step of a rollout that goes on where the last one ended.
+
+        Args:
+            observation: (T, B, ...) raw, of the learning policy.
+            start: first steps of episodes.
+        """
+        ...
+
+    def summary(self) -> dict[str, Any]:
+        """Plain numbers for result.json; empty where there is nothing to tell."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None: ...
 
 
 class ReferencePolicy:
@@ -74,6 +104,13 @@ class ReferencePolicy:
                 "the same features, task and models"
             )
         return cls(policy.to(device), batch, spread)
+
+    def watch(self, action: Tensor, *, asked: bool) -> None:
+        """Nothing: the observations of a rollout are all it looks at."""
+
+    def summary(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
 
     @torch.no_grad()
     def follow(self, observation: Observation, start: Bool[Tensor, "T B"]) -> Float[Tensor, "T B A"]:

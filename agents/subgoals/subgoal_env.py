@@ -6,7 +6,7 @@ step, and "subgoal" already of the next: the simulator's tasks through `SubgoalS
 agents/subgoals/minigrid_tasks.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -36,10 +36,11 @@ class SubgoalEnv:
     Args:
         env: any whose `final_observation` holds "reached", (B,) bool. An episode ends well where its metrics have a
             "success" above 0; one without that metric is given it: 1 where the task ended and paid.
+        watch: told of each action before it is taken.
     """
 
-    def __init__(self, env: TensorEnv) -> None:
-        self.env = env
+    def __init__(self, env: TensorEnv, watch: Callable[[Tensor], None] | None = None) -> None:
+        self.env, self.watch = env, watch
         self.num_envs, self.num_actions, self.action_size = env.num_envs, env.num_actions, env.action_size
         self._marks: list[tuple[Tensor, Tensor, Tensor]] = []
 
@@ -55,6 +56,8 @@ class SubgoalEnv:
 
     def step(self, action: Tensor) -> EnvStep:
         """A step; raises InputError where the environment does not say what was reached."""
+        if self.watch is not None:
+            self.watch(action)
         step = self.env.step(action)
         if REACHED not in step.final_observation:
             raise InputError(

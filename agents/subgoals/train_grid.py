@@ -127,6 +127,7 @@ def make_grid_learner(cfg: TrainGridConfig, env: GymTensorEnv, policy: Policy) -
         settings=PassSettings.of(cfg),
         lr=cfg.lr,
         seed=cfg.seed,
+        replay=cfg.vsc.replay_of(cfg.updates - cfg.cloned_updates, distributed.world_size()),
     )
 
 

@@ -9,6 +9,8 @@ steps where it has none, gradients summed over processes. What differs is what a
     binary        0 or 1 by the critics of outcomes (agents/subgoals/outcome_critics.py), the mean over the steps that
                   count; no values
 
+Stored demonstrations may stand beside it, whatever the worth (agents/subgoals/replay.py).
+
 Source: VSC-RL, arXiv:2502.07949; PPO, arXiv:1707.06347; AWR, arXiv:1910.00177.
 """
 
@@ -33,6 +35,7 @@ from agents.subgoals.objective import (
     step_loss,
 )
 from agents.subgoals.outcome_critics import OutcomeCritics
+from agents.subgoals.replay import Replayed
 from agents.subgoals.segments import Segments, cut
 from agents.subgoals.subgoal_env import Marks
 from core import distributed
@@ -86,6 +89,7 @@ def update(
     *,
     generator: torch.Generator,
     settings: PassSettings,
+    replayed: Replayed | None = None,
 ) -> dict[str, float]:
     """Several passes over one rollout. Running statistics stay: call `policy.update_norms(rollout.observation)` after.
 
@@ -94,9 +98,11 @@ def update(
         begins: the rollout's first step takes up a segment.
         reference: what the objective's divergence needs, at the rollout's steps.
         critics: for an objective of binary worth; they learn here.
+        replayed: demonstrations to imitate beside, with as many environments and steps as the rollout.
 
     Returns:
         Means over the minibatches: policy_loss, value_loss, entropy, kl (to the policy that acted), divergence;
+        replay_loss where demonstrations are replayed;
         explained_variance (0 where values are not learned), epochs, segments, reached (share of segments that ended
         with their subgoal done), kept (share of steps that count, of binary worth).
 
@@ -125,7 +131,7 @@ def update(
         worth = Worth(_mean_over_counted(weights), None, torch.ones(()))
     else:
         worth = _advantages(policy, rollout, marks, segments, objective, reference, settings)
-    found |= _passes(policy, optimizer, rollout, worth, objective, reference, generator, settings)
+    found |= _passes(policy, optimizer, rollout, worth, objective, reference, generator, settings, replayed)
     if worth.target is not None:
         found["explained_variance"] = explained_variance(worth.target, rollout.value)
     return found
@@ -183,6 +189,7 @@ def _passes(
     reference: Reference,
     generator: torch.Generator,
     settings: PassSettings,
+    replayed: Replayed | None = None,
 ) -> dict[str, float]:
     """The passes themselves; means over their minibatches."""
     steps, batch = rollout.start.shape
@@ -201,7 +208,7 @@ def _passes(
         columns = {name: x.flatten(0, 1)[None] for name, x in columns.items()}
         memory = policy.initial_memory(steps * batch)
     parameters = list(policy.parameters())
-    records: list[Float[Tensor, " 5"]] = []
+    records: list[Float[Tensor, " 6"]] = []
     done_epochs = 0
     for _ in range(settings.epochs):
         first = len(records)
@@ -223,11 +230,14 @@ def _passes(
             )
             policy_loss = losses.sum() / count
             entropy = actions.entropy().sum() / count
-            value_loss = torch.zeros((), device=away.device)
+            value_loss = replay_loss = torch.zeros((), device=away.device)
             loss = policy_loss - settings.entropy_coef * entropy
             if worth.target is not None:
                 value_loss = 0.5 * (value - part["target"]).square().sum() / count
                 loss = loss + settings.value_coef * value_loss
+            if replayed is not None:
+                replay_loss = replayed.loss(rows, size)
+                loss = loss + replayed.weight * replay_loss
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             distributed.sum_gradients(parameters)
@@ -236,12 +246,13 @@ def _passes(
             with torch.no_grad():
                 change = log_prob - part["log_prob"]
                 kl = (change.exp() - 1 - change).sum() / count
-                records.append(torch.stack([policy_loss, value_loss, entropy, kl, away.sum() / count]).detach())
+                record = torch.stack([policy_loss, value_loss, entropy, kl, away.sum() / count, replay_loss])
+                records.append(record.detach())
         epoch = distributed.sum_over_ranks(torch.stack(records[first:]))
         records[first:] = epoch.unbind()
         if objective.worth == "surrogate" and epoch[:, 3].mean() > settings.max_kl:
             break
-    names = ("policy_loss", "value_loss", "entropy", "kl", "divergence")
+    names = ("policy_loss", "value_loss", "entropy", "kl", "divergence", *(("replay_loss",) if replayed else ()))
     return {**dict(zip(names, torch.stack(records).mean(0).tolist())), "epochs": float(done_epochs)}
 
 

@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 import torch
 
 from agents.encoders import ObservationSpec
 from agents.networks import Policy
+from agents.reasoning.turn_config import is_language_policy
 from agents.subgoals.home_subgoals import SubgoalSettings
 from agents.subgoals.objective import OBJECTIVES, Objective
-from agents.subgoals.reference import ReferencePolicy
+from agents.subgoals.learner import Replay
+from agents.subgoals.reference import Onlooker, ReferencePolicy
 from core.errors import InputError, check_choice
+from vl.encoders import looks_like_path
 from vl.generator import GeneratorConfig
 
 DEMONSTRATIONS, NO_REFERENCE = "demonstrations", "none"
@@ -23,7 +27,10 @@ class ObjectiveConfig:
     objective: str = "vsc"  # what is maximised: vsc, vsc-imitation, vsc-released; ppo, ppo-..., digirl = controls
     shuffled: bool = False  # subgoals in another order, a control
     demonstration_steps: int = 0  # of total_steps, the first ones: the oracle acts, policy and reference are cloned
-    reference: str = DEMONSTRATIONS  # its clone on the goal alone; or policy/ folder of an earlier run; or none
+    reference: str = DEMONSTRATIONS  # its clone on the goal alone; policy/ of a run; model that sees; none
+    reference_thoughts: int = 1  # of a model that sees: drawn at each step and averaged over, 0 = it answers at once
+    replay: float = 0.0  # weight of imitating stored demonstrations beside, falling to 0; 0 = none are stored
+    replay_steps: int = 20_000  # demonstration steps stored, the newest ones
     spread: float = 0.05  # share of the reference's probability spread over all actions
     alpha: float = -1.0  # weight of the divergence, negative = the objective's own
 
@@ -32,6 +39,11 @@ class ObjectiveConfig:
         if not 0 < self.spread < 1:
             raise InputError(
                 f"vsc.spread={self.spread} should lie between 0 and 1: without it a divergence is infinite"
+            )
+        if min(self.replay, self.reference_thoughts) < 0 or self.replay_steps < 1:
+            raise InputError(
+                f"vsc.replay={self.replay} and vsc.reference_thoughts={self.reference_thoughts} should not be negative, "
+                f"vsc.replay_steps={self.replay_steps} positive"
             )
         if self.demonstration_steps < 0:
             raise InputError(f"vsc.demonstration_steps={self.demonstration_steps} should not be negative")
@@ -42,18 +54,22 @@ class ObjectiveConfig:
             )
 
     def check(self) -> None:
-        """Raises InputError for a divergence without anything to diverge from; called where subgoals are learned."""
+        """Raises InputError for what is to be diverged from, or replayed, and not there; called where it is needed."""
+        if self.replay and not self.demonstration_steps:
+            raise InputError(
+                f"vsc.replay={self.replay} replays what the oracle showed: give vsc.demonstration_steps=, or leave it out"
+            )
         if self.chosen.divergence == "none":
             return
         if self.reference == NO_REFERENCE:
             raise InputError(
                 f"vsc.objective={self.objective} measures a divergence from a reference; give "
-                "vsc.reference=demonstrations with vsc.demonstration_steps=, or a policy/ folder"
+                "vsc.reference=demonstrations with vsc.demonstration_steps=, a policy/ folder, or a model that sees"
             )
         if self.reference == DEMONSTRATIONS and not self.demonstration_steps:
             raise InputError(
                 "vsc.reference=demonstrations is cloned from the oracle: give vsc.demonstration_steps=, or "
-                "vsc.reference= a policy/ folder"
+                "vsc.reference= a policy/ folder or a model that sees"
             )
 
     @property
@@ -61,6 +77,18 @@ class ObjectiveConfig:
         """The objective, with the weight that was asked for."""
         objective = OBJECTIVES[self.objective]
         return replace(objective, alpha=self.alpha) if self.alpha > 0 else objective
+
+
+    @property
+    def names_language_model(self) -> bool:
+        """Whether the reference is a folder of an image-text model, or by its form a hub id."""
+        return is_language_policy(self.reference) or not (
+            Path(self.reference).expanduser().is_dir() or looks_like_path(self.reference)
+        )
+
+    def replay_of(self, updates: int, processes: int) -> Replay:
+        """How demonstrations are replayed over so many updates in which the policy acts."""
+        return Replay(self.replay, max(1, self.replay_steps // processes), max(1, updates))
 
 
 @dataclass
@@ -106,19 +134,28 @@ def reference_of(
     num_actions: int,
     num_envs: int,
     goal_only: Callable[[], Policy],
+    asked: Callable[[], Onlooker] | None = None,
     device: torch.device | str = "cpu",
-) -> ReferencePolicy | None:
+) -> Onlooker | None:
     """The reference that a job asks for, None where its objective has no divergence.
 
     Args:
         shown: what the learning policy reads.
         goal_only: makes a fresh policy that reads no subgoal, on its device, to be cloned.
+        asked: loads the language model that the config names; None where there are no pictures to show it.
 
     Raises:
-        InputError: a folder whose policy does not fit.
+        InputError: a folder whose policy does not fit, or a language model where it cannot be asked.
     """
     if cfg.chosen.divergence == "none":
         return None
     if cfg.reference == DEMONSTRATIONS:
         return ReferencePolicy(goal_only(), num_envs, cfg.spread)
+    if cfg.names_language_model:
+        if asked is None:
+            raise InputError(
+                f"vsc.reference={cfg.reference} is no policy/ folder of this task, and a language model cannot be asked "
+                "here: there are no pictures to show it. Give vsc.reference=demonstrations"
+            )
+        return asked()
     return ReferencePolicy.from_pretrained(cfg.reference, shown, num_actions, num_envs, cfg.spread, device)

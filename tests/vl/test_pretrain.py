@@ -229,7 +229,7 @@ def test_features_in_a_named_folder_are_shared_by_runs(config, tmp_path):
 
 def test_shared_features_of_another_head_are_not_taken_for_these(config, tmp_path):
     """A linear head needs the mean of the states alone, an mlp head (cell by cell) all of them."""
-    shared = {"features": str(tmp_path / "shared"), "flip": False, "jitter": 0.0, "steps": 1}
+    shared = {"features": str(tmp_path / "shared"), "flip": False, "jitter": 0.0, "steps": 1, "precision": "float32"}
     losses = {}
     for name, head, changes in (
         ("linear", "linear", {}),
