@@ -238,6 +238,17 @@ class Simulator:
         key = counter_random.episode_key(seed, env, episode)
         home = self.fields.draw_home(counter_random.uniform(key, RESET, _HOME))
         goal = self.fields.draw_goal(home, counter_random.uniform(key, RESET, _GOAL))
+        return self.drawn(env, episode, key, home, goal)
+
+    def drawn(
+        self,
+        env: Int64[ndarray, " K"],
+        episode: Int64[ndarray, " K"],
+        key: Int64[ndarray, " K"],
+        home: Int64[ndarray, " K"],
+        goal: Int64[ndarray, " K"],
+    ) -> SimState:
+        """The first state of K episodes with given homes and goals, whose starts are drawn from `key`."""
         position = self.fields.draw_start(home, goal, counter_random.uniform(key, RESET, _START))
         yaw = (2 * counter_random.uniform(key, RESET, _YAW) - 1) * np.pi
         return self.placed(env, episode, key, home, goal, position, yaw)

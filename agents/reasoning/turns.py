@@ -64,7 +64,7 @@ def hands_of(simulator: Simulator, state: SimState) -> list[str]:
 
 
 def turn_numbers(seed: int, state: SimState) -> list[int]:
-    """A number below 2**63 for the turn of each environment, from seed, episode and step alone: for draws of any batch."""
+    """A number below 2**63 for each environment's turn, from seed, episode and step alone: for draws of any batch."""
     key = counter_random.episode_key(seed, state.key.cpu().numpy(), state.step.cpu().numpy())
     return (key.view(np.uint64) >> np.uint64(1)).tolist()
 

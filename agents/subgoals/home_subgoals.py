@@ -4,8 +4,9 @@ Proposed by (`subgoals`): the scene graph at one of four grains, from what the t
 says (at the grain of rooms), a classical planner, a language model that is asked, a
 model trained on people's goals (`train-decomposer`), or nobody. Judged by (`judge`): the simulator's truth, an image
 and text model's score, or a model that is asked. What enters beside picture and sentence is said here once: the scene
-graph and the simulator's state, with a model that is asked the names of the home's things (`sight`), and with a judge
-that looks the picture alone. Whoever compares such an agent with one that sees pictures alone should say so.
+graph and the simulator's state, with a model that is asked the names of the home's things or one picture (`sight`), and
+with a judge that looks the picture alone. Whoever compares such an agent with one that sees pictures alone should say
+so.
 
 A model's steps are words. Where truth judges they are read into steps with tests (agents/subgoals/grounded_plans.py),
 and what cannot be read is left out and counted; a goal that no plan was made for stands as its own only step.
@@ -26,10 +27,11 @@ from agents.senses import Senses
 from agents.sentence_reward import unlabelled_frames
 from agents.subgoals.asked_judge import AskedJudge
 from agents.subgoals.asked_plans import FALLBACK, AskedPlans
+from agents.subgoals.first_views import pictured_example
 from agents.subgoals.grounded_plans import GroundedPlans
 from agents.subgoals.judges import NoisyJudge, RewardJudge, TruthJudge
 from agents.subgoals.plan_cache import RememberedPlans
-from agents.subgoals.plan_prompts import SIGHTS
+from agents.subgoals.plan_prompts import EXAMPLE, SIGHTS
 from agents.subgoals.planning import PlannerDecomposer
 from agents.subgoals.sequence_model import LearnedSteps
 from agents.subgoals.step_decomposer import LearnedDecomposer
@@ -59,7 +61,7 @@ class SubgoalSettings:
 
     subgoals: str = "rooms"  # one of SOURCES
     shuffle: bool = False  # subgoals in another order, a control
-    sight: str = "things"  # of subgoals=asked: things or task, keys of plan_prompts.SIGHTS
+    sight: str = "things"  # of subgoals=asked: a key of plan_prompts.SIGHTS
     decomposer: str = ""  # of subgoals=learned: model/ of a train-decomposer run
     judge: str = "truth"  # one of JUDGES
     judge_vl: str = ""  # of judge=reward: folder or hub id of the towers
@@ -73,7 +75,7 @@ class SubgoalSettings:
     def __post_init__(self) -> None:
         check_choice("vsc.subgoals", self.subgoals, SOURCES)
         check_choice("vsc.judge", self.judge, JUDGES)
-        check_choice("vsc.sight", self.sight, tuple(name for name in SIGHTS if name != "picture"))
+        check_choice("vsc.sight", self.sight, SIGHTS)
         for name, chance in (("judge_miss", self.miss), ("judge_false", self.false)):
             if not 0 <= chance <= 1:
                 raise InputError(f"vsc.{name}={chance} is a chance and lies between 0 and 1")
@@ -113,7 +115,8 @@ class HomeSubgoals(SubgoalSenses):
         self.generator = load_generator(GeneratorConfig(**settings.generator)) if asks else None
         self.makers: list[Any] = []  # decomposers and judges that count what came of them
         self.remembered = RememberedPlans(self._decomposer())
-        super().__init__(inner, self.remembered, self._judge, vocabulary)
+        pictures = settings.subgoals == "asked" and settings.sight == "picture"
+        super().__init__(inner, self.remembered, self._judge, vocabulary, pictures=pictures)
 
     @property
     def description(self) -> dict[str, Any]:
@@ -143,7 +146,10 @@ class HomeSubgoals(SubgoalSenses):
             made = self._counting(OrGoalAlone(LearnedDecomposer(LearnedSteps.from_pretrained(settings.decomposer))))
         else:
             assert self.generator is not None
-            made = self._counting(AskedPlans(self.generator, sight=settings.sight, fallback=stages, seed=settings.seed))
+            example = pictured_example() if settings.sight == "picture" else EXAMPLE
+            made = self._counting(
+                AskedPlans(self.generator, example=example, sight=settings.sight, fallback=stages, seed=settings.seed)
+            )
         if settings.subgoals in ("asked", "learned") and settings.judge == "truth":
             made = self._counting(GroundedPlans(made, stages))
         return partial(_shuffled, made, settings.seed) if settings.shuffle else made

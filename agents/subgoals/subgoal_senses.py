@@ -30,6 +30,7 @@ from agents.encoders import ObservationSpec
 from agents.object_features import ObjectSenses
 from agents.pixels import bag_of_words, vocabulary_of
 from agents.senses import Note, Senses, Sight
+from agents.subgoals.first_views import first_views
 from agents.subgoals.plan_cache import plans_of
 from agents.subgoals.pointed_thing import SIZE, PointedThing
 from agents.subgoals.types import MOST, Decomposer, Judge, Plan, Subgoal
@@ -92,6 +93,7 @@ class SubgoalSenses:
         inner: senses of the frame and the goal's sentence.
         decomposer: makes the plans. Where it raises InputError, so do these senses.
         make_judge: of the simulator attached; called again when other homes are.
+        pictures: the decomposer is shown where an episode with the goal may begin (agents/subgoals/first_views.py).
         vocabulary: words that have a place of their own; empty = those of the plans and goals of the homes attached
             first (a sample of them). Words outside it share one place.
     """
@@ -102,8 +104,10 @@ class SubgoalSenses:
         decomposer: Decomposer,
         make_judge: Callable[[Simulator], Judge],
         vocabulary: Sequence[str] = (),
+        *,
+        pictures: bool = False,
     ) -> None:
-        self.inner, self.decomposer, self.make_judge = inner, decomposer, make_judge
+        self.inner, self.decomposer, self.make_judge, self.pictures = inner, decomposer, make_judge, pictures
         self.vocabulary = list(vocabulary)
         self.sensors: Sensors = inner.sensors
         self.simulator: Simulator | None = None
@@ -146,7 +150,8 @@ class SubgoalSenses:
     def _plans(self, simulator: Simulator, places: Sequence[tuple[int, int]]) -> list[Plan]:
         goals = [simulator.fields.goal(home, goal) for home, goal in places]
         scenes = [simulator.homes[home].scene for home, _ in places]
-        return plans_of(self.decomposer, goals, scenes, [None] * len(places))
+        views = first_views(simulator, places) if self.pictures else [None] * len(places)
+        return plans_of(self.decomposer, goals, scenes, views)
 
     def carried(self, note: Note) -> Note:
         """The inner notes; which subgoal is under way stays so."""

@@ -10,8 +10,8 @@ from agents.encoders import ObservationSpec
 from agents.networks import Policy
 from agents.reasoning.turn_config import is_language_policy
 from agents.subgoals.home_subgoals import SubgoalSettings
-from agents.subgoals.objective import OBJECTIVES, Objective
 from agents.subgoals.learner import Replay
+from agents.subgoals.objective import OBJECTIVES, Objective
 from agents.subgoals.reference import Onlooker, ReferencePolicy
 from core.errors import InputError, check_choice
 from vl.encoders import looks_like_path
@@ -42,8 +42,8 @@ class ObjectiveConfig:
             )
         if min(self.replay, self.reference_thoughts) < 0 or self.replay_steps < 1:
             raise InputError(
-                f"vsc.replay={self.replay} and vsc.reference_thoughts={self.reference_thoughts} should not be negative, "
-                f"vsc.replay_steps={self.replay_steps} positive"
+                f"vsc.replay={self.replay} and vsc.reference_thoughts={self.reference_thoughts} should not be "
+                f"negative, vsc.replay_steps={self.replay_steps} positive"
             )
         if self.demonstration_steps < 0:
             raise InputError(f"vsc.demonstration_steps={self.demonstration_steps} should not be negative")
@@ -57,7 +57,8 @@ class ObjectiveConfig:
         """Raises InputError for what is to be diverged from, or replayed, and not there; called where it is needed."""
         if self.replay and not self.demonstration_steps:
             raise InputError(
-                f"vsc.replay={self.replay} replays what the oracle showed: give vsc.demonstration_steps=, or leave it out"
+                f"vsc.replay={self.replay} replays what the oracle showed: give vsc.demonstration_steps=, or leave it "
+                "out"
             )
         if self.chosen.divergence == "none":
             return
@@ -78,7 +79,6 @@ class ObjectiveConfig:
         objective = OBJECTIVES[self.objective]
         return replace(objective, alpha=self.alpha) if self.alpha > 0 else objective
 
-
     @property
     def names_language_model(self) -> bool:
         """Whether the reference is a folder of an image-text model, or by its form a hub id."""
@@ -96,7 +96,7 @@ class VscConfig(ObjectiveConfig):
     """Beside the objective, where subgoals of homes come from and who says they are done."""
 
     subgoals: str = "rooms"  # stages, rooms, doors, anchors; sentence; planner; asked; learned; none
-    sight: str = "things"  # subgoals=asked: what the model is told of the home, its things or the task alone
+    sight: str = "things"  # subgoals=asked: what the model knows of the home: picture, things; task = nothing
     decomposer: str = ""  # subgoals=learned: model/ folder of a train-decomposer run
     judge: str = "truth"  # who says a subgoal is done: truth; reward = score of the picture; asked = a model
     judge_vl: str = ""  # judge=reward: model/ of pretrain-vl, or a CLIP or SigLIP folder or hub id
@@ -154,8 +154,8 @@ def reference_of(
     if cfg.names_language_model:
         if asked is None:
             raise InputError(
-                f"vsc.reference={cfg.reference} is no policy/ folder of this task, and a language model cannot be asked "
-                "here: there are no pictures to show it. Give vsc.reference=demonstrations"
+                f"vsc.reference={cfg.reference} is no policy/ folder of this task, and a language model cannot be "
+                "asked here: there are no pictures to show it. Give vsc.reference=demonstrations"
             )
         return asked()
     return ReferencePolicy.from_pretrained(cfg.reference, shown, num_actions, num_envs, cfg.spread, device)

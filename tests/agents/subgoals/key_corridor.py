@@ -10,14 +10,15 @@ import torch
 from agents.encoders import ObservationSpec
 from agents.networks import make_policy
 from agents.rollout import EnvStep, EpisodeLog, Progress
-from agents.subgoals.learner import SubgoalLearner
+from agents.subgoals.learner import Replay, SubgoalLearner
 from agents.subgoals.objective import OBJECTIVES
 from agents.subgoals.reference import ReferencePolicy
 from agents.subgoals.update import PassSettings
 from core import distributed
 
 LENGTH, LIMIT = 5, 14
-SEVERAL = (("vsc", 6), ("vsc-imitation", 0))  # objectives and memories; of binary worth, ties turn on last bits
+# objectives, memories and weights of replay; of binary worth, ties turn on last bits
+SEVERAL = (("vsc", 6, 0.5), ("vsc-imitation", 0, 0.0))
 SETTINGS = PassSettings(
     gamma=0.95,
     lam=0.9,
@@ -95,7 +96,7 @@ class KeyCorridor:
 class Trainer:
     """All parts of a run on the corridor, as a job holds them."""
 
-    def __init__(self, name, batch=8, first=0, memory=0, lr=1e-2, seed=0, settings=SETTINGS):
+    def __init__(self, name, batch=8, first=0, memory=0, lr=1e-2, seed=0, settings=SETTINGS, replay=Replay()):  # noqa: B008
         self.env, self.objective = KeyCorridor(batch, first), OBJECTIVES[name]
         spec = dict(self.env.observation_spec)
         goal_only = {"vector": spec["vector"]}
@@ -105,7 +106,7 @@ class Trainer:
         reference = ReferencePolicy(follower, batch, 0.1) if self.objective.divergence != "none" else None
         self.learner = SubgoalLearner(
             self.env, self.policy, self.objective, reference, teacher=self.env.teacher, cloned=1,
-            clones_reference=True, settings=settings, lr=lr, seed=seed,
+            clones_reference=True, settings=settings, lr=lr, seed=seed, replay=replay,
         )  # fmt: skip
         self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=lr, eps=1e-5)
         self.generator = torch.Generator().manual_seed(seed)
@@ -116,9 +117,9 @@ class Trainer:
         """An update in which the teacher acts."""
         return self._update(0, steps)
 
-    def learn(self, steps=10):
+    def learn(self, steps=10, index=1):
         """An update in which the policy acts."""
-        return self._update(1, steps)
+        return self._update(index, steps)
 
     def _update(self, index, steps):
         return self.learner.update(
@@ -137,11 +138,11 @@ class Trainer:
             getattr(self, name).load_state_dict(saved[name])
 
 
-def two_phases(name, memory):
-    """Weights of policy and reference and what was reported, after an update of cloning and two of learning."""
+def two_phases(name, memory, weight):
+    """Weights of policy and reference and what was reported, after two updates of cloning and two of learning."""
     own = distributed.share(8)
-    run = Trainer(name, len(own), own.start, memory)
-    stats = [run.clone(), run.learn(), run.learn()]
+    run = Trainer(name, len(own), own.start, memory, replay=Replay(weight, 1000, 4))
+    stats = [run.clone(), run.clone(), run.learn(), run.learn()]
     reference = run.learner.reference
     found = {f"stats.{k}.{key}": torch.tensor(value) for k, row in enumerate(stats) for key, value in row.items()}
     found |= {f"reference.{key}": x for key, x in (reference.policy.state_dict() if reference else {}).items()}
@@ -151,6 +152,6 @@ def two_phases(name, memory):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with distributed.processes():
-        for name, memory in SEVERAL:
-            torch.save(two_phases(name, memory), f"{sys.argv[1]}/{name}-{distributed.rank()}.pt")
+        for name, *rest in SEVERAL:
+            torch.save(two_phases(name, *rest), f"{sys.argv[1]}/{name}-{distributed.rank()}.pt")
     distributed.leave()

@@ -9,6 +9,7 @@ import torch
 
 import agents.train as train
 from agents.subgoals.home_subgoals import HomeSubgoals, OrGoalAlone, SparseJudge, SubgoalSettings
+from agents.subgoals.plan_prompts import EXAMPLE
 from agents.subgoals.text_scores import TextScores
 from agents.subgoals.types import Plan, Subgoal
 from agents.subgoals.vsc_config import VscConfig
@@ -46,7 +47,6 @@ def answers(request, number):
         ({"subgoals": "best"}, "planner"),
         ({"judge_quantile": 1.0}, "judge_quantile"),
         ({"judge_every": 0}, "judge_every"),
-        ({"sight": "picture"}, "things"),
     ],
 )
 def test_settings_that_lack_something_are_refused(changes, said):
@@ -166,3 +166,17 @@ def test_a_picture_is_scored_against_a_quantile_of_unlabelled_ones():
 def test_settings_are_described_whole():
     settings = SubgoalSettings("doors", miss=0.25, seed=3, generator=asdict(GeneratorConfig("x")))
     assert SubgoalSettings(**asdict(settings)) == settings
+
+
+def test_a_model_that_sees_is_shown_the_example_and_where_the_goal_may_begin(scenes, tmp_path):
+    with serving(answers) as chat:
+        told = asking(chat.url, subgoals="asked", sight="picture")
+        found = train.run(config(scenes, tmp_path / "run", told, total_steps=128))
+    assert found["subgoals"]["plans"]["read"] == found["subgoals"]["plans"]["wanted"] > 1
+    shown = [
+        [part["image_url"]["url"] for part in request.body["messages"][-1]["content"] if part["type"] == "image_url"]
+        for request in chat.requests
+    ]
+    assert all(len(pictures) == 2 for pictures in shown)
+    assert len({example for example, _ in shown}) == 1 and len({view for _, view in shown}) > 1
+    assert all("Picture 1 shows" in request.prompt and EXAMPLE.task not in request.prompt for request in chat.requests)

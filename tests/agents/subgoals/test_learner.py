@@ -12,7 +12,7 @@ import torch
 from agents import ppo
 from agents.networks import make_policy
 from agents.rollout import collect
-from agents.subgoals.learner import SubgoalLearner
+from agents.subgoals.learner import Replay, SubgoalLearner
 from agents.subgoals.objective import OBJECTIVES
 from agents.subgoals.reference import ReferencePolicy
 from core.errors import InputError
@@ -61,10 +61,11 @@ def test_ppo_as_an_objective_makes_the_update_of_ppo():
     assert all(torch.allclose(one[key], two[key], atol=1e-6) for key in one)
 
 
-@pytest.mark.parametrize(("name", "memory"), [("vsc", 6), ("vsc-released", 0)])
-def test_a_run_resumed_from_its_parts_makes_the_same_weights(name, memory):
-    whole, broken = Trainer(name, memory=memory), Trainer(name, memory=memory, seed=3)
-    whole.clone(), whole.learn()
+@pytest.mark.parametrize(("name", "memory", "weight"), [("vsc", 6, 0.0), ("vsc", 6, 0.5), ("vsc-released", 0, 0.5)])
+def test_a_run_resumed_from_its_parts_makes_the_same_weights(name, memory, weight):
+    kinds = {"memory": memory, "replay": Replay(weight, 160, 9)}
+    whole, broken = Trainer(name, **kinds), Trainer(name, seed=3, **kinds)
+    whole.clone(), whole.clone(), whole.learn()
     broken.load_state_dict(copy.deepcopy(whole.state_dict()))
     assert whole.learn() == broken.learn()
     one, two = whole.policy.state_dict(), broken.policy.state_dict()
@@ -77,8 +78,8 @@ def test_two_processes_make_the_update_of_one(tmp_path):
     command += ["-m", "tests.agents.subgoals.key_corridor", str(tmp_path)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr[-2000:]
-    for name, memory in SEVERAL:
-        alone = two_phases(name, memory)
+    for name, *rest in SEVERAL:
+        alone = two_phases(name, *rest)
         for rank in range(2):
             together = torch.load(tmp_path / f"{name}-{rank}.pt")
             assert alone.keys() == together.keys()
