@@ -1,4 +1,4 @@
-"""The table of subgoals: python -m benchmarks.subgoal_arms RUNS [--grid doorkey-8x8] [--out TABLE.md]
+"""The table of subgoals: python -m benchmarks.subgoal_arms RUNS [--grid doorkey-8x8] [--command TEXT] [--out TABLE.md]
 
 Reads what benchmarks/subgoal_arms.sh left in RUNS. Of each arm: success at the end, and the environment steps, those of
 the demonstrations included, after which the mean success of training episodes over a window first reached one half; a
@@ -31,9 +31,12 @@ ARMS: Final = {
     "ppo": "PPO on the goal",
     "ppo-divergence": "PPO on the goal, divergence to the reference",
     "ppo-bonus": "PPO on the goal, subgoal bonus",
+    "ppo-replay": "PPO on the goal, demonstrations replayed",
     "ppo-told": "PPO told its subgoals, nothing else of them",
     "digirl": "DigiRL's filtered advantage",
     "vsc": "VSC-RL, exact KL, oracle subgoals",
+    "vsc-replay": "VSC-RL, demonstrations replayed",
+    "vsc-language": "VSC-RL, a language model as reference",
     "vsc-sentence": "VSC-RL, subgoals read from the sentence",
     "vsc-imitation": "VSC-RL, imitation form",
     "vsc-released": "VSC-RL as its code has it",
@@ -46,7 +49,8 @@ ARMS: Final = {
 PAIRS: Final = (
     ("vsc", "ppo"), ("vsc", "ppo-divergence"), ("vsc", "ppo-bonus"), ("vsc", "digirl"), ("vsc", "vsc-imitation"),
     ("vsc", "ppo-told"), ("vsc", "vsc-released"), ("vsc", "vsc-shuffled"), ("vsc", "vsc-sentence"),
-    ("vsc", "vsc-wrong-10"), ("vsc", "vsc-wrong-30"),
+    ("vsc", "vsc-wrong-10"), ("vsc", "vsc-wrong-30"), ("ppo-replay", "ppo"), ("vsc-replay", "vsc"),
+    ("vsc-language", "vsc"),
 )  # fmt: skip
 READ_FIRST: Final = (
     "In MiniGrid the goal never changes and the view is 7 x 7 cells; the subgoals are key, door, goal. In homes "
@@ -203,9 +207,9 @@ def draw(parts: Mapping[str, Mapping[str, Learned]], path: Path) -> None:
     plt.close(figure)
 
 
-def page(runs: Path, grid: str, picture: Path | None = None) -> str:
+def page(runs: Path, grid: str, picture: Path | None = None, command: str = "benchmarks/subgoal_arms.sh") -> str:
     """The whole table, of the parts that ran, and where a path is given their curves."""
-    lines, parts = ["Command: `benchmarks/subgoal_arms.sh`.", "", *READ_FIRST, ""], {}
+    lines, parts = [f"Command: `{command}`.", "", *READ_FIRST, ""], {}
     for title, prefix, suffix in (
         (f"MiniGrid, {grid}", grid, ""),
         ("FollowInstruction in homes, learning", "follow_instruction", "-training"),
@@ -250,6 +254,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path)
     parser.add_argument("--grid", default="doorkey-8x8")
+    parser.add_argument("--command", default="benchmarks/subgoal_arms.sh")
     parser.add_argument("--out", type=Path)
     words = parser.parse_args()
-    show(page(words.runs, words.grid, words.out and words.out.with_suffix(".png")), words.out)
+    show(page(words.runs, words.grid, words.out and words.out.with_suffix(".png"), words.command), words.out)

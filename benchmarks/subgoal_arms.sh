@@ -7,18 +7,23 @@
 # benchmarks/results/subgoal_arms.md. About 75 minutes on 2 cores for both parts, homes and grounder at hand. Stopped and
 # started again, it goes on where it was. Not run: vsc-released (ARMS=vsc-released).
 #
+# Further arms, with a table of their own: demonstrations replayed while the policy acts (ppo-replay, vsc-replay), and in
+# homes a language model as the reference (vsc-language), warmed up on the oracle's turns unless WALKER=MODEL is at hand.
+#
 #   benchmarks/subgoal_arms.sh
 #   SEEDS="0 1 2" PARTS="grid homes" ARMS="ppo vsc" RUNS=FOLDER TABLE=FILE          choices
 #   GRID=doorkey-6x6 GRID_STEPS= GRID_SHOWN= HOME_STEPS= HOME_SHOWN= EPISODES=                                sizes
-#   SCENES=FOLDER GROUNDER=MODEL                                                       homes and grounder at hand
+#   SCENES=FOLDER GROUNDER=MODEL WALKER=MODEL                                             homes and models at hand
+#   ARMS="ppo ppo-replay vsc vsc-replay" MORE=vsc-language TABLE=benchmarks/results/subgoal_replay.md benchmarks/subgoal_arms.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 export sightline=${SIGHTLINE:-.venv/bin/sightline} python=${PYTHON:-.venv/bin/python} runs=${RUNS:-runs/subgoal_arms}
 export GRID=${GRID:-doorkey-8x8} GRID_STEPS=${GRID_STEPS:-120000} GRID_SHOWN=${GRID_SHOWN:-1024}
 export HOME_STEPS=${HOME_STEPS:-50000} HOME_SHOWN=${HOME_SHOWN:-4096}
-export EPISODES=${EPISODES:-300} TASK=follow_instruction
+export EPISODES=${EPISODES:-300} TASK=follow_instruction REPLAY=${REPLAY:-0.1}
 SEEDS=${SEEDS:-0 1 2} PARTS=${PARTS:-grid homes}
+given=${ARMS:+ARMS=\"$ARMS\" }${MORE:+MORE=\"$MORE\" }
 ARMS=${ARMS:-ppo ppo-divergence ppo-bonus ppo-told digirl vsc vsc-imitation vsc-shuffled}
 mkdir -p "$runs"
 
@@ -26,6 +31,9 @@ source benchmarks/job.sh
 
 options_of() { # arm
   case $1 in
+    ppo-replay) echo "vsc.objective=ppo vsc.replay=$REPLAY" ;;
+    vsc-replay) echo "vsc.objective=vsc vsc.replay=$REPLAY" ;;
+    vsc-language) echo "vsc.objective=vsc vsc.reference=$WALKER" ;;
     vsc-sentence) echo "vsc.objective=vsc vsc.subgoals=sentence" ;;
     vsc-shuffled) echo "vsc.objective=vsc vsc.shuffled=true" ;;
     vsc-wrong-10) echo "vsc.objective=vsc vsc.judge_miss=0.1 vsc.judge_false=0.1" ;;
@@ -63,10 +71,15 @@ for part in $PARTS; do
     homes)
       [ -n "${SCENES:-}" ] || { SCENES=$runs/scenes; job scenes build-scenes source=procedural; }
       [ -n "${GROUNDER:-}" ] || { GROUNDER=$runs/grounder/model; job grounder pretrain-grounding scenes="$SCENES"; }
-      export SCENES GROUNDER
+      case " $ARMS ${MORE:-} " in
+        *" vsc-language "*)
+          [ -n "${WALKER:-}" ] || { WALKER=$runs/walker/model; job walker train-reasoner environment.scenes="$SCENES" \
+            environment.task="$TASK" reasoner_recipe=sft; } ;;
+      esac
+      export SCENES GROUNDER WALKER=${WALKER:-}
       echo "in_homes oracle 0" | side_by_side
       rows in_homes "$ARMS ${MORE:-vsc-sentence vsc-wrong-10 vsc-wrong-30 random}" | side_by_side ;;
     *) echo "no such part: $part"; exit 1 ;;
   esac
 done
-"$python" -m benchmarks.subgoal_arms "$runs" --grid "$GRID" --out "${TABLE:-benchmarks/results/subgoal_arms.md}"
+"$python" -m benchmarks.subgoal_arms "$runs" --grid "$GRID" --command "${given}benchmarks/subgoal_arms.sh" --out "${TABLE:-benchmarks/results/subgoal_arms.md}"

@@ -1,4 +1,4 @@
-"""Every Python block of README, docs/vl.md and docs/reasoning.md runs in a folder that holds what the text names."""
+"""Every Python block of README and of some pages of docs/ runs in a folder that holds what the text names."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 BLOCKS = [
     block
-    for page in ("README.md", "docs/vl.md", "docs/reasoning.md")
+    for page in ("README.md", "docs/vl.md", "docs/reasoning.md", "docs/subgoals.md")
     for block in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
 ]
 JOB_LINES = re.findall(r"^ {4}sightline ([a-z-]+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
