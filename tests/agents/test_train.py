@@ -12,6 +12,7 @@ import torch
 import agents.train as train
 from agents.agent import Agent
 from agents.networks import Policy
+from agents.subgoals.vsc_config import VscConfig
 from core.errors import InputError
 from core.run import read_metrics
 from envs.pool import HomePool
@@ -263,10 +264,13 @@ def test_impossible_settings_stop_before_anything_is_written(inputs, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_make_the_same_policy_as_one_to_rounding_and_resume(inputs, tmp_path):
+@pytest.mark.parametrize("subgoals", [{}, {"demonstration_steps": 64, "replay": 0.2, "judge_miss": 0.1}])
+def test_two_processes_make_the_same_policy_as_one_to_rounding_and_resume(inputs, subgoals, tmp_path):
     changes = {"features": "pixels", "image_size": 40, "total_steps": 4 * 64, "val_episodes": 4, "precision": "float32"}
-    train.run(config(inputs, tmp_path / "one", **changes))
+    changes |= {"algorithm": "vsc"} if subgoals else {}
+    train.run(config(inputs, tmp_path / "one", vsc=VscConfig(**subgoals), **changes))
     arguments = [f"{key}={value}" for key, value in {**inputs, **TINY, **changes}.items()]
+    arguments += [f"vsc.{key}={value}" for key, value in subgoals.items()]
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "agents.train"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
