@@ -20,8 +20,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from agents.imitation import Demonstration
-from agents.networks import Policy
-from agents.rollout import Observation
+from agents.networks import Observation, Policy
 from core import distributed
 from core.errors import InputError
 
