@@ -74,7 +74,7 @@ for part in $PARTS; do
       case " $ARMS ${MORE:-} " in
         *" vsc-language "*)
           [ -n "${WALKER:-}" ] || { WALKER=$runs/walker/model; job walker train-reasoner environment.scenes="$SCENES" \
-            environment.task="$TASK" reasoner_recipe=sft; } ;;
+            environment.task="$TASK" reasoner_recipe=sft oracle_episodes=100 epochs=2; } ;;
       esac
       export SCENES GROUNDER WALKER=${WALKER:-}
       echo "in_homes oracle 0" | side_by_side
