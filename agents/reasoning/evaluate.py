@@ -34,7 +34,9 @@ from agents.reasoning.answer_figures import (
 )
 from agents.reasoning.answers import STYLES, extract, stated
 from agents.reasoning.asking import ask
-from agents.reasoning.curves import Curve, TrainingRun, arms_of, curve, over_epochs, read_runs
+from agents.reasoning.curve_panels import curves_of
+from agents.reasoning.curves import arms_of, read_runs
+from agents.reasoning.question_sets import open_beside, set_file, set_name
 from agents.reasoning.reasoner_page import Said, Shown, percent, reasoner_page, row_names
 from agents.reasoning.rewards import RewardConfig, check_samples, reward_of
 from agents.reasoning.shown_answers import Focus, choose, focus_of
@@ -86,23 +88,6 @@ class EvaluateReasonerConfig(JobConfig):
 
 CONFIG = EvaluateReasonerConfig
 
-PANELS: Final = {  # metric of train-reasoner -> what its panel is called
-    "val_accuracy": "accuracy on val, likeliest answers",
-    "val_warm": "accuracy on val, T = 0.6",
-    "accuracy": "accuracy of sampled answers",
-    "reward": "reward",
-    "length": "tokens of an answer",
-    "reflection_ratio": "answers that reflect",
-    "entropy": "entropy, nats a token",
-    "kl": "divergence from the start",
-    "informative": "questions with unlike rewards",
-    "loss": "loss",
-}
-RISING: Final = ("val_accuracy", "val_warm", "accuracy", "reward")
-"""Of these the highest is the best."""
-PASSES: Final = "val_pass@"
-"""What the metrics of train-reasoner's `val_passes` are called, before their number of answers."""
-
 
 def run(cfg: EvaluateReasonerConfig) -> dict[str, Any]:
     """Asks, judges, and writes table, answers and page."""
@@ -110,7 +95,7 @@ def run(cfg: EvaluateReasonerConfig) -> dict[str, Any]:
         if not getattr(cfg, name):
             raise InputError(f"{name} is required: evaluate-reasoner model=FOLDER data=FOLDER")
     sets = open_sets(cfg)
-    arms = arms_of(read_runs(cfg.compare or own_run(cfg.model)))
+    panels, beside, curves = curves_of(arms_of(read_runs(cfg.compare or own_run(cfg.model))))
     dtype = PRECISIONS[cfg.precision]
     vlm = VLM.from_pretrained(cfg.model, device=cfg.device, dtype=dtype)
     earlier = VLM.from_pretrained(cfg.before, device=cfg.device, dtype=dtype) if cfg.before else None
@@ -127,8 +112,8 @@ def run(cfg: EvaluateReasonerConfig) -> dict[str, Any]:
             "model": cfg.model, "before": cfg.before, "k": cfg.k, "max_new_tokens": cfg.max_new_tokens,
             "seed": cfg.seed, "style": cfg.style,
             "sets": {name: figures(cfg, name, sets[name].samples, judged[name]) for name in sets},
+            "curves": curves,
         }  # fmt: skip
-        panels, result["curves"] = curves_of(arms)
         first = next(iter(sets))
         show_table(result)
         drawn = judged[first]["sampled"]
@@ -138,6 +123,7 @@ def run(cfg: EvaluateReasonerConfig) -> dict[str, Any]:
             (drawn.answered.length.ravel(), drawn.correct.ravel()),
             panels,
             show(cfg, vlm, sets[first], judged[first]),
+            beside,
         )
         atomic_write(folder.file("page.html"), page)
         return folder.finish({**result, "seconds": round(time.perf_counter() - began, 2)})
@@ -149,22 +135,11 @@ def open_sets(cfg: EvaluateReasonerConfig) -> dict[str, SampleSet]:
     Raises:
         InputError: a set that is not there, two of one name, or an answer that its own check does not take.
     """
-    file = Path(cfg.data).suffix == ".jsonl"
-    sets = {Path(cfg.data).stem if file else cfg.split: open_samples(cfg.data, cfg.split)}
-    for item in cfg.also:
-        own = item.endswith(".jsonl")
-        name = set_name(item)
-        if name in sets:
-            raise InputError(f"also={item} names a set that is measured already ({name}); give each once")
-        sets[name] = open_samples(item) if own else open_samples(cfg.data, item)
-    for found in sets.values():
-        check_samples(found.samples)
+    first = Path(cfg.data).stem if cfg.data.endswith(".jsonl") else cfg.split
+    sets = {first: open_samples(cfg.data, cfg.split)}
+    check_samples(sets[first].samples)
+    sets |= open_beside(cfg.data, cfg.also, "also", {set_file(cfg.data, cfg.split): "measured already"}, (first,))
     return {name: found.drawn(cfg.questions) if cfg.questions else found for name, found in sets.items()}
-
-
-def set_name(item: str) -> str:
-    """What a set given in `also` is called: a split by its name, a file by its folder's and its own."""
-    return f"{Path(item).parent.name}/{Path(item).stem}" if item.endswith(".jsonl") else item
 
 
 def own_run(model: str) -> list[str]:
@@ -240,28 +215,6 @@ def oracle(samples: Sequence[Sample], style: str) -> np.ndarray:
     none = tuple(((),) for _ in samples)
     ended = np.ones((len(samples), 1), dtype=bool)
     return judge(samples, Answered(texts, none, ended), style).correct[:, 0].astype(float)
-
-
-def curves_of(arms: dict[str, list[TrainingRun]]) -> tuple[dict[str, dict[str, Curve]], dict[str, Any]]:
-    """Panels of learning curves, and what stands of them in result.json.
-
-    Over epochs where the runs log them, else over steps. A panel shows the arms that have its metric.
-    """
-    panels: dict[str, dict[str, Curve]] = {}
-    over: dict[str, dict[str, Any]] = {}
-    drawn = {name for runs in arms.values() for run in runs for row in run.rows for name in row if PASSES in name}
-    passes = {name: f"{name.removeprefix('val_')} on val, T = 1" for name in sorted(drawn, key=lambda n: (len(n), n))}
-    for metric, title in (PANELS | passes).items():
-        found = {name: line for name, runs in arms.items() if (line := curve(runs, metric)) is not None}
-        if found:
-            panels[title] = found
-            if metric in RISING or metric in passes:
-                over[title] = {name: over_epochs(line) for name, line in found.items()}
-    described = {
-        name: {"runs": [str(run.folder) for run in runs], "seeds": [run.seed for run in runs]}
-        for name, runs in arms.items()
-    }
-    return panels, {"x": "epoch", "arms": described, "over": over}
 
 
 def show(cfg: EvaluateReasonerConfig, vlm: VLM, questions: SampleSet, judged: dict[str, Judged]) -> list[Shown]:

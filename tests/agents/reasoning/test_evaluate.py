@@ -80,6 +80,7 @@ def test_what_is_wrong_is_said_before_there_is_a_run_folder(trained, tmp_path):
         (["model="], "model is required"),
         (["split=none"], "no split 'none'"),
         (["also=[test]"], "names a set that is measured already"),
+        ([f"data={trained}/questions/val.jsonl", "also=[test]"], "is one file and has no splits"),
         (["compare=[nowhere-*]"], "no run folder fits nowhere-"),
         (["k=0"], "k=0 should be positive"),
         (["style=loud"], "loud"),
