@@ -7,11 +7,13 @@ sightline evaluate-reasoner ... 'compare=[runs/grpo-*,runs/dapo-*]'   learning c
 
 Each set of questions is asked in five ways: k answers at temperature 1 (pass@k), one at 0.6, one at 0.01; and at 0.01
 with grey pictures and with those of other questions. Leaves result.json, page.html and answers.parquet (a row per
-answer). Where model= lies in the folder of its training run, its curves are drawn without being asked for.
+answer). Where model= lies in the folder of its training run, its curves are drawn without being asked for. What was
+answered is kept in the run folder: a killed run asks the rest with resume=auto, and ends with the same result.
 """
 
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -36,6 +38,7 @@ from agents.reasoning.answers import STYLES, extract, stated
 from agents.reasoning.asking import ask
 from agents.reasoning.curve_panels import curves_of
 from agents.reasoning.curves import arms_of, read_runs
+from agents.reasoning.kept_answers import KeptAnswers
 from agents.reasoning.question_sets import open_beside, set_file, set_name
 from agents.reasoning.reasoner_page import Said, Shown, percent, reasoner_page, row_names
 from agents.reasoning.rewards import RewardConfig, check_samples, reward_of
@@ -45,7 +48,7 @@ from agents.reasoning.types import Sample
 from agents.reasoning.vlm import VLM
 from agents.reasoning.ways import WAYS, Answered
 from core.errors import InputError, check_choice
-from core.files import atomic_file, atomic_write
+from core.files import atomic_file, atomic_write, fingerprint, folder_fingerprint
 from core.job import JobConfig, job_main
 from core.progress import track
 from core.run import CONFIG as RUN_CONFIG
@@ -88,6 +91,9 @@ class EvaluateReasonerConfig(JobConfig):
 
 CONFIG = EvaluateReasonerConfig
 
+KEPT: Final = "answers"
+"""Where a run keeps what was answered until it is finished."""
+
 
 def run(cfg: EvaluateReasonerConfig) -> dict[str, Any]:
     """Asks, judges, and writes table, answers and page."""
@@ -102,11 +108,16 @@ def run(cfg: EvaluateReasonerConfig) -> dict[str, Any]:
     folder = RunFolder.open(cfg, "evaluate-reasoner")
     finished = folder.result()
     if finished is not None:
+        shutil.rmtree(folder.path / KEPT, ignore_errors=True)  # of a run that was killed right after its result
         folder.close()
         return finished
     began = time.perf_counter()
     with folder:
-        judged = {name: judge_set(cfg, vlm, earlier, name, found) for name, found in sets.items()}
+        kept = KeptAnswers(folder.path / KEPT, content_of(cfg, sets))
+        judged = {
+            name: judge_set(cfg, vlm, earlier, name, found, kept, number)
+            for number, (name, found) in enumerate(sets.items())
+        }
         write_answers(folder.file("answers.parquet"), sets, judged)
         result: dict[str, Any] = {
             "model": cfg.model, "before": cfg.before, "k": cfg.k, "max_new_tokens": cfg.max_new_tokens,
@@ -126,7 +137,10 @@ def run(cfg: EvaluateReasonerConfig) -> dict[str, Any]:
             beside,
         )
         atomic_write(folder.file("page.html"), page)
-        return folder.finish({**result, "seconds": round(time.perf_counter() - began, 2)})
+        seconds = kept.seconds + time.perf_counter() - began
+        result = folder.finish({**result, "seconds": round(seconds, 2)})
+        kept.remove()
+        return result
 
 
 def open_sets(cfg: EvaluateReasonerConfig) -> dict[str, SampleSet]:
@@ -142,6 +156,16 @@ def open_sets(cfg: EvaluateReasonerConfig) -> dict[str, SampleSet]:
     return {name: found.drawn(cfg.questions) if cfg.questions else found for name, found in sets.items()}
 
 
+def content_of(cfg: EvaluateReasonerConfig, sets: Mapping[str, SampleSet]) -> dict[str, str]:
+    """Fingerprints of what the configuration only names: models in folders, questions (not the pixels they are of)."""
+    found = {f"questions of {name}": fingerprint(questions.samples) for name, questions in sets.items()}
+    for name in ("model", "before"):
+        place = Path(getattr(cfg, name)).expanduser()
+        if getattr(cfg, name) and place.is_dir():
+            found[f"{name}={getattr(cfg, name)}"] = folder_fingerprint(place)
+    return found
+
+
 def own_run(model: str) -> list[str]:
     """The training run that a model folder lies in, if it lies in one."""
     parent = Path(model).expanduser().parent
@@ -151,25 +175,41 @@ def own_run(model: str) -> list[str]:
 
 
 def judge_set(
-    cfg: EvaluateReasonerConfig, vlm: VLM, earlier: VLM | None, name: str, questions: SampleSet
+    cfg: EvaluateReasonerConfig,
+    vlm: VLM,
+    earlier: VLM | None,
+    name: str,
+    questions: SampleSet,
+    kept: KeptAnswers,
+    number: int,
 ) -> dict[str, Judged]:
-    """A set asked in every way, and judged; `BEFORE`: by the model before training, at T = 0.01."""
+    """A set asked in every way, and judged; `BEFORE`: by the model before training, at T = 0.01.
+
+    Args:
+        kept: answers of this run so far; what is there is not asked again, what is not joins it.
+        number: of the set.
+    """
     asked = [(way, vlm, WAYS[way]) for way in WAYS]
     if earlier is not None:
         asked.append((BEFORE, earlier, WAYS["cold"]))
     found = {}
     with track(len(questions) * len(asked), f"questions of {name}") as progress:
         for way, model, how in asked:
-            answered = ask(
-                model,
-                questions,
-                how,
-                k=cfg.k,
-                max_new_tokens=cfg.max_new_tokens,
-                batch_size=cfg.batch_size,
-                seed=cfg.seed,
-                advance=progress.advance,
-            )
+            answered, began = kept.take(number, way), time.perf_counter()
+            if answered is not None:
+                progress.advance(len(questions))
+            else:
+                answered = ask(
+                    model,
+                    questions,
+                    how,
+                    k=cfg.k,
+                    max_new_tokens=cfg.max_new_tokens,
+                    batch_size=cfg.batch_size,
+                    seed=cfg.seed,
+                    advance=progress.advance,
+                )
+                kept.keep(number, way, answered, time.perf_counter() - began)
             found[way] = judge(questions.samples, answered, cfg.style)
     return found
 
