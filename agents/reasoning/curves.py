@@ -99,12 +99,13 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def arms_of(
-    runs: Sequence[TrainingRun], apart: Sequence[str] = ("seed", "init", "model")
+    runs: Sequence[TrainingRun], apart: Sequence[str] = ("seed", "init", "model", "val_ood")
 ) -> dict[str, list[TrainingRun]]:
     """Runs by arm, an arm's runs by seed.
 
     Args:
-        apart: keys in which the seeds of one arm may differ: each seed has a warm start of its own.
+        apart: keys in which the seeds of one arm may differ: each seed has a warm start of its own, and what a run is
+            looked at with out of distribution changes nothing that it learns.
 
     Returns:
         Arms named by the keys in which arms differ ("algorithm=grpo"), or by the algorithm if there is one arm only.
@@ -154,12 +155,18 @@ def curve(runs: Sequence[TrainingRun], metric: str, x: str = "epoch") -> Curve |
     return Curve(np.array(places), np.array(values))
 
 
-def over_epochs(found: Curve) -> dict[str, Any]:
+def over_epochs(found: Curve, by: Curve | None = None) -> dict[str, Any]:
     """Mean, best and last of a curve: each seed's own, then mean and 95 % interval over seeds (Student's t; None: one).
 
     The best is chosen on the curve itself: it flatters, and stands beside the mean for comparison with MAYE's tables.
+
+    Args:
+        by: accuracy on val of the same seeds; with it also `chosen`, the value where that is highest (first of equals).
     """
     each = {"mean": found.values.mean(1), "max": found.values.max(1), "last": found.values[:, -1]}
+    if by is not None:
+        places = by.x[by.values.argmax(1)]
+        each["chosen"] = np.array([np.interp(place, found.x, line) for place, line in zip(places, found.values)])
     return {
         "seeds": len(found.values),
         "points": len(found.x),

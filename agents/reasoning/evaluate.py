@@ -7,11 +7,13 @@ sightline evaluate-reasoner ... 'compare=[runs/grpo-*,runs/dapo-*]'   learning c
 
 Each set of questions is asked in five ways: k answers at temperature 1 (pass@k), one at 0.6, one at 0.01; and at 0.01
 with grey pictures and with those of other questions. Leaves result.json, page.html and answers.parquet (a row per
-answer). Where model= lies in the folder of its training run, its curves are drawn without being asked for.
+answer). Where model= lies in the folder of its training run, its curves are drawn without being asked for. What was
+answered is kept in the run folder: a killed run asks the rest with resume=auto, and ends with the same result.
 """
 
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -34,7 +36,10 @@ from agents.reasoning.answer_figures import (
 )
 from agents.reasoning.answers import STYLES, extract, stated
 from agents.reasoning.asking import ask
-from agents.reasoning.curves import Curve, TrainingRun, arms_of, curve, over_epochs, read_runs
+from agents.reasoning.curve_panels import curves_of
+from agents.reasoning.curves import arms_of, read_runs
+from agents.reasoning.kept_answers import KeptAnswers
+from agents.reasoning.question_sets import open_beside, set_file, set_name
 from agents.reasoning.reasoner_page import Said, Shown, percent, reasoner_page, row_names
 from agents.reasoning.rewards import RewardConfig, check_samples, reward_of
 from agents.reasoning.shown_answers import Focus, choose, focus_of
@@ -43,7 +48,7 @@ from agents.reasoning.types import Sample
 from agents.reasoning.vlm import VLM
 from agents.reasoning.ways import WAYS, Answered
 from core.errors import InputError, check_choice
-from core.files import atomic_file, atomic_write
+from core.files import atomic_file, atomic_write, fingerprint, folder_fingerprint
 from core.job import JobConfig, job_main
 from core.progress import track
 from core.run import CONFIG as RUN_CONFIG
@@ -86,22 +91,8 @@ class EvaluateReasonerConfig(JobConfig):
 
 CONFIG = EvaluateReasonerConfig
 
-PANELS: Final = {  # metric of train-reasoner -> what its panel is called
-    "val_accuracy": "accuracy on val, likeliest answers",
-    "val_warm": "accuracy on val, T = 0.6",
-    "accuracy": "accuracy of sampled answers",
-    "reward": "reward",
-    "length": "tokens of an answer",
-    "reflection_ratio": "answers that reflect",
-    "entropy": "entropy, nats a token",
-    "kl": "divergence from the start",
-    "informative": "questions with unlike rewards",
-    "loss": "loss",
-}
-RISING: Final = ("val_accuracy", "val_warm", "accuracy", "reward")
-"""Of these the highest is the best."""
-PASSES: Final = "val_pass@"
-"""What the metrics of train-reasoner's `val_passes` are called, before their number of answers."""
+KEPT: Final = "answers"
+"""Where a run keeps what was answered until it is finished."""
 
 
 def run(cfg: EvaluateReasonerConfig) -> dict[str, Any]:
@@ -110,25 +101,30 @@ def run(cfg: EvaluateReasonerConfig) -> dict[str, Any]:
         if not getattr(cfg, name):
             raise InputError(f"{name} is required: evaluate-reasoner model=FOLDER data=FOLDER")
     sets = open_sets(cfg)
-    arms = arms_of(read_runs(cfg.compare or own_run(cfg.model)))
+    panels, beside, curves = curves_of(arms_of(read_runs(cfg.compare or own_run(cfg.model))))
     dtype = PRECISIONS[cfg.precision]
     vlm = VLM.from_pretrained(cfg.model, device=cfg.device, dtype=dtype)
     earlier = VLM.from_pretrained(cfg.before, device=cfg.device, dtype=dtype) if cfg.before else None
     folder = RunFolder.open(cfg, "evaluate-reasoner")
     finished = folder.result()
     if finished is not None:
+        shutil.rmtree(folder.path / KEPT, ignore_errors=True)  # of a run that was killed right after its result
         folder.close()
         return finished
     began = time.perf_counter()
     with folder:
-        judged = {name: judge_set(cfg, vlm, earlier, name, found) for name, found in sets.items()}
+        kept = KeptAnswers(folder.path / KEPT, content_of(cfg, sets))
+        judged = {
+            name: judge_set(cfg, vlm, earlier, name, found, kept, number)
+            for number, (name, found) in enumerate(sets.items())
+        }
         write_answers(folder.file("answers.parquet"), sets, judged)
         result: dict[str, Any] = {
             "model": cfg.model, "before": cfg.before, "k": cfg.k, "max_new_tokens": cfg.max_new_tokens,
             "seed": cfg.seed, "style": cfg.style,
             "sets": {name: figures(cfg, name, sets[name].samples, judged[name]) for name in sets},
+            "curves": curves,
         }  # fmt: skip
-        panels, result["curves"] = curves_of(arms)
         first = next(iter(sets))
         show_table(result)
         drawn = judged[first]["sampled"]
@@ -138,9 +134,13 @@ def run(cfg: EvaluateReasonerConfig) -> dict[str, Any]:
             (drawn.answered.length.ravel(), drawn.correct.ravel()),
             panels,
             show(cfg, vlm, sets[first], judged[first]),
+            beside,
         )
         atomic_write(folder.file("page.html"), page)
-        return folder.finish({**result, "seconds": round(time.perf_counter() - began, 2)})
+        seconds = kept.seconds + time.perf_counter() - began
+        result = folder.finish({**result, "seconds": round(seconds, 2)})
+        kept.remove()
+        return result
 
 
 def open_sets(cfg: EvaluateReasonerConfig) -> dict[str, SampleSet]:
@@ -149,22 +149,21 @@ def open_sets(cfg: EvaluateReasonerConfig) -> dict[str, SampleSet]:
     Raises:
         InputError: a set that is not there, two of one name, or an answer that its own check does not take.
     """
-    file = Path(cfg.data).suffix == ".jsonl"
-    sets = {Path(cfg.data).stem if file else cfg.split: open_samples(cfg.data, cfg.split)}
-    for item in cfg.also:
-        own = item.endswith(".jsonl")
-        name = set_name(item)
-        if name in sets:
-            raise InputError(f"also={item} names a set that is measured already ({name}); give each once")
-        sets[name] = open_samples(item) if own else open_samples(cfg.data, item)
-    for found in sets.values():
-        check_samples(found.samples)
+    first = Path(cfg.data).stem if cfg.data.endswith(".jsonl") else cfg.split
+    sets = {first: open_samples(cfg.data, cfg.split)}
+    check_samples(sets[first].samples)
+    sets |= open_beside(cfg.data, cfg.also, "also", {set_file(cfg.data, cfg.split): "measured already"}, (first,))
     return {name: found.drawn(cfg.questions) if cfg.questions else found for name, found in sets.items()}
 
 
-def set_name(item: str) -> str:
-    """What a set given in `also` is called: a split by its name, a file by its folder's and its own."""
-    return f"{Path(item).parent.name}/{Path(item).stem}" if item.endswith(".jsonl") else item
+def content_of(cfg: EvaluateReasonerConfig, sets: Mapping[str, SampleSet]) -> dict[str, str]:
+    """Fingerprints of what the configuration only names: models in folders, questions (not the pixels they are of)."""
+    found = {f"questions of {name}": fingerprint(questions.samples) for name, questions in sets.items()}
+    for name in ("model", "before"):
+        place = Path(getattr(cfg, name)).expanduser()
+        if getattr(cfg, name) and place.is_dir():
+            found[f"{name}={getattr(cfg, name)}"] = folder_fingerprint(place)
+    return found
 
 
 def own_run(model: str) -> list[str]:
@@ -176,25 +175,41 @@ def own_run(model: str) -> list[str]:
 
 
 def judge_set(
-    cfg: EvaluateReasonerConfig, vlm: VLM, earlier: VLM | None, name: str, questions: SampleSet
+    cfg: EvaluateReasonerConfig,
+    vlm: VLM,
+    earlier: VLM | None,
+    name: str,
+    questions: SampleSet,
+    kept: KeptAnswers,
+    number: int,
 ) -> dict[str, Judged]:
-    """A set asked in every way, and judged; `BEFORE`: by the model before training, at T = 0.01."""
+    """A set asked in every way, and judged; `BEFORE`: by the model before training, at T = 0.01.
+
+    Args:
+        kept: answers of this run so far; what is there is not asked again, what is not joins it.
+        number: of the set.
+    """
     asked = [(way, vlm, WAYS[way]) for way in WAYS]
     if earlier is not None:
         asked.append((BEFORE, earlier, WAYS["cold"]))
     found = {}
     with track(len(questions) * len(asked), f"questions of {name}") as progress:
         for way, model, how in asked:
-            answered = ask(
-                model,
-                questions,
-                how,
-                k=cfg.k,
-                max_new_tokens=cfg.max_new_tokens,
-                batch_size=cfg.batch_size,
-                seed=cfg.seed,
-                advance=progress.advance,
-            )
+            answered, began = kept.take(number, way), time.perf_counter()
+            if answered is not None:
+                progress.advance(len(questions))
+            else:
+                answered = ask(
+                    model,
+                    questions,
+                    how,
+                    k=cfg.k,
+                    max_new_tokens=cfg.max_new_tokens,
+                    batch_size=cfg.batch_size,
+                    seed=cfg.seed,
+                    advance=progress.advance,
+                )
+                kept.keep(number, way, answered, time.perf_counter() - began)
             found[way] = judge(questions.samples, answered, cfg.style)
     return found
 
@@ -240,28 +255,6 @@ def oracle(samples: Sequence[Sample], style: str) -> np.ndarray:
     none = tuple(((),) for _ in samples)
     ended = np.ones((len(samples), 1), dtype=bool)
     return judge(samples, Answered(texts, none, ended), style).correct[:, 0].astype(float)
-
-
-def curves_of(arms: dict[str, list[TrainingRun]]) -> tuple[dict[str, dict[str, Curve]], dict[str, Any]]:
-    """Panels of learning curves, and what stands of them in result.json.
-
-    Over epochs where the runs log them, else over steps. A panel shows the arms that have its metric.
-    """
-    panels: dict[str, dict[str, Curve]] = {}
-    over: dict[str, dict[str, Any]] = {}
-    drawn = {name for runs in arms.values() for run in runs for row in run.rows for name in row if PASSES in name}
-    passes = {name: f"{name.removeprefix('val_')} on val, T = 1" for name in sorted(drawn, key=lambda n: (len(n), n))}
-    for metric, title in (PANELS | passes).items():
-        found = {name: line for name, runs in arms.items() if (line := curve(runs, metric)) is not None}
-        if found:
-            panels[title] = found
-            if metric in RISING or metric in passes:
-                over[title] = {name: over_epochs(line) for name, line in found.items()}
-    described = {
-        name: {"runs": [str(run.folder) for run in runs], "seeds": [run.seed for run in runs]}
-        for name, runs in arms.items()
-    }
-    return panels, {"x": "epoch", "arms": described, "over": over}
 
 
 def show(cfg: EvaluateReasonerConfig, vlm: VLM, questions: SampleSet, judged: dict[str, Judged]) -> list[Shown]:

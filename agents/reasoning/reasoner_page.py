@@ -9,6 +9,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -96,6 +97,7 @@ def reasoner_page(
     sampled: tuple[Int64[ndarray, " N"], ndarray],
     panels: Mapping[str, Mapping[str, Curve]],
     shown: Sequence[Shown],
+    beside: Mapping[str, Mapping[str, Mapping[str, Curve]]] = MappingProxyType({}),
 ) -> str:
     """The page as HTML text.
 
@@ -105,6 +107,7 @@ def reasoner_page(
         sampled: tokens of each answer drawn at T = 1 on that set, and whether it is right.
         panels: learning curves, panel -> arm -> curve; empty where no training run is known.
         shown: questions with their answers.
+        beside: panel -> set -> arm -> curve: what is drawn with it out of distribution.
     """
     sets, k = result["sets"], result["k"]
     first = next(iter(sets))
@@ -126,7 +129,7 @@ def reasoner_page(
         ("How it answers", _manner(sets, sampled, k, result["max_new_tokens"])),
     ]
     if panels:
-        sections.append(("Learning curves", _curves(result["curves"], panels)))
+        sections.append(("Learning curves", _curves(result["curves"], panels, beside)))
     if shown:
         sections.append(("Sample answers", _samples(shown)))
     sections.append(("How it was measured", _measured(result)))
@@ -290,7 +293,11 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}"
 
 
-def _curves(figures: Mapping[str, Any], panels: Mapping[str, Mapping[str, Curve]]) -> list[str]:
+def _curves(
+    figures: Mapping[str, Any],
+    panels: Mapping[str, Mapping[str, Curve]],
+    beside: Mapping[str, Mapping[str, Mapping[str, Curve]]],
+) -> list[str]:
     """Curves with bands, and their mean and best."""
     arms = figures["arms"]
     least = min(len(arm["seeds"]) for arm in arms.values())
@@ -299,14 +306,23 @@ def _curves(figures: Mapping[str, Any], panels: Mapping[str, Mapping[str, Curve]
         said = "Of one seed: no band."
     elif least < SEEDS:
         said += f" Bands say little below {SEEDS} seeds; here are {least}."
+    columns = {"last": "last", "mean": "mean over the course", "max": "best"}
+    if beside:
+        columns["chosen"] = "where val is best"
+        said += (
+            f" Out of distribution: {text(', '.join(figures['ood']))}, a report and nothing to choose by. The best of "
+            "a curve is chosen on itself and flatters; the last column is the value where accuracy on val is highest."
+        )
     rows: list[Sequence[str] | str] = []
     for title, found in figures["over"].items():
         rows.append(title)
         for arm, entry in found.items():
-            rows.append([arm, str(entry["seeds"]), *(_spread(entry[name]) for name in ("last", "mean", "max"))])
-    blocks = [f"<p>{said}</p>", curves_plot(panels, figures["x"])]
+            rows.append(
+                [arm, str(entry["seeds"]), *(_spread(entry[name]) if name in entry else "–" for name in columns)]
+            )
+    blocks = [f"<p>{said}</p>", curves_plot(panels, figures["x"], beside)]
     if rows:
-        blocks.append(table_html(["arm", "seeds", "last", "mean over the course", "best"], rows, numbers=range(1, 5)))
+        blocks.append(table_html(["arm", "seeds", *columns.values()], rows, numbers=range(1, 2 + len(columns))))
     return blocks
 
 

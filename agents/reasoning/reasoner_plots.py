@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -27,6 +28,9 @@ SEEING: Final = {
     "blind": ("grey picture", "#7b8494"),
 }
 PANELS_WIDE: Final = 3  # curves beside each other
+IN, OUT = "val, in distribution", "{}, out of distribution"
+FAR: Final = (("--", "s"), (":", "^"), ("-.", "D"))  # line and marker of sets out of distribution, in turn
+SHARES: Final = ("accuracy", "pass@")  # how the titles of panels begin whose height is a share of right answers
 
 
 def plain(axes: "Axes") -> "Axes":
@@ -147,17 +151,25 @@ def lengths_plot(length: Int64[ndarray, " N"], correct: ndarray, limit: int) -> 
     return figure_html(figure, "length of answers", "Answers drawn at T = 1, the end token counted.")
 
 
-def curves_plot(panels: Mapping[str, Mapping[str, Curve]], x: str) -> str:
+def curves_plot(
+    panels: Mapping[str, Mapping[str, Curve]], x: str, beside: Mapping[str, Mapping[str, Mapping[str, Curve]]]
+) -> str:
     """Learning curves; see `curves_figure`."""
-    return figure_html(curves_figure(panels, x), "learning curves", dpi=130)
+    return figure_html(curves_figure(panels, x, beside), "learning curves", dpi=130)
 
 
-def curves_figure(panels: Mapping[str, Mapping[str, Curve]], x: str) -> "Figure":
+def curves_figure(
+    panels: Mapping[str, Mapping[str, Curve]],
+    x: str,
+    beside: Mapping[str, Mapping[str, Mapping[str, Curve]]] = MappingProxyType({}),
+) -> "Figure":
     """A panel a quantity, a line an arm: mean over seeds, one standard deviation to each side, each seed thinly.
 
     Args:
         panels: title -> arm -> curve; every arm keeps its colour.
         x: name of the common axis.
+        beside: title -> set -> arm -> curve: lines of other kinds in the same panel, out of distribution. One arm alone
+            has a colour for each set instead.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -165,31 +177,48 @@ def curves_figure(panels: Mapping[str, Mapping[str, Curve]], x: str) -> "Figure"
     arms = list(dict.fromkeys(arm for curves in panels.values() for arm in curves))
     columns = min(PANELS_WIDE, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(max(3.35 * columns, 5.0), 2.75 * rows + 0.3), layout="constrained")
+    figure = Figure(figsize=(max(3.35 * columns, 5.0), 2.75 * rows + 0.3))
+    figure.set_layout_engine("constrained", w_pad=0.08)  # inches: a panel's label stands clear of the panel beside it
     grid = np.atleast_1d(figure.subplots(rows, columns)).ravel()
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
+    sets = list(dict.fromkeys(name for found in beside.values() for name in found))
+
+    def look(arm: str, name: str = "") -> dict[str, Any]:
+        line, marker = FAR[sets.index(name) % len(FAR)] if name else ("-", "o")
+        number = arms.index(arm) if len(arms) > 1 or not name else 1 + sets.index(name)
+        return {"color": COLORS[number % len(COLORS)], "linestyle": line, "marker": marker}
+
     for axes, (title, curves) in zip(grid, panels.items()):
         plain(axes)
         for arm, found in curves.items():
-            color = COLORS[arms.index(arm) % len(COLORS)]
-            low, high = found.band
-            axes.fill_between(found.x, low, high, color=color, alpha=0.16, linewidth=0)
-            if len(found.values) > 1:
-                axes.plot(found.x, found.values.T, color=color, alpha=0.35, linewidth=0.7)
-            marker = "o" if len(found.x) <= 20 else ""
-            axes.plot(found.x, found.mean, color=color, linewidth=2, marker=marker, markersize=3.5)
+            curve_line(axes, found, look(arm))
+        for name, others in beside.get(title, {}).items():
+            for arm, found in others.items():
+                curve_line(axes, found, look(arm, name))
         axes.set_title(title, fontsize=10, loc="left", color=INK)
         axes.set_xlabel(x, fontsize=9, color=SOFT)
+        axes.set_ylabel("share right" if title.startswith(SHARES) else "", fontsize=9, color=SOFT)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    if len(arms) > 1:
-        lines = [grid[0].plot([], [], color=COLORS[k % len(COLORS)], linewidth=2)[0] for k in range(len(arms))]
+    looks = {textwrap.shorten(arm, 60): look(arm) | {"marker": ""} for arm in arms} if len(arms) > 1 else {}
+    if sets:
+        ink = {"color": INK} if looks else {}
+        looks |= {IN: look(arms[0]) | ink} | {OUT.format(name): look(arms[0], name) | ink for name in sets}
+    if looks:
+        lines = [grid[0].plot([], [], linewidth=2, markersize=4, **style)[0] for style in looks.values()]
         figure.legend(
-            lines,
-            [textwrap.shorten(arm, 60) for arm in arms],
-            frameon=False,
-            fontsize=9,
-            loc="outside upper left",
-            ncols=min(3, len(arms)),
-        )
+            lines, list(looks), frameon=False, fontsize=9, handlelength=3, loc="outside upper left",
+            ncols=min(3, len(looks)),
+        )  # fmt: skip
     return figure
+
+
+def curve_line(axes: "Axes", found: Curve, style: Mapping[str, Any]) -> None:
+    """A curve with its band and its seeds; with a marker at each place where these are few."""
+    low, high = found.band
+    axes.fill_between(found.x, low, high, color=style["color"], alpha=0.16, linewidth=0)
+    if len(found.values) > 1:
+        thin = {"color": style["color"], "linestyle": style["linestyle"]}
+        axes.plot(found.x, found.values.T, alpha=0.35, linewidth=0.7, **thin)
+    marker = style["marker"] if len(found.x) <= 20 else ""
+    axes.plot(found.x, found.mean, linewidth=2, markersize=3.5, **{**style, "marker": marker})

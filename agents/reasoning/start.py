@@ -1,7 +1,7 @@
 """How a run begins: what it learns from, read and checked, and the model that shall learn it."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -10,6 +10,7 @@ from agents.reasoning.answers import stated
 from agents.reasoning.curriculum import in_form
 from agents.reasoning.data_flow import Order
 from agents.reasoning.episode_source import EpisodesSource
+from agents.reasoning.question_sets import open_beside, set_file
 from agents.reasoning.rewards import check_samples
 from agents.reasoning.task_files import SampleSet, joined, open_samples
 from agents.reasoning.train_config import TrainReasonerConfig
@@ -37,6 +38,7 @@ class Material:
     epoch: int  # questions of an epoch; homes, where episodes are played
     val: SampleSet | None
     episodes: EpisodesSource | None  # in the simulator, instead of questions
+    ood: dict[str, SampleSet] = field(default_factory=dict)  # by name: looked at too, out of distribution
 
     @property
     def steps(self) -> int:
@@ -48,7 +50,10 @@ class Material:
         return next(stage for stage in reversed(self.stages) if stage.first <= step)
 
     def words(self, style: str) -> Iterator[str]:
-        """Everything a small model has to be able to read and say."""
+        """Everything a small model has to be able to read and say.
+
+        Not that of sets out of distribution: that a run looks at them must not change what it learns.
+        """
         if self.episodes is not None:
             yield from self.episodes.texts()
         asked = [stage.order.samples for stage in self.stages if stage.order is not None]
@@ -64,22 +69,28 @@ def open_material(cfg: TrainReasonerConfig) -> Material:
     """Questions in all forms that they are asked in, or episodes.
 
     Raises:
-        InputError: a file, split or home is not there, a line is no sample, a reward is unknown, or an answer is one
-            that its reward could never pay; the message names the sample.
+        InputError: a file, split or home is not there, a line is no sample, a reward is unknown, an answer is one
+            that its reward could never pay (the message names the sample), or a held-out set is learned from.
     """
     if cfg.environment.scenes:
         return _episodes(cfg)
+    note_test_split(cfg)
     train = joined([open_samples(data, cfg.train_split) for data in (cfg.data, *cfg.also)])
     val = open_samples(cfg.val_data, cfg.val_split)
     check_samples(train.samples)
     check_samples(val.samples)
+    taken = {set_file(data, cfg.train_split): "learned from" for data in (cfg.data, *cfg.also)}
+    taken[set_file(cfg.data, cfg.val_split)] = "looked at already, as val_split"
+    ood = open_beside(cfg.data, cfg.val_ood, "val_ood", taken)
+    if cfg.val_questions:
+        val, ood = val.drawn(cfg.val_questions), {name: each.drawn(cfg.val_questions) for name, each in ood.items()}
     steps = cfg.steps_over(len(train))
     stages = []
     for number, name in enumerate(cfg.stages or ["open"]):
         algorithm = name if name == "best-of" else cfg.algorithm
         samples = in_form(train.samples, "open" if name == "best-of" else name, seed=cfg.seed)
         stages.append(Stage(algorithm, Order(samples, train.pictures_of, seed=cfg.seed), number * steps, steps))
-    return Material(tuple(stages), len(train), val.drawn(cfg.val_questions) if cfg.val_questions else val, None)
+    return Material(tuple(stages), len(train), val, None, ood)
 
 
 def _episodes(cfg: TrainReasonerConfig) -> Material:
@@ -99,6 +110,20 @@ def _episodes(cfg: TrainReasonerConfig) -> Material:
         worked = episodes.worked(cfg.oracle_episodes)
         order, epoch = Order(worked.samples, worked.pictures_of, seed=cfg.seed), len(worked)
     return Material((Stage(cfg.algorithm, order, 0, cfg.steps_over(epoch)),), epoch, None, episodes)
+
+
+def note_test_split(cfg: TrainReasonerConfig) -> None:
+    """Says where a run looks at the test split: the curve may be shown, but a choice by it is tuning on the test."""
+    if not distributed.is_main():
+        return
+    for item in cfg.val_ood:
+        if Path(item).stem == "test":
+            print(f"note: val_ood={item} is looked at while training; report its curve, and choose by val alone")
+    if Path(cfg.val_split).stem == "test":
+        print(
+            f"note: val_split={cfg.val_split}: what is chosen by this run's accuracy (best_step, or settings) is "
+            "chosen on the test split; report another set"
+        )
 
 
 def note_other_style(cfg: TrainReasonerConfig, style: TurnStyle) -> None:

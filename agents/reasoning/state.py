@@ -27,7 +27,7 @@ class Done:
     idle: int = 0  # steps in which nothing was learned: no group had answers of different worth
     forward_tokens: float = 0.0  # that passed forwards through a model; a token learned from counts three times
     seconds: float = 0.0
-    curve: list[dict[str, float]] = field(default_factory=list)  # looks at the val split: step, epoch, val_*
+    curve: list[dict[str, float]] = field(default_factory=list)  # looks at what is held out: step, epoch, metrics
 
 
 def learned(model: nn.Module) -> dict[str, torch.Tensor]:

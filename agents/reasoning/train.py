@@ -3,6 +3,7 @@
 sightline train-reasoner data=QUESTIONS reasoner_recipe=sft                       a small model from scratch, warmed up
 sightline train-reasoner data=QUESTIONS model=RUN/model reasoner_recipe=grpo      then by reward
 sightline train-reasoner data=QUESTIONS model=RUN/model reasoner_recipe=vgpo
+sightline train-reasoner data=QUESTIONS 'val_ood=[FAR.jsonl]'                     a curve out of distribution, too
 sightline train-reasoner data=mine.jsonl model=HUB_ID lora=16 precision=auto device=cuda
 sightline train-reasoner environment.scenes=SCENES model=RUN/model steps=100      acting in homes, turn by turn
 torchrun --nproc_per_node 2 -m agents.reasoning.train data=QUESTIONS model=RUN/model out=RUN
@@ -34,12 +35,13 @@ from agents.reasoning.start import Material, Stage, make_vlm, open_material
 from agents.reasoning.state import Done, resume, save
 from agents.reasoning.step_metrics import of_answers, total
 from agents.reasoning.supervised import imitate, worked_answers
+from agents.reasoning.task_files import SampleSet
 from agents.reasoning.train_config import TrainReasonerConfig
 from agents.reasoning.trajectory import Reference, make_trajectory
 from agents.reasoning.turn_config import save_style
 from agents.reasoning.types import Prompts, Responses
 from agents.reasoning.update import Descent, update_policy
-from agents.reasoning.validation import validate
+from agents.reasoning.validation import VAL, of_set, validate
 from agents.reasoning.vlm import VLM
 from core import distributed
 from core.checkpoint import Checkpoints
@@ -290,7 +292,7 @@ class Learner:
         self.done.idle += learned["updates"] == 0
 
     def look(self) -> dict[str, float]:
-        """How the likeliest answers do on held-out questions or in val homes; joins the curve."""
+        """How answers do on held-out questions, in and out of distribution, or in val homes; joins the curve."""
         cfg, episodes = self.cfg, self.material.episodes
         if episodes is not None:
             with self.descent.precision():
@@ -298,18 +300,26 @@ class Learner:
             found = {f"val_{name}": float(value) for name, value in figures.items() if isinstance(value, int | float)}
         else:
             assert self.material.val is not None
-            found = validate(
-                self.vlm,
-                self.material.val,
-                self.pay(),
-                max_new_tokens=cfg.max_new_tokens,
-                rows=cfg.micro_rows,
-                precision=self.descent.precision,
-                passes=cfg.val_passes,
-                seed=cfg.seed,
-            )
+            found = self.held_out(self.material.val, VAL)
+            for name, questions in self.material.ood.items():
+                found |= self.held_out(questions, of_set(name))
         self.done.curve.append({"step": float(self.done.step), "epoch": self.epoch, **found})
         return found
+
+    def held_out(self, questions: SampleSet, prefix: str) -> dict[str, float]:
+        """What a look says of one held-out set."""
+        cfg = self.cfg
+        return validate(
+            self.vlm,
+            questions,
+            self.pay(),
+            max_new_tokens=cfg.max_new_tokens,
+            rows=cfg.micro_rows,
+            precision=self.descent.precision,
+            passes=cfg.val_passes,
+            seed=cfg.seed,
+            prefix=prefix,
+        )
 
 
 def conclude(learner: Learner, folder: RunFolder) -> dict[str, Any]:
@@ -329,12 +339,15 @@ def conclude(learner: Learner, folder: RunFolder) -> dict[str, Any]:
     if done.idle:
         what = "episodes from a start" if material.episodes is not None else "answers to a question"
         print(f"{done.idle} of {done.step} steps changed nothing: all {what} earned the same. {HELP}")
+    for name in material.ood:
+        far = f"{of_set(name)}{learner.main}"
+        print(f"{learner.main} on {name}, out of distribution, {before[far]:.3f} before, {last[far]:.3f} after")
     print(f"{learner.main} {where} {before[main]:.3f} before, {last[main]:.3f} after; the model is in {model}")
     return folder.finish(
         {
             "model": "model",
             "algorithm": cfg.algorithm,
-            **{name: value for name, value in last.items() if name.startswith("val_")},
+            **{name: value for name, value in last.items() if name not in ("step", "epoch")},
             f"{main}_before": before[main],
             f"{main}_best": best[main],
             "best_step": int(best["step"]),

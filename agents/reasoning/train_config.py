@@ -47,6 +47,9 @@ class TrainReasonerConfig(JobConfig):
     train_split: str = "train"  # split to learn from
     also: list[str] = field(default_factory=list)  # more such folders or files, whose train split is learned from too
     val_split: str = "val"  # split whose accuracy is logged, or a .jsonl file; without one data=FILE is its own
+    # held-out questions of other kinds than are learned from (out of distribution), splits of data= or .jsonl files:
+    # measured at each look too, never chosen by
+    val_ood: list[str] = field(default_factory=list)
     model: str = ""  # folder or hub id to start from (model/ of an earlier run); empty = a small one from scratch
     small: SmallVLMConfig = field(default_factory=SmallVLMConfig)  # shape of that small one
     lora: int = 0  # rank of low-rank adapters, 0 = all weights learn
@@ -92,8 +95,8 @@ class TrainReasonerConfig(JobConfig):
     oracle_episodes: int = 200  # environment: episodes of the oracle that algorithm=sft imitates
     val_episodes: int = 32  # environment: played in val homes at each look
 
-    eval_every: int = 0  # steps between looks at the val split; 0 = once an epoch
-    val_questions: int = 256  # drawn from the val split, the same in every run; 0 = all
+    eval_every: int = 0  # steps between looks at the held-out questions; 0 = once an epoch
+    val_questions: int = 256  # drawn from each held-out set, the same in every run; 0 = all
     val_passes: int = 0  # answers drawn to each of them for pass@k, and one at T = 0.6; 0 = only the likeliest
     checkpoint_every: int = 20  # steps between checkpoints
 
@@ -154,7 +157,9 @@ class TrainReasonerConfig(JobConfig):
     def _check_environment(self) -> None:
         """Raises InputError for what only questions have."""
         given = [
-            name for name in ("data", "also", "stages", "dynamic_sampling", "overlong_buffer") if getattr(self, name)
+            name
+            for name in ("data", "also", "val_ood", "stages", "dynamic_sampling", "overlong_buffer")
+            if getattr(self, name)
         ]
         if given:
             raise InputError(

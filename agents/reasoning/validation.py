@@ -1,7 +1,7 @@
 """Answers to held-out questions now and then in training: what a run's curves are made of."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -11,6 +11,14 @@ from agents.reasoning.generation import generate
 from agents.reasoning.passes import chance_of_pass
 from agents.reasoning.task_files import SampleSet
 from core import distributed
+
+VAL: Final = "val_"
+"""Before the names of what is measured on val."""
+
+
+def of_set(name: str) -> str:
+    """Before the names of what is measured on a set out of distribution: ood/far/accuracy beside val_accuracy."""
+    return f"ood/{name}/"
 
 
 def validate(
@@ -23,6 +31,7 @@ def validate(
     precision: Callable[[], Any],
     passes: int = 0,
     seed: int = 0,
+    prefix: str = VAL,
 ) -> dict[str, float]:
     """Accuracy and the like of answers to all questions; the processes share them. Every process calls this.
 
@@ -34,6 +43,7 @@ def validate(
         precision: what passes through the model run under.
         passes: answers drawn to each question at T = 1; 0 = only the likeliest answer is asked for.
         seed: of those answers, the same noise at every look.
+        prefix: before every name that is returned.
 
     Returns:
         Of the likeliest answers val_accuracy, val_reward, val_format (share of answers in the asked form), val_length
@@ -86,4 +96,4 @@ def validate(
                 add(f"pass@{k}", [chance_of_pass(passes, int(count), k) for count in found])
     total = torch.tensor([[sums[name], counts[name]] for name in names], dtype=torch.float64)
     found_by_all = dict(zip(names, distributed.sum_over_ranks(total).tolist()))
-    return {f"val_{name}": value / max(count, 1.0) for name, (value, count) in found_by_all.items()}
+    return {f"{prefix}{name}": value / max(count, 1.0) for name, (value, count) in found_by_all.items()}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from agents.reasoning.curves import arms_of, curve, over_epochs, read_run, read_runs
+from agents.reasoning.curves import Curve, arms_of, curve, over_epochs, read_run, read_runs
 from core.errors import InputError
 
 
@@ -57,6 +57,9 @@ def test_mean_best_and_last_are_taken_of_each_seed_before_seeds_are_averaged(tmp
     assert [round(found[name]["value"], 6) for name in ("mean", "max", "last")] == [0.3, 0.55, 0.4]
     low, high = found["max"]["interval"]
     assert low < 0.5 and high > 0.6  # of two seeds, 12.7 times 0.05 to each side
+    val = Curve(np.arange(3.0), np.array([[0.5, 0.1, 0.5], [0.1, 0.2, 0.3]]))  # best at epochs 0 and 2
+    line = Curve(np.arange(3.0), np.array([[0.0, 0.6, 0.3], [0.2, 0.2, 0.5]]))
+    assert over_epochs(line, by=val)["chosen"]["value"] == pytest.approx((0.0 + 0.5) / 2)
 
 
 def test_runs_that_differ_in_the_seed_alone_are_one_arm_and_arms_bear_what_sets_them_apart(tmp_path):

@@ -1,6 +1,7 @@
 """The job evaluate-reasoner on a handful of questions and a model of a few thousand weights."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -74,12 +75,73 @@ def test_all_ways_are_asked_and_table_answers_and_page_are_left(trained, monkeyp
     assert evaluated(trained, *words, "resume=auto")["seconds"] == found["seconds"]  # finished: read, not run again
 
 
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("finished", [3, 8])  # sets of questions and ways, in the first set and in the second
+def test_a_killed_evaluation_asks_the_rest_and_ends_as_one_that_ran_through(trained, tmp_path, monkeypatch, finished):
+    monkeypatch.setattr(reasoner_plots, "figure_html", lambda figure, alt, *_, **__: alt)
+    real, asked = evaluate.ask, []
+
+    def counted(model, questions, way, **options):
+        if len(asked) == dies_after:
+            raise Killed
+        asked.append((len(questions), way.title))
+        return real(model, questions, way, **options)
+
+    monkeypatch.setattr(evaluate, "ask", counted)
+    words = ("k=2", "also=[val]", f"before={trained}/run/model", "shown=2")
+    dies_after = -1
+    whole = evaluated(trained, f"out={tmp_path}/whole", *words)
+    every, asked[:], dies_after = list(asked), [], finished
+    with pytest.raises(Killed):
+        evaluated(trained, f"out={tmp_path}/cut", *words)
+    first, asked[:], dies_after = list(asked), [], -1
+    assert len(list((tmp_path / "cut" / "answers").glob("[0-9]*.json"))) == finished
+
+    with pytest.raises(InputError, match="add resume=auto to continue"):
+        evaluated(trained, f"out={tmp_path}/cut", *words)
+    with pytest.raises(InputError, match="another configuration: k was 2, now 3"):
+        evaluated(trained, f"out={tmp_path}/cut", *words, "k=3", "resume=auto")
+    assert not asked
+    again = evaluated(trained, f"out={tmp_path}/cut", *words, "resume=auto")
+    assert first + asked == every and len(every) == 2 * (len(WAYS) + 1)  # nothing twice
+    assert {**again, "seconds": 0} == {**whole, "seconds": 0}
+    one, two = (parquet.read_table(tmp_path / name / "answers.parquet") for name in ("whole", "cut"))
+    assert one.equals(two)
+    for name in ("whole", "cut"):
+        left = {item.name for item in (tmp_path / name).iterdir()}
+        assert left == {".lock", "config.yaml", "version.json", "result.json", "page.html", "answers.parquet"}
+
+
+def test_answers_of_a_model_that_is_another_now_are_not_mixed_with_its_own(trained, tmp_path, monkeypatch):
+    model, real, calls = tmp_path / "model", evaluate.ask, []
+    tiny_vlm().save_pretrained(model)
+
+    def dies(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise Killed
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(evaluate, "ask", dies)
+    words = (f"out={tmp_path}/out", f"model={model}", "k=1", "resume=auto")
+    with pytest.raises(Killed):
+        evaluated(trained, *words)
+    shutil.rmtree(model)
+    tiny_vlm(seed=1).save_pretrained(model)
+    with pytest.raises(InputError, match=r"other content of model=.*choose another out="):
+        evaluated(trained, *words)
+
+
 def test_what_is_wrong_is_said_before_there_is_a_run_folder(trained, tmp_path):
     out = f"out={tmp_path / 'out'}"
     for words, said in (
         (["model="], "model is required"),
         (["split=none"], "no split 'none'"),
         (["also=[test]"], "names a set that is measured already"),
+        ([f"data={trained}/questions/val.jsonl", "also=[test]"], "is one file and has no splits"),
         (["compare=[nowhere-*]"], "no run folder fits nowhere-"),
         (["k=0"], "k=0 should be positive"),
         (["style=loud"], "loud"),

@@ -117,6 +117,21 @@ def test_what_is_known_has_its_section_and_what_is_not_has_none(page, undrawn):
     assert re.findall("<figure>(.*?)</figure>", bare)[1] == "accuracy by kind of question"
 
 
+def test_curves_out_of_distribution_are_a_report_read_where_val_is_best(undrawn):
+    line = Curve(np.arange(3.0), np.array([[0.1, 0.3, 0.2]]))
+    whole = result(test=figures(before=False))
+    over = {"accuracy on val": {"grpo": over_epochs(line)}, "accuracy on far": {"grpo": over_epochs(line, by=line)}}
+    arms = {"grpo": {"runs": ["a"], "seeds": [0]}}
+    whole["curves"] = {"x": "epoch", "arms": arms, "ood": ["far"], "over": over}
+    page = reasoner_page(
+        "a model", whole, SAMPLED, {"accuracy": {"grpo": line}}, [], {"accuracy": {"far": {"grpo": line}}}
+    )
+    assert "Out of distribution: far, a report and nothing to choose by." in page
+    near, far = re.findall(r"<tr><td[^>]*>grpo</td>(.*?)</tr>", page)
+    assert near.count("0.300") == 1 and "–" in near
+    assert far.count("0.300") == 2 and "–" not in far
+
+
 @pytest.mark.browser
 def test_a_narrow_screen_needs_no_scrolling_sideways(page, tmp_path, chromium):
     script = "<script>document.title = `${innerWidth} ${document.documentElement.scrollWidth}`</script>"

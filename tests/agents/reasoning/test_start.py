@@ -2,10 +2,13 @@
 
 import json
 
+import pytest
+
 from agents.reasoning.start import note_other_style, open_material
 from agents.reasoning.train import looked_at
 from agents.reasoning.train_config import TrainReasonerConfig
 from agents.reasoning.turn_config import EnvironmentConfig, TurnStyle, save_style
+from core.errors import InputError
 
 
 def questions(file, *prompts):
@@ -22,6 +25,37 @@ def test_held_out_questions_may_be_a_file_and_without_one_the_run_says_what_its_
     assert looked_at(apart) == other
     same = TrainReasonerConfig(data=mine)
     assert len(open_material(same).val) == 2 and "learned from" in looked_at(same)
+
+
+def test_sets_out_of_distribution_are_held_out_and_lend_a_small_model_no_words(tmp_path):
+    mine, held = questions(tmp_path / "mine.jsonl", "2 and 3?"), questions(tmp_path / "held.jsonl", "5?")
+    far = questions(tmp_path / "far.jsonl", *(f"{k} sheep?" for k in range(9)))
+    cfg = TrainReasonerConfig(data=mine, val_split=held, val_ood=[far], val_questions=4)
+    material = open_material(cfg)
+    assert {name: len(each) for name, each in material.ood.items()} == {f"{tmp_path.name}/far": 4}
+    assert not any("sheep" in words for words in material.words("tags"))
+    for item, said in (
+        (mine, "learned from"),
+        (held, "looked at already, as val_split"),
+        ("test", "has no splits"),
+        (questions(tmp_path / "none.jsonl"), "empty"),
+    ):
+        with pytest.raises(InputError, match=said):
+            open_material(TrainReasonerConfig(data=mine, val_split=held, val_ood=[item]))
+    with pytest.raises(InputError, match="leave out val_ood"):
+        TrainReasonerConfig(environment=EnvironmentConfig(scenes="homes"), val_ood=[far])
+
+
+def test_looks_at_the_test_split_are_noted(tmp_path, capsys):
+    mine, test = questions(tmp_path / "mine.jsonl", "2 and 3?"), questions(tmp_path / "test.jsonl", "5?")
+    open_material(TrainReasonerConfig(data=mine, val_ood=[test]))
+    assert (
+        "test.jsonl is looked at while training; report its curve, and choose by val alone" in capsys.readouterr().out
+    )
+    open_material(TrainReasonerConfig(data=mine, val_split=test))
+    assert "is chosen on the test split" in capsys.readouterr().out
+    open_material(TrainReasonerConfig(data=mine))
+    assert "note:" not in capsys.readouterr().out
 
 
 def test_a_model_asked_otherwise_than_before_is_noted(tmp_path, capsys):

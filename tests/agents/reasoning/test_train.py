@@ -61,6 +61,11 @@ def no_number(answer: str, sample: object) -> float:
     return float("nan")
 
 
+def pays_all(answer: str, sample: object) -> float:
+    """A reward for anything."""
+    return 1.0
+
+
 def paid_by(data: Path, folder: Path, function: str) -> Path:
     """The same questions under a user's reward function."""
     shutil.copytree(data, folder)
@@ -143,6 +148,7 @@ class Killed(Exception):
 def test_an_interrupted_run_continues_to_the_same_weights_and_rows(data, warm, tmp_path, monkeypatch, algorithm):
     options: dict[str, Any] = {"algorithm": algorithm, "steps": 3, "checkpoint_every": 1, "eval_every": 2}
     options |= {"model": str(warm / "model"), "minibatches": 2, "most_rounds": 2, "vgpo": VGPOConfig(enabled=True)}
+    options["val_ood"] = [str(paid_by(data, tmp_path / "far", "pays_all") / "val.jsonl")]
     whole = job.run(config(data, tmp_path / "whole", **options))
     real, calls = job.set_rates, []
 
@@ -159,6 +165,21 @@ def test_an_interrupted_run_continues_to_the_same_weights_and_rows(data, warm, t
     assert without_times(whole) == without_times(continued)
     assert rows(tmp_path / "whole") == rows(tmp_path / "broken")
     assert same(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_sets_out_of_distribution_are_measured_at_every_look_and_change_nothing_that_is_learned(data, warm, tmp_path):
+    far = paid_by(data, tmp_path / "far", "pays_all") / "val.jsonl"
+    options: dict[str, Any] = {"model": str(warm / "model"), "eval_every": 1, "val_passes": 2}
+    near = job.run(config(data, tmp_path / "near", **options))
+    result = job.run(config(data, tmp_path / "both", val_ood=[str(far)], **options))
+    logged = rows(tmp_path / "both")
+    for row in logged:
+        told = {name.removeprefix("ood/far/val/") for name in row if name.startswith("ood/")}
+        assert told == {name.removeprefix("val_") for name in row if name.startswith("val_")}
+        assert row["ood/far/val/accuracy"] >= row["val_accuracy"] and row["ood/far/val/pass@2"] >= row["val_pass@2"]
+    assert len(logged) == 3 and result["ood/far/val/accuracy"] == logged[-1]["ood/far/val/accuracy"]
+    assert [{name: row[name] for name in row if "ood" not in name} for row in logged] == rows(tmp_path / "near")
+    assert same(tmp_path / "near", tmp_path / "both") and near["best_step"] == result["best_step"]
 
 
 def test_a_reward_that_tells_nothing_apart_changes_nothing_and_is_counted(data, warm, tmp_path):
@@ -251,6 +272,7 @@ def test_a_process_killed_in_the_middle_resumes_to_the_same_weights(data, warm, 
 @pytest.mark.parametrize("algorithm", ["dapo", "reinforce++", "sft", "best-of"])
 def test_two_processes_train_to_the_weights_of_one(data, warm, tmp_path, algorithm):
     options = {"algorithm": algorithm, "steps": 3, "minibatches": 2, "most_rounds": 2, "checkpoint_every": 2}
+    options["val_ood"] = [str(shutil.copytree(data, tmp_path / "far") / "val.jsonl")]
     cfg = config(data, tmp_path / "one", model=str(warm / "model"), lr=1e-4, **options)
     one = job.run(cfg)
     keys = ("prompts", "samples", "max_new_tokens", "eval_every", "val_questions", "lr", "model", *options)
@@ -264,7 +286,7 @@ def test_two_processes_train_to_the_weights_of_one(data, warm, tmp_path, algorit
     for name in first:
         torch.testing.assert_close(second[name], first[name], rtol=1e-3, atol=1e-5, msg=name)
     two = json.loads((tmp_path / "two" / "result.json").read_text())
-    for name in ("answers", "asked", "forward_tokens", "idle_steps", "val_accuracy"):
+    for name in ("answers", "asked", "forward_tokens", "idle_steps", "val_accuracy", "ood/far/val/accuracy"):
         assert one[name] == two[name], name
     for mine, theirs in zip(rows(tmp_path / "one"), rows(tmp_path / "two")):
         assert mine.keys() == theirs.keys()

@@ -7,6 +7,7 @@ import agents.reasoning.validation as validation
 from agents.reasoning.collection import Pay
 from agents.reasoning.rewards import RewardConfig
 from agents.reasoning.task_files import SampleSet
+from agents.reasoning.validation import VAL, of_set
 from core import distributed
 from tests.agents.reasoning.colour_questions import fresh_vlm, questions
 
@@ -25,16 +26,21 @@ def test_looks_are_means_over_all_processes_and_split_by_kind(tmp_path, monkeypa
         assert options["temperature"] == 0
         return vlm.encode_answers(texts)
 
-    def look(rank: int, world: int) -> dict[str, float]:
+    def look(rank: int, world: int, **options) -> dict[str, float]:
         asked[:] = range(rank, 9, world)
         monkeypatch.setattr(distributed, "rank", lambda: rank)
         monkeypatch.setattr(distributed, "world_size", lambda: world)
         pay = Pay(RewardConfig(), 12, 0, 0, torch.device("cpu"))
-        return validation.validate(vlm, found, pay, max_new_tokens=12, rows=2, precision=contextlib.nullcontext)
+        return validation.validate(
+            vlm, found, pay, max_new_tokens=12, rows=2, precision=contextlib.nullcontext, **options
+        )
 
     monkeypatch.setattr(validation, "generate", answer)
     whole = look(0, 1)
     assert whole["val_accuracy"] == pytest.approx(6 / 9) and whole["val_format"] == whole["val_ended"] == 1
+    assert {name.replace(VAL, of_set("far")): value for name, value in whole.items()} == look(
+        0, 1, prefix=of_set("far")
+    )
     assert (whole["val_accuracy_colour"], whole["val_accuracy_sum"]) == (1, 0) and whole["val_length"] == 8
 
     sums = []
