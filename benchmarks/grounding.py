@@ -44,6 +44,7 @@ from benchmarks.grounding_steps import (
     Size,
     Step,
     all_measures,
+    judged_peer,
     loss_difference,
     measure,
     ratio,
@@ -86,6 +87,8 @@ def steps_of(bench: Bench) -> tuple[dict[str, Work], dict[str, Step]]:
     }
     if full.bfloat16:
         candidates[REFERENCE_BFLOAT16] = bench.reference(cached=False, bfloat16=True)
+    if not bench.size.ladder:
+        candidates = {name: candidates[name] for name in (OURS, judged_peer(candidates))}
     return work, candidates
 
 
@@ -177,7 +180,7 @@ def targets_of(found: Rounds, difference: float, device: torch.device) -> list[T
     """On a GPU the reference is given bfloat16 too."""
     limit = LIMIT[device.type]
     prefix = "cuda_" if device.type == "cuda" else ""
-    peer = REFERENCE_BFLOAT16 if REFERENCE_BFLOAT16 in found else REFERENCE
+    peer = judged_peer(found)
     targets = [Target(f"{prefix}training_step_over_reference_wall", ratio(found, OURS, peer, 0), limit)]
     if device.type == "cpu":
         targets.append(Target("training_step_over_reference_processor", ratio(found, OURS, peer, 1), limit))
@@ -185,14 +188,17 @@ def targets_of(found: Rounds, difference: float, device: torch.device) -> list[T
 
 
 def ratios(found: Rounds) -> str:
-    """Both of ours over each version of the reference, in words."""
+    """Ours over each version of the reference, in words."""
     parts = []
     for name in (n for n in (REFERENCE, REFERENCE_BFLOAT16, REFERENCE_CACHED) if n in found):
-        for ours in (OURS, OURS_SINGLE):
+        for ours in (n for n in (OURS, OURS_SINGLE) if n in found):
             wall, processor = ratio(found, ours, name, 0), ratio(found, ours, name, 1)
             parts.append(f"- {ours} / {name}: {wall:.2f} on the clock, {processor:.2f} per processor second")
-    wall, processor = (ratio(found, REFERENCE_CACHED, REFERENCE, column) for column in (0, 1))
-    parts.append(f"- {REFERENCE_CACHED} / {REFERENCE}: {wall:.2f} on the clock, {processor:.2f} per processor second")
+    if REFERENCE_CACHED in found:
+        wall, processor = (ratio(found, REFERENCE_CACHED, REFERENCE, column) for column in (0, 1))
+        parts.append(
+            f"- {REFERENCE_CACHED} / {REFERENCE}: {wall:.2f} on the clock, {processor:.2f} per processor second"
+        )
     return "\n".join(parts)
 
 
@@ -264,7 +270,7 @@ def samples_per_second(size: Size, device: torch.device, config: ModelConfig, si
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="smaller batches, one round, no ladder; all targets")
+    parser.add_argument("--quick", action="store_true", help="smaller batches, one round; all targets, and no more")
     parser.add_argument("--out", type=Path, help="folder for the page (grounding.md)")
     args = parser.parse_args()
     threads, load = use_threads(), os.getloadavg()[0]

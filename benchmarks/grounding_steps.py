@@ -3,7 +3,7 @@ switched on or off, and the reference's, on the same batches and weights; and th
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Final
@@ -49,7 +49,7 @@ class Size:
     scenes: int = 2  # per batch
     sentences: int = 8  # per scene
     rounds: int = 3
-    ladder: bool = True  # the measures one by one
+    ladder: bool = True  # the measures one by one, and the versions of a step by which nothing is judged
     peak_seconds: float = 0.5  # for each size of matrices
 
 
@@ -259,6 +259,11 @@ def measure(bench: Bench, candidates: dict[str, Step], rounds: int) -> Rounds:
             bench.wait()
             found[name].append((samples / (time.perf_counter() - wall), samples / (time.process_time() - processor)))
     return {name: np.array(rows) for name, rows in found.items()}
+
+
+def judged_peer(found: Container[str]) -> str:
+    """The version of the reference that ours is held against."""
+    return REFERENCE_BFLOAT16 if REFERENCE_BFLOAT16 in found else REFERENCE
 
 
 def ratio(found: Rounds, ours: str, peer: str, column: int) -> float:

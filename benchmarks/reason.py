@@ -52,13 +52,13 @@ class Size:
     memory: reason_memory.Sizes = reason_memory.Sizes()
 
 
-FEW: Final = Work(prompts=2)
+FEW: Final = Work(prompts=1)
 QUICK: Final = Size(
     (FEW,),
     2,
-    Work(prompts=1),
+    FEW,
     3,
-    reason_memory.Sizes((4, 16), 128, (1_024, 8_192), at_once=False, step=Work(prompts=1, samples=4)),
+    reason_memory.Sizes((4, 16), 128, (1_024, 8_192), at_once=False, step=Work(prompts=1, new_tokens=32)),
 )
 BARE: Final = Work("tiny", 2, 2, 6, 4)
 WIDE: Final = Work("tiny", 2, 16, 32, 4)  # so that memory can be told

@@ -86,7 +86,7 @@ class Size:
 
 QUICK: Final = Size(
     step=Shape(384, 4, 256, 2, 1), step_pairs=2, others=(), frozen=Shape(768, 3, 256, 2, 1), frozen_pairs=2, items=6,
-    rounds=2, training_steps=10, training_pictures=200, gallery=(400, 2_000), grid=(80, 80), shortlist=6,
+    rounds=2, training_steps=10, training_pictures=200, gallery=(400, 1_000), grid=(80, 80), shortlist=6,
     measured=1_000, batch=1_024, chunk=128, side=16, tower=16, pictures=64,
 )  # fmt: skip
 SMALLEST: Final = Size(

@@ -6,19 +6,21 @@ dynamic sampling (DAPO) has to know which groups teach anything before it stops 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from agents.reasoning.data_flow import Questions
-from agents.reasoning.episode_source import EpisodesSource
 from agents.reasoning.group_advantages import informative, overlong_penalty
 from agents.reasoning.padding import join_prompts, join_responses, tokens_read
 from agents.reasoning.rewards import RewardConfig, reward_of
 from agents.reasoning.types import Prompts, Responses, Sample
 from core import distributed
+
+if TYPE_CHECKING:
+    from agents.reasoning.episode_source import EpisodesSource  # loads the simulator
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def collect(
 
 
 def play(
-    vlm: Any, episodes: EpisodesSource, step: int, generator: torch.Generator
+    vlm: Any, episodes: "EpisodesSource", step: int, generator: torch.Generator
 ) -> tuple[Collected, dict[str, float]]:
     """The turns of a step's episodes in the simulator, one row each, and what is told of the episodes.
 
