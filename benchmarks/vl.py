@@ -170,8 +170,11 @@ def loader(size: Size) -> Part:
     return Part(lines, [])
 
 
-def run(size: Size, kept: Path | None = None) -> list[Part]:
-    """Everything."""
+PARTS: Final = ("steps", "frozen", "retrieval", "batch", "loader")
+
+
+def run(size: Size, kept: Path | None = None, only: str = "") -> list[Part]:
+    """Everything, or one of PARTS."""
     parts: list[Part] = []
     started = time.perf_counter()
     each: tuple[Callable[[], Part], ...] = (
@@ -181,7 +184,9 @@ def run(size: Size, kept: Path | None = None) -> list[Part]:
         lambda: batch(size),
         lambda: loader(size),
     )
-    for part in each:
+    for name, part in zip(PARTS, each, strict=True):
+        if only not in ("", name):
+            continue
         parts.append(part())
         done = "; ".join(map(str, parts[-1].targets)) or parts[-1].lines[-1]
         print(f"[{time.perf_counter() - started:.0f} s] {done}", file=sys.stderr, flush=True)
@@ -191,13 +196,17 @@ def run(size: Size, kept: Path | None = None) -> list[Part]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="smaller samples and fewer rounds; all targets")
+    parser.add_argument("--only", default="", choices=PARTS, help="one part and its targets")
     parser.add_argument("--out", type=Path, help="folder for the page (vl.md)")
     parser.add_argument("--model", type=Path, help="folder that keeps the model trained for retrieval")
     args = parser.parse_args()
     threads, load = use_threads(), os.getloadavg()[0]
-    parts = run(QUICK if args.quick else Size(), args.model)
+    if args.only and args.out:
+        parser.error("--out writes the whole page; leave out --only")
+    parts = run(QUICK if args.quick else Size(), args.model, args.only)
     targets = [each for part in parts for each in part.targets]
-    command = "python -m benchmarks.vl" + " --quick" * args.quick + (f" --out {args.out}" if args.out else "")
+    command = "python -m benchmarks.vl" + " --quick" * args.quick + (f" --only {args.only}" if args.only else "")
+    command += f" --out {args.out}" if args.out else ""
     head = [
         "# What vision-language pretraining and retrieval cost",
         "",

@@ -91,7 +91,9 @@ def batch_of(model: VLModel, pictures: Tensor, texts: list[str]) -> Batch:
     """Every picture with a text of its own."""
     ids, mask = model.tokens(texts)
     count = len(texts)
-    return Batch(pictures, torch.ones(count, 3, 1, 1), ids, mask, torch.arange(count), torch.eye(count).bool())
+    return Batch(
+        pictures, torch.ones(count, 3, 1, 1), ids, mask, torch.arange(count), torch.eye(count, dtype=torch.bool)
+    )
 
 
 class Step:

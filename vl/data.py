@@ -304,7 +304,9 @@ class ViewBatches:
 
         gain = colour_gain(rng, count, self.jitter)
         held = self._held[flipped.astype(np.int64), rows]  # (B, K)
-        positive = (held[:, :, None] == caption[None, None, :]).any(1)
+        positive = np.zeros((count, count), dtype=bool)
+        for each in held.T:  # (B,): all at once would hold K such tables
+            positive |= each[:, None] == caption
         distinct, text = np.unique(caption, return_inverse=True)
         length = int(self._lengths[distinct].max())
         ids = torch.from_numpy(self._ids[distinct, :length].astype(np.int64))
