@@ -200,7 +200,7 @@ def draw(parts: Mapping[str, Mapping[str, Learned]], path: Path) -> None:
                 panel.fill_between(steps, low.clip(0), high.clip(max=100), color=colours[name], alpha=0.15, lw=0)
         panel.axhline(50, color="0.6", lw=0.8)
         panel.set(title=title, xlabel="environment steps, thousands", ylabel="success of training episodes, %")
-        panel.set_ylim(0, 100)
+        panel.set_ylim(0, 102)  # lines at the top stay whole
     named = {label: line for panel in panels[0] for line, label in zip(*panel.get_legend_handles_labels())}
     figure.legend(list(named.values()), list(named), loc="outside lower center", ncol=3, fontsize=9)
     figure.savefig(path, dpi=110)
