@@ -198,7 +198,10 @@ def curves_figure(
                 curve_line(axes, found, look(arm, name))
         axes.set_title(title, fontsize=10, loc="left", color=INK)
         axes.set_xlabel(x, fontsize=9, color=SOFT)
-        axes.set_ylabel("share right" if title.startswith(SHARES) else "", fontsize=9, color=SOFT)
+        if title.startswith(SHARES):
+            low, high = axes.get_ylim()
+            axes.set_ylim(max(low, -0.02), min(high, 1.02))  # bands may reach where no share can be
+            axes.set_ylabel("share right", fontsize=9, color=SOFT)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     looks = {textwrap.shorten(arm, 60): look(arm) | {"marker": ""} for arm in arms} if len(arms) > 1 else {}
     if sets:
